@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// Fault reasons by their architectural codes.
+#pragma once
+
+#include <cstdint>
+
+namespace viommu {
+
+/// VT-d, "Fault Reason Encodings", legacy mode and RTADDR; the codes are what a guest reads in a fault record.
+enum class FaultReason : std::uint8_t {
+  none = 0x00,
+  root_not_present = 0x01,
+  context_not_present = 0x02,
+  context_invalid = 0x03,
+  address_beyond_width = 0x04,
+  write_denied = 0x05,
+  read_denied = 0x06,
+  table_unreadable = 0x07,
+  root_unreadable = 0x08,
+  context_unreadable = 0x09,
+  root_reserved = 0x0A,
+  context_reserved = 0x0B,
+  entry_reserved = 0x0C,
+  request_type_blocked = 0x0D,
+  output_in_interrupt_window = 0x0E,
+  not_an_interrupt = 0x29,
+  root_address_invalid = 0x30,
+  pasid_in_legacy_mode = 0x31,
+};
+
+/// What became of a blocked request's fault record.
+enum class FaultStatus : std::uint8_t {
+  none = 0,        ///< nothing to report, or reporting was not wanted
+  recorded = 1,    ///< written into a fault recording register
+  compressed = 2,  ///< a fault of the same source is still pending
+  overflow_set = 3,   ///< the register was in use: the overflow bit is set now
+  overflowed = 4,     ///< the overflow bit was set already
+  disabled = 5,       ///< fault processing is disabled in the entry (FPD)
+};
+
+}  // namespace viommu

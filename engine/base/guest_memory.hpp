@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// The only way to guest memory. Each load is one atomic access of at most 16 bytes, so that a decision is taken on one
+// copy of a word that the guest may rewrite at any time. Regions are mapped memory and the fast path; what lies outside
+// all regions goes to the host's callbacks; what neither has is unreadable, which the caller answers with the
+// specification's access fault.
+//
+// The region map is immutable. A change builds a new one and publishes it; the old one is freed by its owner once no
+// guard can still read it (engine/core retires it through the epochs of caches/epoch.hpp).
+#pragma once
+
+#include "engine/base/address.hpp"
+#include "engine/base/atomic.hpp"
+#include "engine/base/host_memory.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+namespace viommu {
+
+/// Guest memory outside the regions; same contract as the functions of `viommu_host` in viommu.h.
+struct MemoryCallbacks {
+  void* opaque = nullptr;
+  std::int32_t (*read)(void* opaque, std::uint64_t gpa, void* data, std::uint64_t size) = nullptr;
+  std::int32_t (*write)(void* opaque, std::uint64_t gpa, const void* data, std::uint64_t size) = nullptr;
+  std::int32_t (*compare_exchange)(void* opaque, std::uint64_t gpa, std::uint64_t* expected,
+                                   std::uint64_t desired) = nullptr;
+};
+
+/// Guest memory mapped into this process. Page aligned on all sides.
+struct Region {
+  GpaRange range{};
+  std::byte* host = nullptr;
+  bool read_only = false;
+};
+
+/// 16 bytes of guest memory, little endian.
+struct Word128 {
+  std::uint64_t low = 0;
+  std::uint64_t high = 0;
+
+  friend constexpr bool operator==(Word128, Word128) = default;
+};
+
+/// Outcome of a compare-exchange on guest memory.
+enum class Exchange : std::uint8_t { done, lost, failed };
+
+/// Regions in ascending order, never overlapping. Filled once, then constant.
+class RegionMap {
+ public:
+  /// An empty map with room for `capacity` regions; null when the host has no memory.
+  [[nodiscard]] static RegionMap* create(const HostAllocator& allocator, std::size_t capacity) noexcept;
+  static void destroy(const HostAllocator& allocator, const RegionMap* map) noexcept;
+
+  /// Becomes the regions of `base` (may be null) and one more. There is room for them.
+  void assign_with(const RegionMap* base, const Region& region) noexcept;
+  /// Becomes the regions of `base` without the one that begins at `first`. There is room for them.
+  void assign_without(const RegionMap& base, Gpa first) noexcept;
+
+  [[nodiscard]] const Region* find(Gpa gpa) const noexcept;
+  [[nodiscard]] bool overlaps(GpaRange range) const noexcept;
+  [[nodiscard]] std::span<const Region> regions() const noexcept { return {regions_.begin(), count_}; }
+  [[nodiscard]] std::size_t capacity() const noexcept { return regions_.size(); }
+
+ private:
+  HostArray<Region> regions_;
+  std::size_t count_ = 0;
+};
+
+/// Threads: loads and stores from any thread inside a guard; publish() by one thread at a time.
+class GuestMemory {
+ public:
+  explicit GuestMemory(const MemoryCallbacks& callbacks) noexcept : callbacks_{callbacks} {}
+
+  /// One 8-byte word at an aligned address; nothing when there is no memory.
+  [[nodiscard]] std::optional<std::uint64_t> load_u64(Gpa gpa) const noexcept;
+  /// 16 bytes at a 16-byte aligned address, as one value: one atomic load where the CPU has it, else low, high and low
+  /// again until low stands still, at most 4 times (the guest may write on; a torn pair is then possible and harmless:
+  /// every decision is taken on this copy).
+  [[nodiscard]] std::optional<Word128> load_u128(Gpa gpa) const noexcept;
+  /// Release store of 4 bytes at an aligned address. False when nothing writable is there: nothing is written then.
+  [[nodiscard]] bool store_u32(Gpa gpa, std::uint32_t value) const noexcept;
+  /// Compare-exchange of an aligned word; `expected` receives what was found when it is lost.
+  [[nodiscard]] Exchange compare_exchange_u64(Gpa gpa, std::uint64_t& expected, std::uint64_t desired) const noexcept;
+
+  [[nodiscard]] const RegionMap* map() const noexcept { return map_.load(std::memory_order_acquire); }
+  /// Puts `next` in force and returns the map it replaces, which readers may still be using.
+  const RegionMap* publish(const RegionMap* next) noexcept {
+    return map_.exchange(next, std::memory_order_acq_rel);
+  }
+
+ private:
+  [[nodiscard]] std::byte* find(Gpa gpa, bool to_write) const noexcept;
+
+  Atomic<const RegionMap*> map_{nullptr};
+  MemoryCallbacks callbacks_;
+};
+
+}  // namespace viommu
