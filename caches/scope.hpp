@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// What an invalidation drops, and whose DMA it has to wait for.
+#pragma once
+
+#include "engine/base/address.hpp"
+#include "engine/base/ids.hpp"
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace viommu::caches {
+
+/// What one DMA uses: enough to tell whether a scope concerns it.
+struct Usage {
+  SourceId source;
+  DomainId domain;
+  IovaRange range{};
+};
+
+/// The named thing goes, and all that was derived from it. Domain ids are those of the cached contexts, not of memory.
+struct Scope {
+  enum class Kind : std::uint8_t {
+    everything,       ///< contexts and translations
+    translations,     ///< of every domain
+    domain,           ///< translations of `domain`
+    pages,            ///< translations of `domain` that overlap `range`
+    contexts,         ///< all of them
+    domain_contexts,  ///< those of `domain`
+    source_contexts,  ///< those of `source`, with `ignored_source_bits` not compared
+  };
+
+  Kind kind = Kind::everything;
+  DomainId domain{};
+  IovaRange range = all_iovas;
+  SourceId source{};
+  std::uint16_t ignored_source_bits = 0;
+
+  [[nodiscard]] constexpr bool names(SourceId id) const noexcept {
+    return ((id.value ^ source.value) & ~ignored_source_bits & 0xFFFF) == 0;
+  }
+  [[nodiscard]] constexpr bool concerns(const Usage& usage) const noexcept {
+    switch (kind) {
+      case Kind::everything:
+      case Kind::translations:
+      case Kind::contexts: return true;
+      case Kind::domain:
+      case Kind::domain_contexts: return usage.domain == domain;
+      case Kind::pages: return usage.domain == domain && usage.range.overlaps(range);
+      case Kind::source_contexts: return names(usage.source);
+    }
+    return true;
+  }
+};
+
+/// Scopes that are waited for together. When there are more than it holds it becomes `everything`, which waits longer.
+class ScopeSet {
+ public:
+  constexpr void add(const Scope& scope) noexcept {
+    if (count_ == scopes_.size()) {
+      scopes_[0] = Scope{};
+      count_ = 1;
+    }
+    if (count_ == 1 && scopes_[0].kind == Scope::Kind::everything) return;
+    scopes_[count_++] = scope;
+  }
+  constexpr void clear() noexcept { count_ = 0; }
+  [[nodiscard]] constexpr bool empty() const noexcept { return count_ == 0; }
+  [[nodiscard]] constexpr bool concerns(const Usage& usage) const noexcept {
+    for (std::size_t i = 0; i < count_; ++i)
+      if (scopes_[i].concerns(usage)) return true;
+    return false;
+  }
+
+ private:
+  std::array<Scope, 16> scopes_{};
+  std::size_t count_ = 0;
+};
+
+}  // namespace viommu::caches
