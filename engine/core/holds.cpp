@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+#include "engine/core/holds.hpp"
+
+namespace viommu::core {
+
+bool Holds::reset(const HostAllocator& allocator, std::size_t count) noexcept {
+  if (!slots_.reset(allocator, count)) return false;
+  for (std::uint32_t index = 0; index < slots_.size(); ++index) {
+    slots_[index].next = free_;
+    free_ = index;
+  }
+  return true;
+}
+
+std::uint64_t Holds::open(const caches::Usage& usage, std::uint64_t epoch, std::uint64_t cookie,
+                          std::uint64_t now_ns) noexcept {
+  const std::lock_guard guard{lock_};
+  if (free_ == nobody) return 0;
+  const std::uint32_t index = free_;
+  Slot& slot = slots_[index];
+  free_ = slot.next;
+  slot.usage = usage;
+  slot.epoch = epoch;
+  slot.cookie = cookie;
+  slot.since_ns = now_ns;
+  slot.is_open = true;
+  slot.reported = false;
+  slot.previous = nobody;
+  slot.next = open_;
+  if (open_ != nobody) slots_[open_].previous = index;
+  open_ = index;
+  ++open_count_;
+  return handle_of(index, slot.generation);
+}
+
+bool Holds::close(std::uint64_t handle, bool revoked) noexcept {
+  const std::lock_guard guard{lock_};
+  const auto index = static_cast<std::uint32_t>(handle);
+  if (index >= slots_.size()) return false;
+  Slot& slot = slots_[index];
+  if (!slot.is_open || handle != handle_of(index, slot.generation)) return false;
+  if (slot.previous != nobody) slots_[slot.previous].next = slot.next;
+  if (slot.next != nobody) slots_[slot.next].previous = slot.previous;
+  if (open_ == index) open_ = slot.next;
+  slot.is_open = false;
+  slot.generation = slot.generation == ~std::uint32_t{0} ? 1 : slot.generation + 1;
+  slot.next = free_;
+  free_ = index;
+  --open_count_;
+  if (revoked) ++revoked_count_;
+  return true;
+}
+
+bool Holds::delays(const caches::ScopeSet& scopes, std::uint64_t epoch, std::uint64_t now_ns, std::uint64_t limit_ns,
+                   std::span<OverdueHold> overdue, std::size_t* told) noexcept {
+  const std::lock_guard guard{lock_};
+  *told = 0;
+  bool any = false;
+  for (std::uint32_t index = open_; index != nobody; index = slots_[index].next) {
+    Slot& slot = slots_[index];
+    if (slot.epoch >= epoch || !scopes.concerns(slot.usage)) continue;
+    any = true;
+    const std::uint64_t age_ns = now_ns - slot.since_ns;
+    if (now_ns < slot.since_ns || age_ns < limit_ns || slot.reported || *told == overdue.size()) continue;
+    slot.reported = true;
+    ++overdue_count_;
+    overdue[(*told)++] = {handle_of(index, slot.generation), slot.cookie, age_ns};
+  }
+  return any;
+}
+
+std::uint64_t Holds::open_count() const noexcept {
+  const std::lock_guard guard{lock_};
+  return open_count_;
+}
+std::uint64_t Holds::overdue_count() const noexcept {
+  const std::lock_guard guard{lock_};
+  return overdue_count_;
+}
+std::uint64_t Holds::revoked_count() const noexcept {
+  const std::lock_guard guard{lock_};
+  return revoked_count_;
+}
+
+}  // namespace viommu::core

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// DMA that outlives its call: open holds, and which of them a ticket has to wait for.
+#pragma once
+
+#include "caches/scope.hpp"
+#include "engine/base/host_memory.hpp"
+
+#include <cstdint>
+#include <mutex>
+#include <span>
+
+namespace viommu::core {
+
+/// A hold that has kept a completion back for too long.
+struct OverdueHold {
+  std::uint64_t handle = 0;
+  std::uint64_t cookie = 0;
+  std::uint64_t age_ns = 0;
+};
+
+/// A bounded pool; the open ones form a list, so that a ticket looks only at those. Threads: any; the lock is held for a
+/// walk along that list and across no callback.
+class Holds {
+ public:
+  [[nodiscard]] bool reset(const HostAllocator& allocator, std::size_t count) noexcept;
+
+  /// @param epoch  in which the guard began that the translation was made under
+  /// @return the handle, 0 when all are open
+  [[nodiscard]] std::uint64_t open(const caches::Usage& usage, std::uint64_t epoch, std::uint64_t cookie,
+                                   std::uint64_t now_ns) noexcept;
+  /// @return false when the handle is not open.
+  [[nodiscard]] bool close(std::uint64_t handle, bool revoked) noexcept;
+
+  /// Whether a hold older than `epoch` concerns one of the scopes. Those that do and are older than `limit_ns` and were
+  /// not yet told about are put into `overdue`, as many as fit; `*told` says how many.
+  [[nodiscard]] bool delays(const caches::ScopeSet& scopes, std::uint64_t epoch, std::uint64_t now_ns,
+                            std::uint64_t limit_ns, std::span<OverdueHold> overdue, std::size_t* told) noexcept;
+
+  [[nodiscard]] std::uint64_t open_count() const noexcept;
+  [[nodiscard]] std::uint64_t overdue_count() const noexcept;
+  [[nodiscard]] std::uint64_t revoked_count() const noexcept;
+
+ private:
+  static constexpr std::uint32_t nobody = ~std::uint32_t{0};
+  struct Slot {
+    caches::Usage usage{};
+    std::uint64_t epoch = 0;
+    std::uint64_t cookie = 0;
+    std::uint64_t since_ns = 0;
+    std::uint32_t generation = 1;  ///< part of the handle, so that an old handle finds nothing
+    std::uint32_t next = nobody;
+    std::uint32_t previous = nobody;
+    bool is_open = false;
+    bool reported = false;
+  };
+  [[nodiscard]] static constexpr std::uint64_t handle_of(std::uint32_t index, std::uint32_t generation) noexcept {
+    return std::uint64_t{generation} << 32 | index;
+  }
+
+  mutable std::mutex lock_;
+  HostArray<Slot> slots_;
+  std::uint32_t free_ = nobody;
+  std::uint32_t open_ = nobody;
+  std::uint64_t open_count_ = 0;
+  std::uint64_t overdue_count_ = 0;
+  std::uint64_t revoked_count_ = 0;
+};
+
+}  // namespace viommu::core

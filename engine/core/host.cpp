@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+#include "engine/core/host.hpp"
+
+#include "engine/core/callback.hpp"
+
+namespace viommu::core {
+namespace {
+
+/// Calls `function`, if there is one, marked as a callback of `host`.
+template <class Function, class... Arguments>
+void call(const Host* host, Function function, Arguments... arguments) noexcept {
+  if (function == nullptr) return;
+  const CallbackScope scope{host};
+  function(arguments...);
+}
+
+}  // namespace
+
+void Host::msi(std::uint64_t address, std::uint32_t data) const noexcept {
+  call(this, functions_.msi, functions_.opaque, address, data);
+}
+void Host::wake() const noexcept { call(this, functions_.wake, functions_.opaque); }
+void Host::log(LogLevel level, const char* text) const noexcept {
+  call(this, functions_.log, functions_.opaque, static_cast<std::int32_t>(level), text);
+}
+void Host::region_gone(std::uint64_t cookie) const noexcept {
+  call(this, functions_.region_gone, functions_.opaque, cookie);
+}
+void Host::routes_changed(std::uint32_t first, std::uint32_t count) const noexcept {
+  call(this, functions_.routes_changed, functions_.opaque, first, count);
+}
+void Host::hold_overdue(std::uint64_t hold, std::uint64_t cookie, std::uint64_t age_ns) const noexcept {
+  call(this, functions_.hold_overdue, functions_.opaque, hold, cookie, age_ns);
+}
+
+std::uint64_t Host::now_ns() const noexcept {
+  if (functions_.now_ns == nullptr) return 0;
+  const CallbackScope scope{this};
+  return functions_.now_ns(functions_.opaque);
+}
+
+bool Host::calling() const noexcept { return CallbackScope::inside(this); }
+
+MemoryCallbacks Host::memory() const noexcept {
+  MemoryCallbacks marked;
+  marked.opaque = const_cast<Host*>(this);  // only ever used as the const object it is
+  if (functions_.memory.read != nullptr)
+    marked.read = [](void* opaque, std::uint64_t gpa, void* data, std::uint64_t size) -> std::int32_t {
+      const auto& host = *static_cast<const Host*>(opaque);
+      const CallbackScope scope{&host};
+      return host.functions_.memory.read(host.functions_.memory.opaque, gpa, data, size);
+    };
+  if (functions_.memory.write != nullptr)
+    marked.write = [](void* opaque, std::uint64_t gpa, const void* data, std::uint64_t size) -> std::int32_t {
+      const auto& host = *static_cast<const Host*>(opaque);
+      const CallbackScope scope{&host};
+      return host.functions_.memory.write(host.functions_.memory.opaque, gpa, data, size);
+    };
+  if (functions_.memory.compare_exchange != nullptr)
+    marked.compare_exchange = [](void* opaque, std::uint64_t gpa, std::uint64_t* expected,
+                                 std::uint64_t desired) -> std::int32_t {
+      const auto& host = *static_cast<const Host*>(opaque);
+      const CallbackScope scope{&host};
+      return host.functions_.memory.compare_exchange(host.functions_.memory.opaque, gpa, expected, desired);
+    };
+  return marked;
+}
+
+}  // namespace viommu::core

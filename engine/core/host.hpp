@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// The host's functions as the engine calls them: absent ones do nothing, and each call is marked (callback.hpp).
+#pragma once
+
+#include "engine/base/guest_memory.hpp"
+#include "engine/base/host_memory.hpp"
+
+#include <cstdint>
+
+namespace viommu::core {
+
+/// Same contracts as the functions of `viommu_host` in viommu.h.
+struct HostFunctions {
+  void* opaque = nullptr;
+  MemoryCallbacks memory;
+  HostAllocator allocator;
+  void (*msi)(void* opaque, std::uint64_t address, std::uint32_t data) = nullptr;
+  void (*wake)(void* opaque) = nullptr;
+  std::uint64_t (*now_ns)(void* opaque) = nullptr;
+  void (*log)(void* opaque, std::int32_t level, const char* text) = nullptr;
+  void (*region_gone)(void* opaque, std::uint64_t cookie) = nullptr;
+  void (*routes_changed)(void* opaque, std::uint32_t first, std::uint32_t count) = nullptr;
+  void (*hold_overdue)(void* opaque, std::uint64_t hold, std::uint64_t cookie, std::uint64_t age_ns) = nullptr;
+};
+
+enum class LogLevel : std::int32_t { error = 0, warning = 1, info = 2 };
+
+/// Threads: any; never called with a lock held.
+class Host {
+ public:
+  explicit Host(const HostFunctions& functions) noexcept : functions_{functions} {}
+  Host(const Host&) = delete;
+  Host& operator=(const Host&) = delete;
+
+  void msi(std::uint64_t address, std::uint32_t data) const noexcept;
+  void wake() const noexcept;
+  void log(LogLevel level, const char* text) const noexcept;
+  void region_gone(std::uint64_t cookie) const noexcept;
+  void routes_changed(std::uint32_t first, std::uint32_t count) const noexcept;
+  void hold_overdue(std::uint64_t hold, std::uint64_t cookie, std::uint64_t age_ns) const noexcept;
+  /// 0 without a clock.
+  [[nodiscard]] std::uint64_t now_ns() const noexcept;
+  [[nodiscard]] bool has_clock() const noexcept { return functions_.now_ns != nullptr; }
+
+  [[nodiscard]] const HostAllocator& allocator() const noexcept { return functions_.allocator; }
+  /// The host's memory functions, each call marked; valid as long as this object.
+  [[nodiscard]] MemoryCallbacks memory() const noexcept;
+  /// Whether this thread is inside one of these calls.
+  [[nodiscard]] bool calling() const noexcept;
+
+ private:
+  HostFunctions functions_;
+};
+
+}  // namespace viommu::core

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// One thread's or queue's handle: its guard word and its counters, which nobody else writes.
+#pragma once
+
+#include "caches/epoch.hpp"
+#include "engine/base/atomic.hpp"
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace viommu::core {
+
+/// What a reader counts.
+enum class Count : std::uint8_t {
+  iotlb_hits,
+  identities,     ///< translation is off
+  pass_throughs,  ///< translation is on, and the context passes requests through
+  interrupts,
+  walks,
+  answers_with_walk,  ///< walks that ended in a translation
+  walk_loads,
+  fills,
+  fills_refused,
+  faults,
+  beyond_width,
+  context_walks,
+  context_faults,  ///< context walks that led to no address space
+};
+inline constexpr std::size_t counts = 13;
+
+/// Counters with one writer, readable by anybody while it counts.
+class Counters {
+ public:
+  void add(Count which, std::uint64_t amount = 1) noexcept {
+    Atomic<std::uint64_t>& counter = counters_[static_cast<std::size_t>(which)];
+    counter.store(counter.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
+  }
+  [[nodiscard]] std::uint64_t get(Count which) const noexcept {
+    return counters_[static_cast<std::size_t>(which)].load(std::memory_order_relaxed);
+  }
+
+ private:
+  std::array<Atomic<std::uint64_t>, counts> counters_{};
+};
+
+/// Used by one thread at a time. The counters outlive the reader that used the slot, so that totals never shrink.
+struct alignas(shared_line_bytes) Reader {
+  caches::EpochWord* word = nullptr;
+  void* owner = nullptr;   ///< of whoever hands readers out
+  std::uint32_t depth = 0; ///< of nested guards
+  Counters counters;
+  Atomic<bool> in_use{false};
+};
+
+}  // namespace viommu::core
