@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// VT-d, "Invalidation Descriptors": from the bytes in the queue to a command, or to the reason why there is none.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <variant>
+
+#include "engine/vtd/capabilities.hpp"
+#include "engine/vtd/invalidation.hpp"
+#include "engine/vtd/register_layouts.hpp"
+
+namespace viommu::vtd {
+
+/// A descriptor as loaded. In a queue of 128-bit descriptors the two last words stay zero.
+struct RawDescriptor {
+  std::array<std::uint64_t, 4> words{};
+};
+
+/// What a descriptor asks for; `QueueErrorCode` is the IQEI to stop the queue with.
+using Descriptor = std::variant<QueueErrorCode, ContextInvalidation, IotlbInvalidation, DeviceTlbInvalidation,
+                                InterruptEntryInvalidation, Wait>;
+
+/// Judges and decodes one descriptor. Types first, then reserved bits, then values. Pure; constant time.
+[[nodiscard]] Descriptor decode_descriptor(const RawDescriptor& raw, const Capabilities& capabilities) noexcept;
+
+}  // namespace viommu::vtd

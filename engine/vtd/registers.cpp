@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+#include "engine/vtd/registers.hpp"
+
+namespace viommu::vtd {
+
+void Registers::queue(const std::optional<EventMessage>& message) noexcept {
+  if (!message) return;
+  if (count_ == waiting_.size()) --count_;
+  waiting_[(first_ + count_++) % waiting_.size()] = *message;
+}
+
+std::optional<EventMessage> Registers::take() noexcept {
+  const std::lock_guard guard{lock_};
+  if (count_ == 0) return {};
+  const EventMessage message = waiting_[first_];
+  first_ = (first_ + 1) % waiting_.size();
+  --count_;
+  return message;
+}
+
+void Registers::deliver() noexcept {
+  // Bound: as many messages as the ring holds; what is queued later belongs to whoever queued it.
+  for (std::size_t sent = 0; sent <= waiting_.size();) {
+    if (delivering_.exchange(true, std::memory_order_acquire)) return;
+    const std::optional message = take();
+    if (message) {
+      host_.msi(message->address, message->data);
+      messages_.fetch_add(1, std::memory_order_relaxed);
+      ++sent;
+    }
+    delivering_.store(false, std::memory_order_release);
+    if (!message) return;
+  }
+}
+
+void Registers::drop_messages() noexcept {
+  const std::lock_guard guard{lock_};
+  count_ = 0;
+}
+
+}  // namespace viommu::vtd

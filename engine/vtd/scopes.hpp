@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// From the guest's invalidation commands to what the caches drop. Source: VT-d, "Invalidation Granularity".
+#pragma once
+
+#include "caches/scope.hpp"
+#include "engine/vtd/invalidation.hpp"
+
+namespace viommu::vtd {
+
+[[nodiscard]] constexpr caches::Scope scope_of(const ContextInvalidation& invalidation) noexcept {
+  caches::Scope scope;
+  switch (invalidation.granularity) {
+    case ContextGranularity::domain:
+      scope.kind = caches::Scope::Kind::domain_contexts;
+      scope.domain = invalidation.domain;
+      break;
+    case ContextGranularity::device:
+      // By source id alone: with caching mode a guest names domain 0 for an entry that was not present before.
+      scope.kind = caches::Scope::Kind::source_contexts;
+      scope.source = invalidation.source;
+      scope.ignored_source_bits = static_cast<std::uint16_t>(~invalidation.source_mask());
+      break;
+    default: scope.kind = caches::Scope::Kind::contexts; break;
+  }
+  return scope;
+}
+
+[[nodiscard]] constexpr caches::Scope scope_of(const IotlbInvalidation& invalidation) noexcept {
+  caches::Scope scope;
+  scope.domain = invalidation.domain;
+  scope.range = invalidation.pages;
+  switch (invalidation.granularity) {
+    case IotlbGranularity::domain: scope.kind = caches::Scope::Kind::domain; break;
+    case IotlbGranularity::page: scope.kind = caches::Scope::Kind::pages; break;
+    default: scope.kind = caches::Scope::Kind::translations; break;
+  }
+  return scope;
+}
+
+}  // namespace viommu::vtd

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// One VT-d unit in legacy mode: the register window, the worker behind it, and the way of a request.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/core/host.hpp"
+#include "engine/core/waist.hpp"
+#include "engine/vtd/capabilities.hpp"
+#include "engine/vtd/dma.hpp"
+#include "engine/vtd/registers.hpp"
+#include "engine/vtd/worker.hpp"
+
+namespace viommu::vtd {
+
+/// Threads: everything from any thread; not from a callback of the host, but for translating.
+class Unit {
+ public:
+  /// `capabilities` pass their check().
+  Unit(const Capabilities& capabilities, RegisterFile::Options options, core::Waist& waist,
+       const core::Host& host) noexcept
+      : capabilities_{capabilities},
+        host_{host},
+        registers_{capabilities_, options, host},
+        dma_{capabilities_, waist, registers_},
+        worker_{capabilities_, waist, host, registers_, dma_} {}
+
+  [[nodiscard]] ReadResult read(std::uint64_t offset, unsigned size) noexcept {
+    return registers_.with([&](const RegisterFile& file) { return file.read(offset, size); });
+  }
+  AccessStatus write(std::uint64_t offset, unsigned size, std::uint64_t value) noexcept {
+    const AccessStatus access = registers_.with([&](RegisterFile& file) {
+      const Actions actions = file.write(offset, size, value);
+      registers_.queue(actions.fault_event);
+      registers_.queue(actions.completion_event);
+      worker_.request(actions);
+      return actions.access;
+    });
+    registers_.deliver();
+    if (worker_.process(0) != WorkState::idle) host_.wake();
+    return access;
+  }
+  WorkState process(std::uint32_t budget) noexcept { return worker_.process(budget); }
+  [[nodiscard]] bool reset() noexcept { return worker_.reset(); }
+
+  [[nodiscard]] Dma& dma() noexcept { return dma_; }
+  [[nodiscard]] const Capabilities& capabilities() const noexcept { return capabilities_; }
+  [[nodiscard]] std::uint64_t count(WorkCount which) const noexcept { return worker_.count(which); }
+  [[nodiscard]] std::uint64_t messages() const noexcept { return registers_.messages(); }
+  [[nodiscard]] Dma::FaultFigures fault_figures() const noexcept { return dma_.fault_figures(); }
+
+ private:
+  const Capabilities capabilities_;
+  const core::Host& host_;
+  Registers registers_;
+  Dma dma_;
+  Worker worker_;
+};
+
+}  // namespace viommu::vtd

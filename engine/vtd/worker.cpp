@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+#include "engine/vtd/worker.hpp"
+
+#include <utility>
+
+#include "engine/vtd/scopes.hpp"
+
+namespace viommu::vtd {
+
+void Worker::request(const Actions& actions) noexcept {
+  commands_.write_buffer |= actions.flush_write_buffer;
+  commands_.root_pointer |= actions.set_root_pointer;
+  commands_.interrupt_table |= actions.set_interrupt_table;
+  const auto take = [](auto& into, const auto& from) {
+    if (from) into = from;
+  };
+  take(commands_.compatibility_format, actions.compatibility_format);
+  take(commands_.queue, actions.queue);
+  take(commands_.interrupt_remapping, actions.interrupt_remapping);
+  take(commands_.translation, actions.translation);
+  take(commands_.protected_memory, actions.protected_memory);
+  take(commands_.context, actions.context_invalidation);
+  take(commands_.iotlb, actions.iotlb_invalidation);
+}
+
+WorkState Worker::process(std::uint32_t budget) noexcept {
+  if (budget == 0) budget = registers_.with([](RegisterFile& file) { return file.queue_geometry().entries(); });
+  again_.store(true, std::memory_order_seq_cst);
+  WorkState state = WorkState::idle;
+  // Bound: a guest that keeps ringing from another thread leaves `more` behind after as many turns as this.
+  for (unsigned turn = 0; turn < 16; ++turn) {
+    if (!again_.load(std::memory_order_seq_cst)) return state;
+    if (working_.exchange(true, std::memory_order_seq_cst)) return WorkState::idle;  // that thread sees again_
+    again_.store(false, std::memory_order_seq_cst);
+    state = work(budget);
+    working_.store(false, std::memory_order_seq_cst);
+    registers_.deliver();
+    if (state == WorkState::more) return state;
+  }
+  return again_.load(std::memory_order_seq_cst) ? WorkState::more : state;
+}
+
+bool Worker::reset() noexcept {
+  if (working_.exchange(true, std::memory_order_seq_cst)) return false;
+  tell_all_routes();
+  registers_.with([this](RegisterFile& file) {
+    file.reset();
+    commands_ = {};
+  });
+  registers_.drop_messages();
+  global_.reset();
+  context_.reset();
+  iotlb_.reset();
+  wait_.reset();
+  since_last_wait_.clear();
+  dma_.set_mode({}, false, false);
+  waist_.drop({});
+  working_.store(false, std::memory_order_seq_cst);
+  return true;
+}
+
+WorkState Worker::work(std::uint32_t& budget) noexcept {
+  // Commands that are under way end before the next ones begin.
+  bool waiting = !finish_commands();
+  if (!waiting) {
+    begin_commands();
+    waiting = !finish_commands();
+  }
+  const WorkState queue = run_queue(budget);
+  if (!waist_.reclaim_regions()) waiting = true;
+  if (queue != WorkState::idle) return queue;
+  return waiting ? WorkState::wait : WorkState::idle;
+}
+
+void Worker::begin_commands() noexcept {
+  struct Taken {
+    Commands commands;
+    RootPointer root;
+    bool translating;
+    bool protecting;
+  };
+  Taken taken = registers_.with([this](RegisterFile& file) -> Taken {
+    return {std::exchange(commands_, {}), file.root_pointer(), file.translation_enabled(), file.protection_enabled()};
+  });
+  const Commands& commands = taken.commands;
+  if (commands.interrupt_table || commands.interrupt_remapping) tell_all_routes();
+  registers_.with([&](RegisterFile& file) {
+    // Nothing is buffered and nothing is remapped, so these have no effect to wait for.
+    if (commands.write_buffer) file.complete_write_buffer_flush();
+    if (commands.interrupt_table) file.complete_interrupt_table();
+    if (commands.compatibility_format) file.complete_compatibility_format(*commands.compatibility_format);
+    if (commands.interrupt_remapping) file.complete_interrupt_remapping(*commands.interrupt_remapping);
+    if (commands.queue) file.complete_queue(*commands.queue);
+  });
+  if (commands.queue) {  // a queue that was switched off forgets its open wait
+    wait_.reset();
+    since_last_wait_.clear();
+  }
+  if (commands.root_pointer || commands.translation || commands.protected_memory) {
+    dma_.set_mode(taken.root, commands.translation.value_or(taken.translating),
+                  commands.protected_memory.value_or(taken.protecting));
+    const caches::Scope everything;
+    waist_.drop(everything);
+    caches::ScopeSet scopes;
+    scopes.add(everything);
+    global_ = GlobalCommand{waist_.ticket(scopes), commands.root_pointer, commands.translation,
+                            commands.protected_memory};
+  }
+  const auto begin = [this](const auto& invalidation) {
+    const caches::Scope scope = scope_of(invalidation);
+    waist_.drop(scope);
+    caches::ScopeSet scopes;
+    scopes.add(scope);
+    return waist_.ticket(scopes);
+  };
+  if (commands.context) {
+    add(WorkCount::context_invalidations);
+    context_ = ContextCommand{begin(*commands.context), commands.context->granularity};
+  }
+  if (commands.iotlb) {
+    count_iotlb(commands.iotlb->granularity);
+    iotlb_ = IotlbCommand{begin(*commands.iotlb), commands.iotlb->granularity};
+  }
+}
+
+bool Worker::finish_commands() noexcept {
+  if (global_ && waist_.drained(global_->ticket)) {
+    registers_.with([this](RegisterFile& file) {
+      if (global_->root_pointer) file.complete_root_pointer();
+      if (global_->translation) file.complete_translation(*global_->translation);
+      if (global_->protected_memory) file.complete_protected_memory(*global_->protected_memory);
+    });
+    global_.reset();
+  }
+  if (context_ && waist_.drained(context_->ticket)) {
+    registers_.with([this](RegisterFile& file) { file.complete_context_invalidation(context_->granularity); });
+    context_.reset();
+  }
+  if (iotlb_ && waist_.drained(iotlb_->ticket)) {
+    registers_.with([this](RegisterFile& file) { file.complete_iotlb_invalidation(iotlb_->granularity); });
+    iotlb_.reset();
+  }
+  return !global_ && !context_ && !iotlb_;
+}
+
+void Worker::count_iotlb(IotlbGranularity granularity) noexcept {
+  switch (granularity) {
+    case IotlbGranularity::domain: return add(WorkCount::iotlb_domain);
+    case IotlbGranularity::page: return add(WorkCount::iotlb_page);
+    default: return add(WorkCount::iotlb_global);
+  }
+}
+
+void Worker::invalidate(const caches::Scope& scope) noexcept {
+  waist_.drop(scope);
+  since_last_wait_.add(scope);
+}
+
+void Worker::tell_routes(std::uint32_t first, std::uint32_t count) noexcept { host_.routes_changed(first, count); }
+
+void Worker::tell_all_routes() noexcept {
+  const std::uint32_t entries = registers_.with([](RegisterFile& file) { return file.interrupt_table().entries; });
+  tell_routes(0, entries);
+}
+
+}  // namespace viommu::vtd

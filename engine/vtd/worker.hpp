@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// The unit's own work: commands of the register window and the invalidation queue, one thread at a time.
+//
+// Any thread may call process(). The first one takes the role and works; others leave a note (`again_`) and go on: the
+// one in the role looks at the note before and after it gives the role back. So no thread waits for another, nothing is
+// forgotten, and no lock is held while guest memory is read or the host is called.
+//
+// A command becomes visible to the guest (GSTS, ICC, IVT, status write, interrupt) only when its ticket is drained. If it
+// is not, the work stops there with `wait`; the end of a guard or hold calls host.wake.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+
+#include "caches/scope.hpp"
+#include "engine/base/atomic.hpp"
+#include "engine/core/host.hpp"
+#include "engine/core/waist.hpp"
+#include "engine/vtd/capabilities.hpp"
+#include "engine/vtd/descriptors.hpp"
+#include "engine/vtd/dma.hpp"
+#include "engine/vtd/registers.hpp"
+
+namespace viommu::vtd {
+
+enum class WorkState : std::uint8_t { idle, more, wait };
+
+/// What the worker counts.
+enum class WorkCount : std::uint8_t {
+  descriptors,
+  context_invalidations,
+  iotlb_global,
+  iotlb_domain,
+  iotlb_page,
+  device_tlb,
+  interrupt_entries,
+  waits,
+  status_writes_dropped,
+};
+inline constexpr std::size_t work_counts = 9;
+
+/// Threads: everything from any thread.
+class Worker {
+ public:
+  Worker(const Capabilities& capabilities, core::Waist& waist, const core::Host& host, Registers& registers,
+         Dma& dma) noexcept
+      : capabilities_{capabilities}, waist_{waist}, host_{host}, registers_{registers}, dma_{dma} {}
+
+  /// Takes note of what a register write asks for; process() does it. Called under the registers' lock.
+  void request(const Actions& actions) noexcept;
+  /// @param budget  descriptors at most, 0 for one whole ring
+  WorkState process(std::uint32_t budget) noexcept;
+  /// System reset. @return false when another thread has the role.
+  [[nodiscard]] bool reset() noexcept;
+
+  [[nodiscard]] std::uint64_t count(WorkCount which) const noexcept {
+    return counts_[static_cast<std::size_t>(which)].load(std::memory_order_relaxed);
+  }
+
+ private:
+  /// Commands of the register window that were asked for and not yet begun. Guarded by the registers' lock.
+  struct Commands {
+    bool write_buffer = false;
+    bool root_pointer = false;
+    bool interrupt_table = false;
+    std::optional<bool> compatibility_format;
+    std::optional<bool> queue;
+    std::optional<bool> interrupt_remapping;
+    std::optional<bool> translation;
+    std::optional<bool> protected_memory;
+    std::optional<ContextInvalidation> context;
+    std::optional<IotlbInvalidation> iotlb;
+  };
+  /// Begun, and waiting for its ticket.
+  struct GlobalCommand {
+    core::Ticket ticket;
+    bool root_pointer = false;
+    std::optional<bool> translation;
+    std::optional<bool> protected_memory;
+  };
+  struct ContextCommand {
+    core::Ticket ticket;
+    ContextGranularity granularity;
+  };
+  struct IotlbCommand {
+    core::Ticket ticket;
+    IotlbGranularity granularity;
+  };
+  struct OpenWait {
+    core::Ticket ticket;
+    Wait wait;
+    std::uint32_t next_head = 0;
+  };
+  /// The queue as one look under the lock shows it.
+  struct QueueView {
+    QueueGeometry geometry;
+    std::uint32_t head = 0;
+    std::uint32_t tail = 0;
+    TableMode mode = TableMode::legacy;
+    bool may_run = false;
+  };
+
+  [[nodiscard]] WorkState work(std::uint32_t& budget) noexcept;
+  void begin_commands() noexcept;
+  /// @return false while one of them waits for its ticket.
+  [[nodiscard]] bool finish_commands() noexcept;
+  [[nodiscard]] WorkState run_queue(std::uint32_t& budget) noexcept;
+  [[nodiscard]] QueueView look_at_queue() noexcept;
+  [[nodiscard]] Descriptor fetch(const QueueView& queue) noexcept;
+  /// @return false when the descriptor waits for its ticket.
+  [[nodiscard]] bool execute(const Descriptor& descriptor, std::uint32_t next_head) noexcept;
+  [[nodiscard]] bool finish_wait() noexcept;
+  void stop_queue(QueueErrorCode code) noexcept;
+  void count_iotlb(IotlbGranularity granularity) noexcept;
+  void invalidate(const caches::Scope& scope) noexcept;
+  void tell_routes(std::uint32_t first, std::uint32_t count) noexcept;
+  void tell_all_routes() noexcept;
+  void add(WorkCount which) noexcept {
+    counts_[static_cast<std::size_t>(which)].fetch_add(1, std::memory_order_relaxed);
+  }
+
+  const Capabilities& capabilities_;
+  core::Waist& waist_;
+  const core::Host& host_;
+  Registers& registers_;
+  Dma& dma_;
+
+  Atomic<bool> working_{false};
+  Atomic<bool> again_{false};
+  Commands commands_;  ///< under the registers' lock
+  // Whoever has the role:
+  std::optional<GlobalCommand> global_;
+  std::optional<ContextCommand> context_;
+  std::optional<IotlbCommand> iotlb_;
+  std::optional<OpenWait> wait_;
+  caches::ScopeSet since_last_wait_;
+  std::array<Atomic<std::uint64_t>, work_counts> counts_{};
+};
+
+}  // namespace viommu::vtd
