@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// Life, memory, registers, statistics of an engine. Translating is in translate.cpp.
+#include "engine/capi/engine.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <new>
+
+using viommu::capi::Settings;
+using viommu::core::Count;
+using viommu::core::RegionResult;
+using viommu::vtd::AccessStatus;
+using viommu::vtd::WorkCount;
+using viommu::vtd::WorkState;
+
+namespace {
+
+constexpr const char* library_version = "0.1.0";
+
+[[nodiscard]] viommu_result result_of(RegionResult result) noexcept {
+  switch (result) {
+    case RegionResult::ok: return VIOMMU_OK;
+    case RegionResult::exists: return VIOMMU_E_EXISTS;
+    case RegionResult::not_found: return VIOMMU_E_NOT_FOUND;
+    case RegionResult::limit: return VIOMMU_E_LIMIT;
+    case RegionResult::no_memory: return VIOMMU_E_MEMORY;
+  }
+  return VIOMMU_E_ARGUMENT;
+}
+
+[[nodiscard]] bool page_aligned(std::uint64_t value) noexcept { return value % viommu::page_size_bytes == 0; }
+
+[[nodiscard]] viommu_statistics figures(viommu_engine& engine) noexcept {
+  const viommu::core::Waist& waist = engine.waist;
+  const viommu::vtd::Unit& unit = engine.unit;
+  viommu_statistics s{};
+  s.iotlb_hits = waist.count(Count::iotlb_hits);
+  s.walks = waist.count(Count::walks);
+  s.walk_loads = waist.count(Count::walk_loads);
+  const std::uint64_t pass_throughs = waist.count(Count::pass_throughs);
+  s.identities = waist.count(Count::identities) + pass_throughs;
+  s.faults = waist.count(Count::faults);
+  s.context_walks = waist.count(Count::context_walks);
+  // Each request that found its address space ends in exactly one of these; those that walked for it are no hits.
+  const std::uint64_t with_context = s.iotlb_hits + s.walks + pass_throughs + waist.count(Count::beyond_width);
+  const std::uint64_t walked_for_it = s.context_walks - waist.count(Count::context_faults);
+  s.context_hits = with_context > walked_for_it ? with_context - walked_for_it : 0;
+  s.translations = waist.count(Count::answers_with_walk) + s.iotlb_hits + s.identities +
+                   waist.count(Count::interrupts) + s.faults;
+  s.iotlb_fills = waist.count(Count::fills);
+  s.fills_refused = waist.count(Count::fills_refused);
+  const auto faults = unit.fault_figures();
+  s.faults_recorded = faults.recorded;
+  s.faults_overflowed = faults.overflowed;
+  s.descriptors = unit.count(WorkCount::descriptors);
+  s.context_invalidations = unit.count(WorkCount::context_invalidations);
+  s.iotlb_global = unit.count(WorkCount::iotlb_global);
+  s.iotlb_domain = unit.count(WorkCount::iotlb_domain);
+  s.iotlb_page = unit.count(WorkCount::iotlb_page);
+  s.device_tlb_invalidations = unit.count(WorkCount::device_tlb);
+  s.interrupt_entry_invalidations = unit.count(WorkCount::interrupt_entries);
+  s.waits = unit.count(WorkCount::waits);
+  s.status_writes_dropped = unit.count(WorkCount::status_writes_dropped);
+  s.messages = unit.messages();
+  s.holds_open = waist.holds().open_count();
+  s.holds_overdue = waist.holds().overdue_count();
+  s.holds_revoked = waist.holds().revoked_count();
+  const auto caches = engine.waist.cache_figures();
+  s.address_spaces = caches.address_spaces;
+  s.tag_sweeps = caches.tag_sweeps;
+  s.cache_bytes = caches.bytes;
+  return s;
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* viommu_result_text(viommu_result result) {
+  switch (result) {
+    case VIOMMU_OK: return "ok";
+    case VIOMMU_E_NOT_FOUND: return "no such region or hold";
+    case VIOMMU_E_MEMORY: return "out of memory";
+    case VIOMMU_E_FAULT: return "the request is blocked";
+    case VIOMMU_E_BUSY: return "busy: called from a callback, or something is still open";
+    case VIOMMU_E_EXISTS: return "overlaps what is there";
+    case VIOMMU_E_ARGUMENT: return "invalid argument";
+    case VIOMMU_E_LIMIT: return "a quota given at creation is used up";
+    case VIOMMU_E_RANGE: return "beyond the register window";
+    case VIOMMU_E_UNSUPPORTED: return "not supported";
+    default: return "unknown result";
+  }
+}
+
+const char* viommu_version(void) { return library_version; }
+
+viommu_result viommu_create_vtd(const viommu_vtd_options* options, const viommu_host* host, char* error,
+                                size_t error_size, viommu_engine** engine) {
+  if (error != nullptr && error_size != 0) error[0] = '\0';
+  if (options == nullptr || host == nullptr || engine == nullptr || host->size < sizeof host->size)
+    return VIOMMU_E_ARGUMENT;
+  *engine = nullptr;
+  const viommu::core::HostFunctions functions = viommu::capi::read_host(*host);
+  if ((functions.allocator.allocate == nullptr) != (functions.allocator.deallocate == nullptr))
+    return VIOMMU_E_ARGUMENT;
+  Settings settings;
+  const viommu_result result = viommu::capi::read_settings(*options, settings, error, error_size);
+  if (result != VIOMMU_OK) return result;
+  void* const memory = functions.allocator.get(sizeof(viommu_engine), alignof(viommu_engine));
+  if (memory == nullptr) return VIOMMU_E_MEMORY;
+  auto* const created = new (memory) viommu_engine{settings, functions};
+  if (!created->waist.reset()) {
+    created->~viommu_engine();
+    functions.allocator.put(memory, sizeof(viommu_engine), alignof(viommu_engine));
+    return VIOMMU_E_MEMORY;
+  }
+  *engine = created;
+  return VIOMMU_OK;
+}
+
+viommu_result viommu_destroy(viommu_engine* engine) {
+  if (engine == nullptr) return VIOMMU_OK;
+  if (engine->host.calling() || engine->waist.readers_in_use() != 0 || engine->waist.holds().open_count() != 0)
+    return VIOMMU_E_BUSY;
+  const viommu::HostAllocator allocator = engine->host.allocator();
+  engine->~viommu_engine();
+  allocator.put(engine, sizeof(viommu_engine), alignof(viommu_engine));
+  return VIOMMU_OK;
+}
+
+viommu_result viommu_region_add(viommu_engine* engine, const viommu_region* region) {
+  if (engine == nullptr || region == nullptr || region->hva == nullptr || region->length == 0) return VIOMMU_E_ARGUMENT;
+  if (engine->host.calling()) return VIOMMU_E_BUSY;
+  const std::uint64_t last = region->gpa + (region->length - 1);
+  if (!page_aligned(region->gpa) || !page_aligned(region->length) || last < region->gpa ||
+      !page_aligned(reinterpret_cast<std::uintptr_t>(region->hva)) ||
+      (region->flags & ~std::uint64_t{VIOMMU_REGION_READ_ONLY}) != 0)
+    return VIOMMU_E_ARGUMENT;
+  const viommu_result result =
+      result_of(engine->waist.add_region({{{region->gpa}, {last}},
+                                          static_cast<std::byte*>(region->hva),
+                                          (region->flags & VIOMMU_REGION_READ_ONLY) != 0}));
+  engine->unit.process(0);
+  return result;
+}
+
+viommu_result viommu_region_remove(viommu_engine* engine, uint64_t gpa, uint64_t cookie) {
+  if (engine == nullptr) return VIOMMU_E_ARGUMENT;
+  if (engine->host.calling()) return VIOMMU_E_BUSY;
+  const viommu_result result = result_of(engine->waist.remove_region({gpa}, cookie));
+  if (engine->unit.process(0) != WorkState::idle) engine->host.wake();
+  return result;
+}
+
+uint64_t viommu_mmio_size(const viommu_engine* engine) {
+  return engine == nullptr ? 0 : engine->unit.capabilities().window_bytes;
+}
+
+viommu_result viommu_mmio_read(viommu_engine* engine, uint64_t offset, uint32_t size, uint64_t* value) {
+  if (engine == nullptr || value == nullptr) return VIOMMU_E_ARGUMENT;
+  *value = 0;
+  if (size != 1 && size != 2 && size != 4 && size != 8) return VIOMMU_E_ARGUMENT;
+  if (engine->host.calling()) return VIOMMU_E_BUSY;
+  const viommu::vtd::ReadResult read = engine->unit.read(offset, size);
+  *value = read.value;
+  return read.access == AccessStatus::outside ? VIOMMU_E_RANGE : VIOMMU_OK;
+}
+
+viommu_result viommu_mmio_write(viommu_engine* engine, uint64_t offset, uint32_t size, uint64_t value) {
+  if (engine == nullptr || (size != 1 && size != 2 && size != 4 && size != 8)) return VIOMMU_E_ARGUMENT;
+  if (engine->host.calling()) return VIOMMU_E_BUSY;
+  return engine->unit.write(offset, size, value) == AccessStatus::outside ? VIOMMU_E_RANGE : VIOMMU_OK;
+}
+
+viommu_result viommu_process(viommu_engine* engine, uint32_t budget, viommu_progress* progress) {
+  if (engine == nullptr || progress == nullptr) return VIOMMU_E_ARGUMENT;
+  *progress = {};
+  if (engine->host.calling()) return VIOMMU_E_BUSY;
+  switch (engine->unit.process(budget)) {
+    case WorkState::idle: progress->state = VIOMMU_PROCESS_IDLE; break;
+    case WorkState::more: progress->state = VIOMMU_PROCESS_MORE; break;
+    case WorkState::wait:
+      progress->state = VIOMMU_PROCESS_WAIT;
+      progress->wait_until_ns =
+          engine->host.has_clock() ? engine->host.now_ns() + engine->hold_report_ns : ~std::uint64_t{0};
+      break;
+  }
+  return VIOMMU_OK;
+}
+
+viommu_result viommu_reset(viommu_engine* engine) {
+  if (engine == nullptr) return VIOMMU_E_ARGUMENT;
+  if (engine->host.calling() || !engine->unit.reset()) return VIOMMU_E_BUSY;
+  engine->unit.process(0);
+  return VIOMMU_OK;
+}
+
+viommu_result viommu_drop_caches(viommu_engine* engine) {
+  if (engine == nullptr) return VIOMMU_E_ARGUMENT;
+  if (engine->host.calling()) return VIOMMU_E_BUSY;
+  engine->waist.drop({});
+  return VIOMMU_OK;
+}
+
+viommu_result viommu_statistics_get(viommu_engine* engine, viommu_statistics* statistics) {
+  if (engine == nullptr || statistics == nullptr || statistics->size < sizeof statistics->size)
+    return VIOMMU_E_ARGUMENT;
+  const std::size_t size = std::min(statistics->size, sizeof *statistics);
+  viommu_statistics now = figures(*engine);
+  now.size = statistics->size;
+  std::memcpy(statistics, &now, size);
+  return VIOMMU_OK;
+}
+
+}  // extern "C"

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// What is behind the opaque handles of viommu.h.
+#pragma once
+
+#include <viommu/viommu.h>
+
+#include <cstdint>
+
+#include "engine/core/host.hpp"
+#include "engine/core/waist.hpp"
+#include "engine/vtd/unit.hpp"
+
+namespace viommu::capi {
+
+/// Options with every default filled in.
+struct Settings {
+  vtd::Capabilities capabilities;
+  vtd::RegisterFile::Options registers;
+  core::WaistOptions waist;
+};
+
+/// Fills in and checks. `text` receives what is wrong, at most `text_size` bytes with the terminating zero.
+[[nodiscard]] viommu_result read_settings(const viommu_vtd_options& options, Settings& settings, char* text,
+                                          std::size_t text_size) noexcept;
+[[nodiscard]] core::HostFunctions read_host(const viommu_host& host) noexcept;
+
+}  // namespace viommu::capi
+
+struct viommu_engine {
+  viommu_engine(const viommu::capi::Settings& settings, const viommu::core::HostFunctions& functions) noexcept
+      : host{functions},
+        waist{settings.waist, host},
+        unit{settings.capabilities, settings.registers, waist, host},
+        hold_report_ns{settings.waist.hold_report_ns} {}
+
+  viommu::core::Host host;
+  viommu::core::Waist waist;
+  viommu::vtd::Unit unit;
+  std::uint64_t hold_report_ns;
+};

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// Creation options: defaults, ranges, and the words for what is wrong.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <string>
+
+#include "engine/base/bits.hpp"
+#include "engine/capi/engine.hpp"
+#include "engine/vtd/capability_layouts.hpp"
+
+namespace viommu::capi {
+namespace {
+
+/// 39, 48 and 57 bit tables, 2 MiB and 1 GiB pages, page-selective invalidation of up to 2^18 pages, 8 fault records at
+/// 220h, domain ids of 16 bits, drains, SRTP invalidates.
+[[nodiscard]] std::uint64_t default_capability() noexcept {
+  namespace c = vtd::cap;
+  vtd::CapabilityRegister cap{};
+  cap = with(cap, c::nd, 6U);
+  cap = with(cap, c::sagaw, 0b01110U);
+  cap = with(cap, c::mgaw, 56U);
+  cap = with(cap, c::fro, 0x22U);
+  cap = with(cap, c::sslps, 0b11U);
+  cap = with(cap, c::psi, true);
+  cap = with(cap, c::nfr, 7U);
+  cap = with(cap, c::mamv, 18U);
+  cap = with(cap, c::dwd, true);
+  cap = with(cap, c::drd, true);
+  cap = with(cap, c::esrtps, true);
+  return cap.raw;
+}
+
+/// Queued invalidation, pass-through, coherent walks; IOTLB registers at F0h.
+[[nodiscard]] std::uint64_t default_extended_capability() noexcept {
+  namespace e = vtd::ecap;
+  vtd::ExtendedCapabilityRegister ecap{};
+  ecap = with(ecap, e::coherent, true);
+  ecap = with(ecap, e::qi, true);
+  ecap = with(ecap, e::pt, true);
+  ecap = with(ecap, e::iro, 0xFU);
+  return ecap.raw;
+}
+
+[[nodiscard]] std::uint64_t random_seed() noexcept {
+  std::uint64_t seed = static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
+  try {
+    std::random_device device;
+    seed ^= std::uint64_t{device()} << 32 | device();
+  } catch (...) {
+    // The clock alone is a weaker seed, and still not the guest's to choose.
+  }
+  return seed * 0x9E3779B97F4A7C15 | 1;
+}
+
+struct Complaint {
+  char* text;
+  std::size_t size;
+
+  viommu_result operator()(viommu_result result, const char* words) const noexcept {
+    if (text != nullptr && size != 0) std::snprintf(text, size, "%s", words);
+    return result;
+  }
+};
+
+struct Limit {
+  const char* name;
+  std::uint32_t given;
+  std::uint32_t fallback;
+  std::uint32_t least;
+  std::uint32_t most;
+  std::uint32_t* into;
+};
+
+}  // namespace
+
+viommu_result read_settings(const viommu_vtd_options& given, Settings& settings, char* text,
+                            std::size_t text_size) noexcept {
+  const Complaint complain{text, text_size};
+  viommu_vtd_options options{};
+  if (given.size < offsetof(viommu_vtd_options, capability) + sizeof options.capability)
+    return complain(VIOMMU_E_ARGUMENT, "options.size: smaller than any version of the struct");
+  std::memcpy(&options, &given, std::min(given.size, sizeof options));
+  if (given.size > sizeof options) {
+    const auto* const bytes = reinterpret_cast<const unsigned char*>(&given);
+    if (std::any_of(bytes + sizeof options, bytes + given.size, [](unsigned char byte) { return byte != 0; }))
+      return complain(VIOMMU_E_UNSUPPORTED, "options: a field that this version does not know is set");
+  }
+
+  constexpr std::uint32_t default_version = 0x10;
+  const std::uint64_t cap = options.capability != 0 ? options.capability : default_capability();
+  const std::uint64_t ecap =
+      options.extended_capability != 0 ? options.extended_capability : default_extended_capability();
+  const std::uint32_t version = options.version != 0 ? options.version : default_version;
+  constexpr unsigned widest = 52;
+  unsigned width = options.host_address_width;
+  if (width == 0) width = std::min(get(vtd::CapabilityRegister{cap}, vtd::cap::mgaw) + 1, widest);
+  settings.capabilities = vtd::Capabilities::decode(version, cap, ecap, width);
+  if (const vtd::CapabilityError error = settings.capabilities.check(); error) {
+    const viommu_result result =
+        error.rule == vtd::CapabilityRule::unsupported ? VIOMMU_E_UNSUPPORTED : VIOMMU_E_ARGUMENT;
+    try {
+      return complain(result, vtd::describe(error).c_str());
+    } catch (...) {
+      return complain(result, "capabilities");
+    }
+  }
+
+  if ((options.flags & ~std::uint32_t{VIOMMU_FAULT_COMPRESSION}) != 0)
+    return complain(VIOMMU_E_ARGUMENT, "options.flags: an unknown flag");
+  if (options.drain > VIOMMU_DRAIN_FENCE) return complain(VIOMMU_E_ARGUMENT, "options.drain: an unknown mode");
+  if (options.fill > VIOMMU_FILL_EXACT) return complain(VIOMMU_E_ARGUMENT, "options.fill: an unknown mode");
+  settings.registers.compress_faults = (options.flags & VIOMMU_FAULT_COMPRESSION) != 0;
+
+  core::WaistOptions& waist = settings.waist;
+  const std::uint32_t contexts = options.context_entries != 0 ? options.context_entries : 4096;
+  const Limit limits[] = {
+      {"iotlb_pages", options.iotlb_pages, 65536, 1, 1U << 24, &waist.iotlb_pages},
+      {"context_entries", options.context_entries, 4096, 1, 65536, &waist.context_entries},
+      {"address_spaces", options.address_spaces, contexts, 1, 65536, &waist.address_spaces},
+      {"tag_bits", options.tag_bits, 16, 4, 16, &waist.tag_bits},
+      {"readers", options.readers, 64, 1, 4096, &waist.readers},
+      {"holds", options.holds, 1024, 1, 1U << 20, &waist.holds},
+      {"regions", options.regions, 256, 1, 65536, &waist.regions},
+  };
+  for (const Limit& limit : limits) {
+    *limit.into = limit.given != 0 ? limit.given : limit.fallback;
+    if (*limit.into >= limit.least && *limit.into <= limit.most) continue;
+    char words[96];
+    std::snprintf(words, sizeof words, "options.%s: %u, and the range is %u to %u", limit.name, *limit.into,
+                  limit.least, limit.most);
+    return complain(VIOMMU_E_ARGUMENT, words);
+  }
+  constexpr std::uint64_t one_second_ns = 1'000'000'000;
+  waist.hold_report_ns = options.hold_report_ns != 0 ? options.hold_report_ns : one_second_ns;
+  waist.hash_seed = options.hash_seed != 0 ? options.hash_seed : random_seed();
+  waist.rules = {width, settings.capabilities.snoop_control, settings.capabilities.pages_2m,
+                 settings.capabilities.pages_1g};
+  if (text != nullptr && text_size != 0) text[0] = '\0';
+  return VIOMMU_OK;
+}
+
+core::HostFunctions read_host(const viommu_host& given) noexcept {
+  viommu_host host{};
+  std::memcpy(&host, &given, std::min(given.size, sizeof host));
+  core::HostFunctions functions;
+  functions.opaque = host.opaque;
+  functions.memory = {host.opaque, host.memory_read, host.memory_write, host.memory_compare_exchange};
+  functions.allocator = {host.opaque, host.allocate, host.deallocate};
+  functions.msi = host.msi;
+  functions.wake = host.wake;
+  functions.now_ns = host.now_ns;
+  functions.log = host.log;
+  functions.region_gone = host.region_gone;
+  functions.routes_changed = host.routes_changed;
+  functions.hold_overdue = host.hold_overdue;
+  return functions;
+}
+
+}  // namespace viommu::capi

@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0 */
+/*
+ * libviommu: the C interface, and its manual.
+ *
+ * An *engine* is one remapping unit (Intel VT-d, legacy mode). The VMM gives it guest memory, passes the guest's register
+ * accesses to it, and asks it to translate what devices send.
+ *
+ *   create     viommu_create_vtd()                        options: what the unit can do; host: what the VMM offers
+ *   memory     viommu_region_add(), viommu_region_remove()
+ *   registers  viommu_mmio_read(), viommu_mmio_write()    the guest's accesses to the register window
+ *   work       viommu_process()                           what a register write started and did not finish
+ *   translate  viommu_reader_create(), viommu_enter(), viommu_translate*(), viommu_leave()
+ *   DMA that outlives the call: viommu_hold(), viommu_release()
+ *
+ * Rules that hold for every call
+ * - Results are VIOMMU_OK (0) or a negative VIOMMU_E_*; nothing is thrown, printed or aborted, whatever the guest does.
+ * - Structs that start with `size` are sized: set it to sizeof(the struct). A zero in any other field means the default,
+ *   so `struct viommu_vtd_options options = {sizeof options};` is a complete set of options. They only ever grow.
+ * - Everything but viommu_destroy() may be called from any thread at any time. One reader is used by one thread at a time.
+ * - From a host callback: translating (with another reader, or viommu_translate_once), viommu_statistics_get() and
+ *   the host's own wake are allowed; every other call on the same engine answers VIOMMU_E_BUSY and does nothing.
+ * - Addresses and lengths are bytes; lengths of 0 are errors; ranges may end at the last address.
+ *
+ * What a translation is worth
+ * - Inside a guard (viommu_enter .. viommu_leave) an answer stays usable until viommu_leave: the guest is not told that
+ *   an invalidation is complete (wait descriptor, GSTS, ICC, IVT) while a guard that began before it is open.
+ *   A guard is short: no blocking in it, and no call on the same engine but translating and viommu_hold.
+ * - viommu_hold makes an answer outlive its guard, until viommu_release (from any thread).
+ * - An answer given outside a guard is a hint: it was true at some instant during the call.
+ */
+#ifndef VIOMMU_VIOMMU_H
+#define VIOMMU_VIOMMU_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define VIOMMU_API
+#else
+#define VIOMMU_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Results ------------------------------------------------------------------------------------------------------ */
+
+typedef int32_t viommu_result;
+
+enum {
+  VIOMMU_OK = 0,
+  VIOMMU_E_NOT_FOUND = -2,    /* no such region or hold */
+  VIOMMU_E_MEMORY = -12,      /* the host's allocator had no memory */
+  VIOMMU_E_FAULT = -14,       /* the request is blocked; the translation says why */
+  VIOMMU_E_BUSY = -16,        /* called from a host callback, or readers or holds are still open */
+  VIOMMU_E_EXISTS = -17,      /* the region overlaps one that is there */
+  VIOMMU_E_ARGUMENT = -22,    /* a null pointer, a wrong size, a value that makes no sense */
+  VIOMMU_E_LIMIT = -28,       /* a quota given at creation is used up */
+  VIOMMU_E_RANGE = -34,       /* beyond the register window */
+  VIOMMU_E_UNSUPPORTED = -95  /* capabilities this build does not have; the error text names the field */
+};
+
+/** A short constant text for a result code; "unknown result" for anything else. Threads: any. */
+VIOMMU_API const char* viommu_result_text(viommu_result result);
+
+/** "major.minor.patch" of the library. Threads: any. */
+VIOMMU_API const char* viommu_version(void);
+
+/* ---- The host ----------------------------------------------------------------------------------------------------- */
+
+/** Log levels of viommu_host.log. */
+enum { VIOMMU_LOG_ERROR = 0, VIOMMU_LOG_WARNING = 1, VIOMMU_LOG_INFO = 2 };
+
+/**
+ * What the VMM offers. Copied at creation. Every function is optional; memory must come from regions or from memory_read.
+ * Called without any lock held, from whichever thread called the engine.
+ */
+struct viommu_host {
+  size_t size;
+  void* opaque; /* first argument of each function */
+
+  /** Reads `size` (8 or 16) bytes of guest memory, aligned to `size`, outside all regions. Each 8-byte word must be read
+   *  as a whole. 0, or negative when there is no memory: the guest then sees the specification's access fault. */
+  int32_t (*memory_read)(void* opaque, uint64_t gpa, void* data, uint64_t size);
+  /** Writes `size` (4 or 8) bytes, aligned, outside all regions. 0 or negative. Must refuse what is not RAM. */
+  int32_t (*memory_write)(void* opaque, uint64_t gpa, const void* data, uint64_t size);
+  /** Compare-exchange of an aligned 8-byte word outside all regions: 0 done, 1 lost (*expected is what was found),
+   *  negative when there is no memory. */
+  int32_t (*memory_compare_exchange)(void* opaque, uint64_t gpa, uint64_t* expected, uint64_t desired);
+
+  /** Sends an interrupt message of the unit itself (fault event, wait completion). After all stores it announces, one at
+   *  a time per engine, in order. */
+  void (*msi)(void* opaque, uint64_t address, uint32_t data);
+  /** viommu_process() should be called soon, from any thread (not from here). */
+  void (*wake)(void* opaque);
+  /** Monotonic nanoseconds: the only clock the engine knows. Without it holds are never reported as overdue. */
+  uint64_t (*now_ns)(void* opaque);
+  /** One line of text for the VMM's log. `text` is valid during the call. */
+  void (*log)(void* opaque, int32_t level, const char* text);
+  /** Runs task(context, i) for every i in [0, count), in any order, perhaps in parallel; returns when all have ended.
+   *  Without it work stays on the calling thread. */
+  void (*execute)(void* opaque, uint32_t count, void (*task)(void* context, uint32_t index), void* context);
+  /** Memory for the engine, at creation only. Both or neither. `alignment` is a power of two. */
+  void* (*allocate)(void* opaque, size_t size, size_t alignment);
+  void (*deallocate)(void* opaque, void* memory, size_t size, size_t alignment);
+  /** Nothing can reach the removed region `cookie` any more: the VMM may unmap it. */
+  void (*region_gone)(void* opaque, uint64_t cookie);
+  /** Interrupt table entries [first, first + count) may have changed; before the guest sees the completion. */
+  void (*routes_changed)(void* opaque, uint32_t first, uint32_t count);
+  /** A hold has kept a completion back for longer than hold_report_ns; told once for each hold. */
+  void (*hold_overdue)(void* opaque, uint64_t hold, uint64_t cookie, uint64_t age_ns);
+  /** Recording sink: receives the trace (one or more whole lines, with line feeds) of everything the engine is asked and
+   *  answers. An engine with a sink serves one call at a time and reads regions through the recorder. */
+  void (*record)(void* opaque, const char* text, size_t length);
+};
+
+/* ---- Engine ------------------------------------------------------------------------------------------------------- */
+
+typedef struct viommu_engine viommu_engine;
+typedef struct viommu_reader viommu_reader;
+
+/** Flags of viommu_vtd_options.flags. */
+enum {
+  VIOMMU_FAULT_COMPRESSION = 1 /* drop a fault while one of its source is pending in a fault recording register */
+};
+
+/** viommu_vtd_options.drain: how a guard announces itself. */
+enum { VIOMMU_DRAIN_DEFAULT = 0, VIOMMU_DRAIN_FENCE = 1 /* a full fence at each enter and leave */ };
+
+/** viommu_vtd_options.fill: what a walk may put into the IOTLB besides its answer. */
+enum { VIOMMU_FILL_DEFAULT = 0, VIOMMU_FILL_EXACT = 1 /* nothing: only entries on the path of the address are read */ };
+
+/** A VT-d unit. Zero in any field but `size` means the default named there. */
+struct viommu_vtd_options {
+  size_t size;
+  uint64_t capability;          /* CAP_REG; default: 39, 48 and 57 bit, 2 MiB and 1 GiB pages, 8 fault records, CM 0 */
+  uint64_t extended_capability; /* ECAP_REG; default: QI, PT, page-walk coherency */
+  uint32_t version;             /* VER_REG; default 0x10 */
+  uint32_t host_address_width;  /* guest-physical address bits, 32..52; default: MGAW + 1, at most 52 */
+  uint32_t flags;               /* VIOMMU_FAULT_COMPRESSION */
+  uint32_t drain;               /* VIOMMU_DRAIN_* */
+  uint32_t fill;                /* VIOMMU_FILL_* */
+  uint32_t iotlb_pages;         /* translations the IOTLB is laid out for; default 65,536, at most 2^24 */
+  uint32_t context_entries;     /* context entries cached at a time; default 4,096, at most 65,536 */
+  uint32_t address_spaces;      /* different address spaces cached at a time; default: as context_entries */
+  uint32_t tag_bits;            /* width of the tags that tell address spaces apart, 4..16; default 16 */
+  uint32_t readers;             /* readers that can exist at a time; default 64, at most 4,096 */
+  uint32_t holds;               /* holds that can be open at a time; default 1,024, at most 2^20 */
+  uint32_t regions;             /* memory regions at a time; default 256, at most 65,536 */
+  uint64_t hold_report_ns;      /* after this long a hold that delays a completion is reported; default 1 s */
+  uint64_t hash_seed;           /* seed of the IOTLB's hash; default: random for each engine */
+};
+
+/**
+ * Creates a VT-d unit with its registers at their reset values and no memory.
+ * @param error       where a text goes that says what is wrong with the options (may be NULL); always terminated
+ * @param error_size  bytes at `error`
+ * @return VIOMMU_OK, _E_ARGUMENT (also: capability dependencies), _E_UNSUPPORTED, _E_MEMORY. Threads: any.
+ */
+VIOMMU_API viommu_result viommu_create_vtd(const struct viommu_vtd_options* options, const struct viommu_host* host,
+                                           char* error, size_t error_size, viommu_engine** engine);
+
+/** Frees the engine. No other call may be running. VIOMMU_E_BUSY while readers exist, holds are open, or from a callback.
+ *  NULL is allowed. */
+VIOMMU_API viommu_result viommu_destroy(viommu_engine* engine);
+
+/* ---- Guest memory ------------------------------------------------------------------------------------------------- */
+
+/** viommu_region.flags. */
+enum { VIOMMU_REGION_READ_ONLY = 1 /* the engine never writes there: a status write is dropped, as outside RAM */ };
+
+/** Guest memory mapped into this process; all three are multiples of 4 KiB, the end may be 2^64 - 1. */
+struct viommu_region {
+  uint64_t gpa;
+  uint64_t length;
+  void* hva; /* mapped, and readable (writable unless read-only), until region_gone */
+  uint64_t flags;
+};
+
+/** Adds a region. VIOMMU_E_EXISTS when it overlaps one that is there, _E_LIMIT, _E_ARGUMENT. Threads: any. */
+VIOMMU_API viommu_result viommu_region_add(viommu_engine* engine, const struct viommu_region* region);
+
+/** Removes the region that begins at `gpa`. Walks that start later do not see it, translations are dropped;
+ *  host.region_gone(cookie) fires when no guard and no hold can reach it, perhaps before this returns.
+ *  VIOMMU_E_NOT_FOUND; VIOMMU_E_LIMIT while 64 removals are under way. Threads: any. */
+VIOMMU_API viommu_result viommu_region_remove(viommu_engine* engine, uint64_t gpa, uint64_t cookie);
+
+/* ---- The register window and the work behind it ------------------------------------------------------------------- */
+
+/** Size of the register window in bytes, a multiple of 4 KiB. Threads: any. */
+VIOMMU_API uint64_t viommu_mmio_size(const viommu_engine* engine);
+
+/**
+ * The guest's accesses. `size` is 1, 2, 4 or 8. Unaligned accesses (but 8 bytes at a multiple of 4) read 0 and write
+ * nothing. VIOMMU_E_RANGE beyond the window (*value is 0 then), _E_ARGUMENT for another size. A write does one
+ * viommu_process() slice itself, or leaves the work to a thread that is at it already. Threads: any.
+ */
+VIOMMU_API viommu_result viommu_mmio_read(viommu_engine* engine, uint64_t offset, uint32_t size, uint64_t* value);
+VIOMMU_API viommu_result viommu_mmio_write(viommu_engine* engine, uint64_t offset, uint32_t size, uint64_t value);
+
+/** What viommu_process() left. */
+enum {
+  VIOMMU_PROCESS_IDLE = 0, /* nothing to do */
+  VIOMMU_PROCESS_MORE = 1, /* the budget is used up: call again */
+  VIOMMU_PROCESS_WAIT = 2  /* a completion waits for a guard or a hold: call again at wait_until_ns, or when woken */
+};
+struct viommu_progress {
+  uint32_t state;         /* VIOMMU_PROCESS_* */
+  uint32_t reserved;      /* 0 */
+  uint64_t wait_until_ns; /* of the host's clock; all ones without a clock. Only with VIOMMU_PROCESS_WAIT */
+};
+
+/**
+ * Goes on with the unit's work: invalidation descriptors, completions, region removals.
+ * @param budget  descriptors to process at most; 0 means one whole queue
+ * Threads: any; when another thread is at it, that thread does the work and this call says IDLE.
+ */
+VIOMMU_API viommu_result viommu_process(viommu_engine* engine, uint32_t budget, struct viommu_progress* progress);
+
+/** System reset: registers and caches as after creation; regions, readers and holds stay. Threads: any. */
+VIOMMU_API viommu_result viommu_reset(viommu_engine* engine);
+
+/** Drops every cached translation and context. Answers stay the same, the next ones walk. Threads: any. */
+VIOMMU_API viommu_result viommu_drop_caches(viommu_engine* engine);
+
+/* ---- Translating -------------------------------------------------------------------------------------------------- */
+
+/** Rights, as asked and as granted. An atomic request asks for both. */
+enum { VIOMMU_READ = 1, VIOMMU_WRITE = 2 };
+
+/** viommu_request.flags. */
+enum {
+  VIOMMU_NO_REPORT = 1,  /* same answer, but no fault record and no event */
+  VIOMMU_HAS_PASID = 2,  /* `pasid` is valid */
+  VIOMMU_ZERO_LENGTH = 4 /* a zero-length read; `access` is VIOMMU_READ */
+};
+
+/** One device request. */
+struct viommu_request {
+  uint64_t iova;
+  uint64_t length; /* bytes; 0: not told (viommu_translate), an error (viommu_translate_range) */
+  uint32_t pasid;
+  uint16_t source; /* requester id: bus << 8 | devfn */
+  uint8_t access;  /* VIOMMU_READ | VIOMMU_WRITE, not 0 */
+  uint8_t flags;
+};
+
+/** viommu_translation.kind. */
+enum {
+  VIOMMU_FAULT = 0,       /* blocked: see reason and status */
+  VIOMMU_TRANSLATED = 1,  /* through page tables */
+  VIOMMU_IDENTITY = 2,    /* pass-through, or translation is off: gpa == iova */
+  VIOMMU_INTERRUPT = 3    /* a write into the interrupt address range: an interrupt request, not DMA */
+};
+
+/** viommu_translation.status of a fault. */
+enum {
+  VIOMMU_FAULT_NOT_REPORTED = 0, /* VIOMMU_NO_REPORT, or a fault that is never recorded */
+  VIOMMU_FAULT_RECORDED = 1,
+  VIOMMU_FAULT_COMPRESSED = 2,   /* one of the same source is still pending */
+  VIOMMU_FAULT_OVERFLOW_SET = 3, /* no register was free: the overflow bit is set now */
+  VIOMMU_FAULT_OVERFLOWED = 4,   /* the overflow bit was set already */
+  VIOMMU_FAULT_DISABLED = 5      /* fault processing is disabled for the source (FPD) */
+};
+
+/** The answer to one request. */
+struct viommu_translation {
+  uint64_t gpa;    /* address of the access itself */
+  uint64_t mask;   /* size - 1 of the aligned block around iova (and gpa) in which every address translates alike */
+  uint8_t kind;    /* VIOMMU_TRANSLATED ... */
+  uint8_t rights;  /* VIOMMU_READ | VIOMMU_WRITE that the tables grant */
+  uint8_t reason;  /* VT-d fault reason code, 0 without a fault */
+  uint8_t status;  /* VIOMMU_FAULT_* */
+  uint32_t reserved; /* 0 */
+};
+
+/** Creates a reader: the handle through which one thread or one queue translates. VIOMMU_E_LIMIT, VIOMMU_E_BUSY. */
+VIOMMU_API viommu_result viommu_reader_create(viommu_engine* engine, viommu_reader** reader);
+/** Returns the reader. VIOMMU_E_BUSY inside its guard. NULL is allowed. */
+VIOMMU_API viommu_result viommu_reader_destroy(viommu_reader* reader);
+
+/** Opens the reader's guard; may be nested. Wait-free, no shared write but to the reader's own line. */
+VIOMMU_API void viommu_enter(viommu_reader* reader);
+/** Closes it. May call host.wake. Without an open guard it does nothing. */
+VIOMMU_API void viommu_leave(viommu_reader* reader);
+
+/**
+ * Translates one request. Never blocks; takes no lock on a hit; loads at most 7 guest words on a miss.
+ * Outside a guard the call opens one for itself, and the answer is a hint.
+ * @return VIOMMU_OK, VIOMMU_E_FAULT (translation->reason says why), VIOMMU_E_ARGUMENT. Source: VT-d, "DMA Remapping".
+ */
+VIOMMU_API viommu_result viommu_translate(viommu_reader* reader, const struct viommu_request* request,
+                                          struct viommu_translation* translation);
+
+/** The same without a reader, for rare uses: the answer is a hint. VIOMMU_E_BUSY while 64 such calls run. */
+VIOMMU_API viommu_result viommu_translate_once(viommu_engine* engine, const struct viommu_request* request,
+                                               struct viommu_translation* translation);
+
+/** One piece of a buffer. */
+struct viommu_piece {
+  uint64_t iova;
+  uint64_t gpa;
+  uint64_t length;  /* bytes, not 0 */
+  uint8_t kind;     /* VIOMMU_TRANSLATED, _IDENTITY or _INTERRUPT */
+  uint8_t rights;
+  uint8_t reserved[6]; /* 0 */
+};
+
+/** Where viommu_translate_range() stopped. */
+struct viommu_range_end {
+  uint64_t translated;  /* bytes covered by the pieces */
+  uint32_t pieces;      /* pieces written */
+  uint8_t reason;       /* of the fault at iova + translated; 0: the whole range, or no room for more pieces */
+  uint8_t status;       /* VIOMMU_FAULT_* */
+  uint8_t complete;     /* 1: the whole range is covered */
+  uint8_t reserved;     /* 0 */
+};
+
+/**
+ * Translates [request.iova, request.iova + request.length) into pieces that are as long as address, kind and rights go
+ * on alike. Stops at the first byte that is blocked, and reports that fault as one of the request's.
+ * @param pieces    array of `capacity` elements
+ * @return VIOMMU_OK (complete, or out of room), VIOMMU_E_FAULT (stopped), VIOMMU_E_ARGUMENT (length 0, range past 2^64)
+ */
+VIOMMU_API viommu_result viommu_translate_range(viommu_reader* reader, const struct viommu_request* request,
+                                                struct viommu_piece* pieces, uint32_t capacity,
+                                                struct viommu_range_end* end);
+
+/**
+ * Translates requests[i] into translations[i] for every i in [0, count); each is complete or a fault, never partial.
+ * @param count  0..65535; the arrays hold that many elements and do not overlap
+ * @return VIOMMU_OK (also when some or all are faults), VIOMMU_E_ARGUMENT: then nothing is written.
+ */
+VIOMMU_API viommu_result viommu_translate_batch(viommu_reader* reader, const struct viommu_request* requests,
+                                                struct viommu_translation* translations, uint32_t count);
+
+/* ---- DMA that outlives the call ----------------------------------------------------------------------------------- */
+
+/**
+ * Translates like viommu_translate() and keeps the answer usable until viommu_release(): completions of invalidations
+ * that concern it wait. Inside or outside a guard.
+ * @param cookie  the owner's, for host.hold_overdue
+ * @param hold    receives a handle, never 0
+ * @return as viommu_translate(), and VIOMMU_E_LIMIT when options.holds are open. The interrupt range cannot be held.
+ */
+VIOMMU_API viommu_result viommu_hold(viommu_reader* reader, const struct viommu_request* request, uint64_t cookie,
+                                     struct viommu_translation* translation, uint64_t* hold);
+/** Ends a hold, from any thread. May call host.wake. VIOMMU_E_NOT_FOUND for a handle that is not open. */
+VIOMMU_API viommu_result viommu_release(viommu_engine* engine, uint64_t hold);
+/** The same, said by a VMM that has stopped the device: counted apart. A later viommu_release() of it is NOT_FOUND. */
+VIOMMU_API viommu_result viommu_hold_revoke(viommu_engine* engine, uint64_t hold);
+
+/* ---- Statistics --------------------------------------------------------------------------------------------------- */
+
+/** Counters since creation. Those of readers that run are read without stopping them. */
+struct viommu_statistics {
+  size_t size;
+  uint64_t translations;      /* answers given, faults included */
+  uint64_t iotlb_hits;
+  uint64_t walks;             /* page-table walks */
+  uint64_t walk_loads;        /* guest words those walks loaded */
+  uint64_t identities;        /* answers without a walk: translation off, pass-through */
+  uint64_t faults;            /* blocked requests, reported or not */
+  uint64_t context_hits;
+  uint64_t context_walks;     /* root and context entries read */
+  uint64_t iotlb_fills;       /* translations put into the IOTLB */
+  uint64_t fills_refused;     /* walks that ended too late: an invalidation came between */
+  uint64_t faults_recorded;
+  uint64_t faults_overflowed; /* not recorded for want of a register */
+  uint64_t descriptors;       /* invalidation descriptors processed */
+  uint64_t context_invalidations;
+  uint64_t iotlb_global;      /* IOTLB invalidations, by granularity asked for; register-based ones included */
+  uint64_t iotlb_domain;
+  uint64_t iotlb_page;
+  uint64_t device_tlb_invalidations;
+  uint64_t interrupt_entry_invalidations;
+  uint64_t waits;             /* wait descriptors completed */
+  uint64_t status_writes_dropped; /* status address outside writable memory */
+  uint64_t messages;          /* MSIs sent */
+  uint64_t holds_open;        /* now */
+  uint64_t holds_overdue;     /* reported */
+  uint64_t holds_revoked;
+  uint64_t address_spaces;    /* now in use */
+  uint64_t tag_sweeps;        /* times the IOTLB was swept to make tags free */
+  uint64_t cache_bytes;       /* memory of IOTLB and context cache */
+};
+
+/** Fills in as many fields as statistics->size says. Threads: any; allowed in callbacks. */
+VIOMMU_API viommu_result viommu_statistics_get(viommu_engine* engine, struct viommu_statistics* statistics);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
