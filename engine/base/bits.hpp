@@ -189,7 +189,7 @@ template <class Layout, class... Types>
 /// Calls `show(row, value)` for each cell that says something: all but the reserved and ignored ones, and of the
 /// reserved ones those that are not zero.
 template <class Layout, class... Types, class Show>
-constexpr void for_each_row(Layout word, const Rows<Layout, Types...>& rows, Show&& show) {
+constexpr void for_each_row(Layout word, const Rows<Layout, Types...>& rows, Show show) {
   for (const Row& row : rows) {
     const std::uint64_t value = row.value_in(word.raw);
     if (row.rule == Rule::ignored || (row.rule == Rule::reserved && value == 0)) continue;

@@ -2,7 +2,9 @@
 #include "engine/base/guest_memory.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <cstring>
 
 #if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
 #if !defined(__has_feature)
@@ -47,6 +49,13 @@ const bool vector_load_is_atomic = __builtin_cpu_supports("avx") != 0;
           static_cast<std::uint64_t>(_mm_cvtsi128_si64(_mm_unpackhi_epi64(value, value)))};
 }
 #endif
+
+[[nodiscard]] Word128 load_both(std::byte* host) noexcept {
+#if defined(VIOMMU_VECTOR_LOAD)
+  if (vector_load_is_atomic) return load_vector(host);
+#endif
+  return load_pair(host);
+}
 
 }  // namespace
 
@@ -108,46 +117,81 @@ std::byte* GuestMemory::find(Gpa gpa, bool to_write) const noexcept {
   return region->host + (gpa.value - region->range.first.value);
 }
 
+bool GuestMemory::in_a_region(Gpa gpa) const noexcept {
+  const RegionMap* const map = this->map();
+  return map != nullptr && map->find(gpa) != nullptr;
+}
+
+bool GuestMemory::read(Gpa gpa, void* data, std::size_t size_bytes) const noexcept {
+  return callbacks_.read != nullptr && callbacks_.read(callbacks_.opaque, gpa.value, data, size_bytes) == 0;
+}
+
+template <class Word>
+void GuestMemory::tell_loaded(Gpa gpa, const std::optional<Word>& word) const noexcept {
+  if (word && tap_.loaded != nullptr) {
+    std::array<std::uint64_t, sizeof(Word) / sizeof(std::uint64_t)> words;
+    std::memcpy(words.data(), &*word, sizeof(Word));
+    tap_.loaded(tap_.opaque, gpa.value, words.data(), words.size());
+  }
+  if (!word && tap_.load_failed != nullptr) tap_.load_failed(tap_.opaque, gpa.value, sizeof(Word));
+}
+
+void GuestMemory::tell_stored(Gpa gpa, bool done, std::uint64_t value, std::size_t size_bytes) const noexcept {
+  if (done && tap_.stored != nullptr) tap_.stored(tap_.opaque, gpa.value, value, size_bytes);
+  if (!done && tap_.store_failed != nullptr) tap_.store_failed(tap_.opaque, gpa.value, size_bytes);
+}
+
 std::optional<std::uint64_t> GuestMemory::load_u64(Gpa gpa) const noexcept {
-  if (std::byte* const host = find(gpa, false); host != nullptr) return load_word(host);
-  std::uint64_t value = 0;
-  if (callbacks_.read == nullptr || callbacks_.read(callbacks_.opaque, gpa.value, &value, sizeof value) != 0) return {};
-  return value;
+  std::optional<std::uint64_t> word{0};
+  if (std::byte* const host = find(gpa, false); host != nullptr) {
+    word = load_word(host);
+  } else if (!read(gpa, &*word, sizeof *word)) {
+    word.reset();
+  }
+  tell_loaded(gpa, word);
+  return word;
 }
 
 std::optional<Word128> GuestMemory::load_u128(Gpa gpa) const noexcept {
+  static_assert(sizeof(Word128) == 16);
+  std::optional<Word128> word{Word128{}};
   if (std::byte* const host = find(gpa, false); host != nullptr) {
-#if defined(VIOMMU_VECTOR_LOAD)
-    if (vector_load_is_atomic) return load_vector(host);
-#endif
-    return load_pair(host);
+    word = load_both(host);
+  } else if (!read(gpa, &*word, sizeof *word)) {
+    word.reset();
   }
-  Word128 value;
-  static_assert(sizeof value == 16);
-  if (callbacks_.read == nullptr || callbacks_.read(callbacks_.opaque, gpa.value, &value, sizeof value) != 0) return {};
-  return value;
+  tell_loaded(gpa, word);
+  return word;
 }
 
 bool GuestMemory::store_u32(Gpa gpa, std::uint32_t value) const noexcept {
+  bool done = false;
   if (std::byte* const host = find(gpa, true); host != nullptr) {
     std::atomic_ref{*reinterpret_cast<std::uint32_t*>(host)}.store(value, std::memory_order_release);
-    return true;
+    done = true;
+  } else if (!in_a_region(gpa)) {  // else it is read-only
+    done = callbacks_.write != nullptr && callbacks_.write(callbacks_.opaque, gpa.value, &value, sizeof value) == 0;
   }
-  const RegionMap* const map = this->map();
-  if (map != nullptr && map->find(gpa) != nullptr) return false;  // read-only
-  return callbacks_.write != nullptr && callbacks_.write(callbacks_.opaque, gpa.value, &value, sizeof value) == 0;
+  tell_stored(gpa, done, value, sizeof value);
+  return done;
 }
 
 Exchange GuestMemory::compare_exchange_u64(Gpa gpa, std::uint64_t& expected, std::uint64_t desired) const noexcept {
+  Exchange outcome = Exchange::failed;
   if (std::byte* const host = find(gpa, true); host != nullptr) {
     const std::atomic_ref word{*reinterpret_cast<std::uint64_t*>(host)};
-    return word.compare_exchange_strong(expected, desired, std::memory_order_acq_rel) ? Exchange::done : Exchange::lost;
+    outcome = word.compare_exchange_strong(expected, desired, std::memory_order_acq_rel) ? Exchange::done
+                                                                                          : Exchange::lost;
+  } else if (!in_a_region(gpa) && callbacks_.compare_exchange != nullptr) {
+    const std::int32_t result = callbacks_.compare_exchange(callbacks_.opaque, gpa.value, &expected, desired);
+    outcome = result == 0 ? Exchange::done : result > 0 ? Exchange::lost : Exchange::failed;
   }
-  const RegionMap* const map = this->map();
-  if (map != nullptr && map->find(gpa) != nullptr) return Exchange::failed;  // read-only
-  if (callbacks_.compare_exchange == nullptr) return Exchange::failed;
-  const std::int32_t result = callbacks_.compare_exchange(callbacks_.opaque, gpa.value, &expected, desired);
-  return result == 0 ? Exchange::done : result > 0 ? Exchange::lost : Exchange::failed;
+  if (outcome == Exchange::lost) {
+    tell_loaded(gpa, std::optional{expected});
+  } else {
+    tell_stored(gpa, outcome == Exchange::done, desired, sizeof desired);
+  }
+  return outcome;
 }
 
 }  // namespace viommu

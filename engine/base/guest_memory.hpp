@@ -28,6 +28,15 @@ struct MemoryCallbacks {
                                    std::uint64_t desired) = nullptr;
 };
 
+/// Told about every access after it was made; for a recorder. Null functions are not called.
+struct MemoryTap {
+  void* opaque = nullptr;
+  void (*loaded)(void* opaque, std::uint64_t gpa, const std::uint64_t* words, std::size_t count) = nullptr;
+  void (*load_failed)(void* opaque, std::uint64_t gpa, std::uint64_t size_bytes) = nullptr;
+  void (*stored)(void* opaque, std::uint64_t gpa, std::uint64_t value, std::uint64_t size_bytes) = nullptr;
+  void (*store_failed)(void* opaque, std::uint64_t gpa, std::uint64_t size_bytes) = nullptr;
+};
+
 /// Guest memory mapped into this process. Page aligned on all sides.
 struct Region {
   GpaRange range{};
@@ -71,7 +80,8 @@ class RegionMap {
 /// Threads: loads and stores from any thread inside a guard; publish() by one thread at a time.
 class GuestMemory {
  public:
-  explicit GuestMemory(const MemoryCallbacks& callbacks) noexcept : callbacks_{callbacks} {}
+  explicit GuestMemory(const MemoryCallbacks& callbacks, const MemoryTap& tap = {}) noexcept
+      : callbacks_{callbacks}, tap_{tap} {}
 
   /// One 8-byte word at an aligned address; nothing when there is no memory.
   [[nodiscard]] std::optional<std::uint64_t> load_u64(Gpa gpa) const noexcept;
@@ -92,9 +102,15 @@ class GuestMemory {
 
  private:
   [[nodiscard]] std::byte* find(Gpa gpa, bool to_write) const noexcept;
+  [[nodiscard]] bool in_a_region(Gpa gpa) const noexcept;
+  [[nodiscard]] bool read(Gpa gpa, void* data, std::size_t size_bytes) const noexcept;
+  template <class Word>
+  void tell_loaded(Gpa gpa, const std::optional<Word>& word) const noexcept;
+  void tell_stored(Gpa gpa, bool done, std::uint64_t value, std::size_t size_bytes) const noexcept;
 
   Atomic<const RegionMap*> map_{nullptr};
   MemoryCallbacks callbacks_;
+  MemoryTap tap_;
 };
 
 }  // namespace viommu

@@ -5,8 +5,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <memory>
 #include <new>
+#include <utility>
 
+using viommu::capi::RecordedCall;
+using viommu::capi::Recorder;
 using viommu::capi::Settings;
 using viommu::core::Count;
 using viommu::core::RegionResult;
@@ -101,20 +105,28 @@ viommu_result viommu_create_vtd(const viommu_vtd_options* options, const viommu_
   if (options == nullptr || host == nullptr || engine == nullptr || host->size < sizeof host->size)
     return VIOMMU_E_ARGUMENT;
   *engine = nullptr;
-  const viommu::core::HostFunctions functions = viommu::capi::read_host(*host);
+  viommu::core::HostFunctions functions = viommu::capi::read_host(*host);
   if ((functions.allocator.allocate == nullptr) != (functions.allocator.deallocate == nullptr))
     return VIOMMU_E_ARGUMENT;
   Settings settings;
   const viommu_result result = viommu::capi::read_settings(*options, settings, error, error_size);
   if (result != VIOMMU_OK) return result;
+  std::unique_ptr<Recorder> recorder;
+  if (const auto sink = viommu::capi::record_sink(*host); sink != nullptr) {
+    recorder.reset(new (std::nothrow) Recorder{sink, host->opaque});
+    if (recorder == nullptr) return VIOMMU_E_MEMORY;
+    recorder->attach(functions);
+  }
   void* const memory = functions.allocator.get(sizeof(viommu_engine), alignof(viommu_engine));
   if (memory == nullptr) return VIOMMU_E_MEMORY;
-  auto* const created = new (memory) viommu_engine{settings, functions};
+  auto* const created = new (memory) viommu_engine{settings, functions, std::move(recorder)};
   if (!created->waist.reset()) {
     created->~viommu_engine();
     functions.allocator.put(memory, sizeof(viommu_engine), alignof(viommu_engine));
     return VIOMMU_E_MEMORY;
   }
+  if (created->recorder != nullptr)
+    created->recorder->started(settings.capabilities, settings.registers.compress_faults);
   *engine = created;
   return VIOMMU_OK;
 }
@@ -132,6 +144,7 @@ viommu_result viommu_destroy(viommu_engine* engine) {
 viommu_result viommu_region_add(viommu_engine* engine, const viommu_region* region) {
   if (engine == nullptr || region == nullptr || region->hva == nullptr || region->length == 0) return VIOMMU_E_ARGUMENT;
   if (engine->host.calling()) return VIOMMU_E_BUSY;
+  const RecordedCall call{engine->recorder.get()};
   const std::uint64_t last = region->gpa + (region->length - 1);
   if (!page_aligned(region->gpa) || !page_aligned(region->length) || last < region->gpa ||
       !page_aligned(reinterpret_cast<std::uintptr_t>(region->hva)) ||
@@ -148,6 +161,7 @@ viommu_result viommu_region_add(viommu_engine* engine, const viommu_region* regi
 viommu_result viommu_region_remove(viommu_engine* engine, uint64_t gpa, uint64_t cookie) {
   if (engine == nullptr) return VIOMMU_E_ARGUMENT;
   if (engine->host.calling()) return VIOMMU_E_BUSY;
+  const RecordedCall call{engine->recorder.get()};
   const viommu_result result = result_of(engine->waist.remove_region({gpa}, cookie));
   if (engine->unit.process(0) != WorkState::idle) engine->host.wake();
   return result;
@@ -162,14 +176,20 @@ viommu_result viommu_mmio_read(viommu_engine* engine, uint64_t offset, uint32_t 
   *value = 0;
   if (size != 1 && size != 2 && size != 4 && size != 8) return VIOMMU_E_ARGUMENT;
   if (engine->host.calling()) return VIOMMU_E_BUSY;
+  const RecordedCall call{engine->recorder.get()};
   const viommu::vtd::ReadResult read = engine->unit.read(offset, size);
   *value = read.value;
+  if (engine->recorder != nullptr && read.access != AccessStatus::outside)
+    engine->recorder->register_read(offset, size, read.value);
   return read.access == AccessStatus::outside ? VIOMMU_E_RANGE : VIOMMU_OK;
 }
 
 viommu_result viommu_mmio_write(viommu_engine* engine, uint64_t offset, uint32_t size, uint64_t value) {
   if (engine == nullptr || (size != 1 && size != 2 && size != 4 && size != 8)) return VIOMMU_E_ARGUMENT;
   if (engine->host.calling()) return VIOMMU_E_BUSY;
+  const RecordedCall call{engine->recorder.get()};
+  if (engine->recorder != nullptr && offset < engine->unit.capabilities().window_bytes)
+    engine->recorder->register_written(offset, size, value);
   return engine->unit.write(offset, size, value) == AccessStatus::outside ? VIOMMU_E_RANGE : VIOMMU_OK;
 }
 
@@ -177,6 +197,7 @@ viommu_result viommu_process(viommu_engine* engine, uint32_t budget, viommu_prog
   if (engine == nullptr || progress == nullptr) return VIOMMU_E_ARGUMENT;
   *progress = {};
   if (engine->host.calling()) return VIOMMU_E_BUSY;
+  const RecordedCall call{engine->recorder.get()};
   switch (engine->unit.process(budget)) {
     case WorkState::idle: progress->state = VIOMMU_PROCESS_IDLE; break;
     case WorkState::more: progress->state = VIOMMU_PROCESS_MORE; break;
@@ -191,7 +212,10 @@ viommu_result viommu_process(viommu_engine* engine, uint32_t budget, viommu_prog
 
 viommu_result viommu_reset(viommu_engine* engine) {
   if (engine == nullptr) return VIOMMU_E_ARGUMENT;
-  if (engine->host.calling() || !engine->unit.reset()) return VIOMMU_E_BUSY;
+  if (engine->host.calling()) return VIOMMU_E_BUSY;
+  const RecordedCall call{engine->recorder.get()};
+  if (!engine->unit.reset()) return VIOMMU_E_BUSY;
+  if (engine->recorder != nullptr) engine->recorder->reset();
   engine->unit.process(0);
   return VIOMMU_OK;
 }
@@ -199,6 +223,8 @@ viommu_result viommu_reset(viommu_engine* engine) {
 viommu_result viommu_drop_caches(viommu_engine* engine) {
   if (engine == nullptr) return VIOMMU_E_ARGUMENT;
   if (engine->host.calling()) return VIOMMU_E_BUSY;
+  const RecordedCall call{engine->recorder.get()};
+  if (engine->recorder != nullptr) engine->recorder->caches_dropped();
   engine->waist.drop({});
   return VIOMMU_OK;
 }

@@ -5,7 +5,10 @@
 #include <viommu/viommu.h>
 
 #include <cstdint>
+#include <memory>
+#include <utility>
 
+#include "engine/capi/recorder.hpp"
 #include "engine/core/host.hpp"
 #include "engine/core/waist.hpp"
 #include "engine/vtd/unit.hpp"
@@ -23,16 +26,21 @@ struct Settings {
 [[nodiscard]] viommu_result read_settings(const viommu_vtd_options& options, Settings& settings, char* text,
                                           std::size_t text_size) noexcept;
 [[nodiscard]] core::HostFunctions read_host(const viommu_host& host) noexcept;
+using RecordSink = decltype(viommu_host::record);
+[[nodiscard]] RecordSink record_sink(const viommu_host& host) noexcept;
 
 }  // namespace viommu::capi
 
 struct viommu_engine {
-  viommu_engine(const viommu::capi::Settings& settings, const viommu::core::HostFunctions& functions) noexcept
-      : host{functions},
+  viommu_engine(const viommu::capi::Settings& settings, const viommu::core::HostFunctions& functions,
+                std::unique_ptr<viommu::capi::Recorder> sink) noexcept
+      : recorder{std::move(sink)},
+        host{functions},
         waist{settings.waist, host},
         unit{settings.capabilities, settings.registers, waist, host},
         hold_report_ns{settings.waist.hold_report_ns} {}
 
+  std::unique_ptr<viommu::capi::Recorder> recorder;  ///< null when nothing is recorded
   viommu::core::Host host;
   viommu::core::Waist waist;
   viommu::vtd::Unit unit;

@@ -159,4 +159,10 @@ core::HostFunctions read_host(const viommu_host& given) noexcept {
   return functions;
 }
 
+RecordSink record_sink(const viommu_host& given) noexcept {
+  viommu_host host{};
+  std::memcpy(&host, &given, std::min(given.size, sizeof host));
+  return host.record;
+}
+
 }  // namespace viommu::capi

@@ -7,8 +7,10 @@
 #include "engine/vtd/range.hpp"
 
 using viommu::Rights;
+using viommu::capi::AnswerSource;
+using viommu::capi::RecordedCall;
+using viommu::core::Count;
 using viommu::core::Reader;
-using viommu::vtd::Dma;
 using viommu::vtd::DmaAnswer;
 using viommu::vtd::DmaKind;
 using viommu::vtd::DmaRequest;
@@ -88,10 +90,32 @@ constexpr unsigned all_flags = VIOMMU_NO_REPORT | VIOMMU_HAS_PASID | VIOMMU_ZERO
   return answer.kind == DmaKind::fault ? VIOMMU_E_FAULT : VIOMMU_OK;
 }
 
+[[nodiscard]] AnswerSource source_since(const Reader& reader, const viommu::core::Counters& before) noexcept {
+  const auto counted = [&](Count which) { return reader.counters.get(which) != before.get(which); };
+  if (counted(Count::walks)) return AnswerSource::walk;
+  if (counted(Count::iotlb_hits)) return AnswerSource::iotlb;
+  return counted(Count::pass_throughs) ? AnswerSource::pass_through : AnswerSource::off;
+}
+
+[[nodiscard]] DmaAnswer ask_recorded(viommu_engine& engine, Reader& reader, const viommu_request& request) noexcept {
+  const RecordedCall call{engine.recorder.get()};
+  const viommu::core::Counters before = reader.counters;
+  const DmaAnswer answer = engine.unit.dma().translate(reader, dma_request(request));
+  engine.recorder->translated(request, translation_of(answer), source_since(reader, before));
+  return answer;
+}
+
+/// The one place from which requests go to the unit.
+[[nodiscard]] DmaAnswer ask(viommu_engine& engine, Reader& reader, const viommu_request& request) noexcept {
+  if (engine.recorder != nullptr) [[unlikely]]
+    return ask_recorded(engine, reader, request);
+  return engine.unit.dma().translate(reader, dma_request(request));
+}
+
 [[nodiscard]] viommu_result translate_one(viommu_engine& engine, Reader& reader, const viommu_request& request,
                                           viommu_translation& translation) noexcept {
   const CallGuard guard{engine.waist, reader};
-  const DmaAnswer answer = engine.unit.dma().translate(reader, dma_request(request));
+  const DmaAnswer answer = ask(engine, reader, request);
   translation = translation_of(answer);
   return result_of(answer);
 }
@@ -162,7 +186,11 @@ viommu_result viommu_translate_range(viommu_reader* handle, const viommu_request
   const CallGuard guard{engine.waist, reader};
   *end = {};
   DmaRequest rest = dma_request(*request);
-  const auto translate = [&](const DmaRequest& block) { return engine.unit.dma().translate(reader, block); };
+  const auto translate = [&](const DmaRequest& block) {
+    viommu_request asked = *request;
+    asked.iova = block.iova.value;
+    return ask(engine, reader, asked);
+  };
   // A few pieces at a time on the stack, so that the C structs need not look like the engine's.
   std::array<viommu::vtd::Piece, 32> some;
   viommu::vtd::RangeEnd part;
@@ -203,7 +231,7 @@ viommu_result viommu_translate_batch(viommu_reader* handle, const viommu_request
   viommu_engine& engine = engine_of(reader);
   const CallGuard guard{engine.waist, reader};
   for (std::uint32_t i = 0; i < count; ++i)
-    translations[i] = translation_of(engine.unit.dma().translate(reader, dma_request(requests[i])));
+    translations[i] = translation_of(ask(engine, reader, requests[i]));
   return VIOMMU_OK;
 }
 
@@ -217,7 +245,7 @@ viommu_result viommu_hold(viommu_reader* handle, const viommu_request* request, 
   Reader& reader = reader_of(handle);
   viommu_engine& engine = engine_of(reader);
   const CallGuard guard{engine.waist, reader};
-  const DmaAnswer answer = engine.unit.dma().translate(reader, dma_request(*request));
+  const DmaAnswer answer = ask(engine, reader, *request);
   *translation = translation_of(answer);
   if (answer.kind == DmaKind::fault) return VIOMMU_E_FAULT;
   if (answer.kind == DmaKind::interrupt) return VIOMMU_E_ARGUMENT;

@@ -17,6 +17,7 @@ void call(const Host* host, Function function, Arguments... arguments) noexcept 
 }  // namespace
 
 void Host::msi(std::uint64_t address, std::uint32_t data) const noexcept {
+  if (functions_.message_tap != nullptr) functions_.message_tap(functions_.memory_tap.opaque, address, data);
   call(this, functions_.msi, functions_.opaque, address, data);
 }
 void Host::wake() const noexcept { call(this, functions_.wake, functions_.opaque); }

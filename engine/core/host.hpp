@@ -21,6 +21,9 @@ struct HostFunctions {
   void (*region_gone)(void* opaque, std::uint64_t cookie) = nullptr;
   void (*routes_changed)(void* opaque, std::uint32_t first, std::uint32_t count) = nullptr;
   void (*hold_overdue)(void* opaque, std::uint64_t hold, std::uint64_t cookie, std::uint64_t age_ns) = nullptr;
+  /// For a recorder: told about every guest access, and about each message just before it is sent.
+  MemoryTap memory_tap;
+  void (*message_tap)(void* opaque, std::uint64_t address, std::uint32_t data) = nullptr;
 };
 
 enum class LogLevel : std::int32_t { error = 0, warning = 1, info = 2 };
@@ -45,6 +48,7 @@ class Host {
   [[nodiscard]] const HostAllocator& allocator() const noexcept { return functions_.allocator; }
   /// The host's memory functions, each call marked; valid as long as this object.
   [[nodiscard]] MemoryCallbacks memory() const noexcept;
+  [[nodiscard]] const MemoryTap& memory_tap() const noexcept { return functions_.memory_tap; }
   /// Whether this thread is inside one of these calls.
   [[nodiscard]] bool calling() const noexcept;
 

@@ -32,6 +32,13 @@ inline constexpr std::size_t counts = 13;
 /// Counters with one writer, readable by anybody while it counts.
 class Counters {
  public:
+  Counters() = default;
+  Counters(const Counters& other) noexcept {
+    for (std::size_t i = 0; i < counts; ++i)
+      counters_[i].store(other.counters_[i].load(std::memory_order_relaxed), std::memory_order_relaxed);
+  }
+  Counters& operator=(const Counters&) = delete;
+
   void add(Count which, std::uint64_t amount = 1) noexcept {
     Atomic<std::uint64_t>& counter = counters_[static_cast<std::size_t>(which)];
     counter.store(counter.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);

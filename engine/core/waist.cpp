@@ -31,7 +31,7 @@ namespace {
 }  // namespace
 
 Waist::Waist(const WaistOptions& options, const Host& host) noexcept
-    : options_{options}, host_{host}, format_{options.rules}, memory_{host.memory()} {}
+    : options_{options}, host_{host}, format_{options.rules}, memory_{host.memory(), host.memory_tap()} {}
 
 Waist::~Waist() {
   RegionMap::destroy(host_.allocator(), memory_.publish(nullptr));

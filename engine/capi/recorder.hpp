@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// Writes down what an engine is asked and answers, in the trace format, so that it can be replayed elsewhere.
+//
+// Recorded calls are served one at a time: the order of lines is the order of effects. The lock is recursive because a
+// host function that the engine calls may translate; it is the one lock that is held across callbacks, and exists only
+// in an engine with a sink.
+#pragma once
+
+#include <viommu/viommu.h>
+
+#include <cstdint>
+#include <mutex>
+#include <unordered_map>
+
+#include "engine/base/guest_memory.hpp"
+#include "engine/core/host.hpp"
+#include "engine/trace/event.hpp"
+#include "engine/vtd/capabilities.hpp"
+
+namespace viommu::capi {
+
+/// How an answer came about.
+enum class AnswerSource : std::uint8_t { iotlb, walk, pass_through, off };
+
+/// Threads: any.
+class Recorder {
+ public:
+  Recorder(void (*sink)(void* opaque, const char* text, std::size_t length), void* opaque) noexcept
+      : sink_{sink}, opaque_{opaque} {}
+  Recorder(const Recorder&) = delete;
+  Recorder& operator=(const Recorder&) = delete;
+
+  /// Makes `functions` report guest accesses and messages here.
+  void attach(core::HostFunctions& functions) noexcept;
+
+  void started(const vtd::Capabilities& capabilities, bool compress_faults) noexcept;
+  void register_written(std::uint64_t offset, std::uint32_t size, std::uint64_t value) noexcept;
+  void register_read(std::uint64_t offset, std::uint32_t size, std::uint64_t value) noexcept;
+  void translated(const viommu_request& request, const viommu_translation& translation, AnswerSource source) noexcept;
+  void reset() noexcept;
+  void caches_dropped() noexcept;
+
+  [[nodiscard]] std::recursive_mutex& lock() noexcept { return lock_; }
+
+ private:
+  void write(const trace::Event& event) noexcept;
+  void loaded(std::uint64_t gpa, const std::uint64_t* words, std::size_t count) noexcept;
+  void stored(std::uint64_t gpa, std::uint64_t value, std::uint64_t size_bytes) noexcept;
+  void remember(std::uint64_t gpa, std::uint64_t value) noexcept;
+
+  void (*sink_)(void* opaque, const char* text, std::size_t length);
+  void* opaque_;
+  std::recursive_mutex lock_;
+  /// What the trace so far says about guest memory. Forgotten when it grows too large: words are then written again.
+  std::unordered_map<std::uint64_t, std::uint64_t> known_;
+};
+
+/// One recorded call; nothing without a recorder.
+class RecordedCall {
+ public:
+  explicit RecordedCall(Recorder* recorder) noexcept : recorder_{recorder} {
+    if (recorder_ != nullptr) recorder_->lock().lock();
+  }
+  RecordedCall(const RecordedCall&) = delete;
+  RecordedCall& operator=(const RecordedCall&) = delete;
+  ~RecordedCall() {
+    if (recorder_ != nullptr) recorder_->lock().unlock();
+  }
+
+ private:
+  Recorder* recorder_;
+};
+
+}  // namespace viommu::capi
