@@ -123,8 +123,9 @@ Descriptor decode_descriptor(const RawDescriptor& raw, const Capabilities& capab
     case Kind::interrupt_entry: decoded = decode_interrupt_entry(raw, capabilities); break;
     case Kind::wait:            decoded = decode_wait(raw, capabilities); break;
   }
-  // A 128-bit descriptor in a slot of 256 bits is padded with zeros; that it exists at all is judged first.
-  const bool exists = decoded != Descriptor{QueueErrorCode::invalid_type};
+  // That a type exists at all is judged first; then a 128-bit descriptor in a slot of 256 bits is padded with zeros.
+  const auto* failure = std::get_if<QueueErrorCode>(&decoded);
+  const bool exists = failure == nullptr || *failure != QueueErrorCode::invalid_type;
   return exists && (raw.words[2] != 0 || raw.words[3] != 0) ? reserved_field : decoded;
 }
 

@@ -53,6 +53,8 @@ void Dma::set_mode(RootPointer root, bool translate, bool protect) noexcept {
 
 DmaAnswer Dma::translate_without_context(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept {
   const std::uint64_t version = waist_.context_version();  // before the first guest load
+  // `mode` is older than the version: what a root table that was replaced in between says must not be cached.
+  const bool root_in_force = Mode{mode_.load(std::memory_order_acquire)}.root() == mode.root();
   const ContextWalk walked = walk_context(waist_.memory(), capabilities_, mode.root(), request.source);
   reader.counters.add(core::Count::context_walks);
   if (walked.fault != FaultReason::none) {
@@ -60,7 +62,7 @@ DmaAnswer Dma::translate_without_context(core::Reader& reader, const DmaRequest&
     return fault(reader, request, walked.fault, walked.fault_disable && qualified(walked.fault));
   }
   const caches::ContextEntry* const context =
-      waist_.insert_context(version, request.source, walked.key, walked.fault_disable);
+      root_in_force ? waist_.insert_context(version, request.source, walked.key, walked.fault_disable) : nullptr;
   const core::Translation found =
       context != nullptr && context->space->key == walked.key
           ? waist_.translate(reader, *context->space, request.iova, effective(request))
@@ -70,8 +72,6 @@ DmaAnswer Dma::translate_without_context(core::Reader& reader, const DmaRequest&
 }
 
 DmaAnswer Dma::translate_special(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept {
-  if (!request.has_pasid && interrupt_window.contains(request.iova.value))
-    return access_interrupt_window(reader, request);
   if (!mode.has(Mode::translating)) {
     reader.counters.add(core::Count::identities);
     const DmaAnswer identity{DmaKind::identity, read_write, {request.iova.value},
@@ -80,6 +80,8 @@ DmaAnswer Dma::translate_special(core::Reader& reader, const DmaRequest& request
                                  : mask_clear_of_interrupts(request.iova.value)};
     return mode.has(Mode::protecting) ? unless_protected(reader, identity) : identity;
   }
+  if (!request.has_pasid && interrupt_window.contains(request.iova.value))
+    return access_interrupt_window(reader, request);
   if (mode.has(Mode::unusual_table)) return fault(reader, request, FaultReason::root_address_invalid, false);
   if (request.has_pasid) return fault(reader, request, FaultReason::pasid_in_legacy_mode, false);
   // Only the protection bit is left. It is rare (firmware sets it, the OS clears it), so this path may cost.

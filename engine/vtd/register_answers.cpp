@@ -163,8 +163,7 @@ RecordedFault RegisterFile::record_fault(const FaultEntry& entry) noexcept {
     at(offset::fault_status) = with(fault_status(), fsts::overflow, true).raw;
   }
   if (outcome != FaultStatus::recorded) return {outcome, std::nullopt};
-  const bool was_pending = get(fault_status(), fsts::pending);
-  const std::optional<EventMessage> event = was_pending ? std::nullopt : raise_status(fsts::pending);
+  const std::optional<EventMessage> event = raise_status(fsts::pending);
   refresh_fault_status();
   return {outcome, event};
 }

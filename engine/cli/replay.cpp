@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+#include "engine/cli/replay.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <type_traits>
+#include <utility>
+
+#include "engine/base/address.hpp"
+#include "engine/cli/artefacts.hpp"
+#include "engine/cli/messages.hpp"
+
+namespace viommu::cli {
+namespace {
+
+/// Slices after which a unit that still says "more" is taken to hang: a slice is a whole queue.
+constexpr unsigned slices_at_most = 1000;
+constexpr unsigned narrowest_host = 39;
+
+template <class E, class... Kinds>
+constexpr bool is_any_of = (std::is_same_v<E, Kinds> || ...);
+
+/// Events that end the run of words behind a recording's W.
+template <class E>
+constexpr bool ends_run = is_any_of<E, trace::RegisterWrite, trace::RegisterRead, trace::Translate, trace::Interrupt,
+                                    trace::Reset, trace::CachesDropped>;
+
+/// The rights an answer must grant. A zero-length read is allowed where nothing can be read.
+std::uint8_t rights_needed(const trace::Translate& t) noexcept {
+  return t.access.zero_length ? std::uint8_t{0} : rights_of(t.access.rights);
+}
+
+/// A fault is remembered for the 4 KiB around its address.
+std::uint64_t page_mask(const trace::Translate& t) noexcept { return t.ok ? t.mask : page_size_bytes - 1; }
+
+/// Lines that say nothing about what the unit did, so that effects may go on behind them.
+template <class E>
+constexpr bool is_silent = is_any_of<E, trace::Nothing, trace::Marker, trace::MemoryWrite, trace::Message>;
+
+}  // namespace
+
+bool Replayer::feed(const trace::Event& event, std::uint64_t line) {
+  if (report_.error) return false;
+  line_ = line;
+  std::visit(
+      [this]<class E>(const E& e) {
+        if constexpr (!std::is_same_v<E, trace::Nothing>) ++report_.events;
+        if (configuration_.scenario) {
+          if constexpr (!is_silent<E>) close_effects(std::is_same_v<E, trace::Translate>);
+        } else if constexpr (ends_run<E>) {
+          act_on_pending_write();
+          close_effects(std::is_same_v<E, trace::Translate> || std::is_same_v<E, trace::Interrupt>);
+        }
+        on(e);
+      },
+      event);
+  return !report_.error;
+}
+
+void Replayer::finish(std::uint64_t last_line) {
+  if (report_.error) return;
+  line_ = last_line;
+  act_on_pending_write();
+  close_effects(false);
+  if (configured_ && configuration_.scenario && !ready_) fail("the scenario has no ready line");
+}
+
+void Replayer::fail(std::string text) {
+  if (!report_.error) report_.error = TraceError{line_, std::move(text)};
+}
+
+void Replayer::mismatch(std::string event, std::string expected, std::string found) {
+  report_.mismatch({line_, std::move(event), std::move(expected), std::move(found)});
+}
+
+// ---- Configuration and the machine around the unit ----
+
+void Replayer::on(const trace::Configuration& cfg) {
+  if (cfg.family == trace::Family::virtio) return fail("this is a virtio-iommu trace, which this build does not have");
+  if (const trace::ParseError error = parse_vtd_configuration(cfg.pairs, configuration_)) return fail(text_of(error));
+  if (std::string missing = missing_feature(configuration_); !missing.empty()) return fail(std::move(missing));
+  configured_ = true;
+  host_.notes_failed_writes = !configuration_.scenario;
+  if (!configuration_.scenario) {
+    ready_ = true;
+    engine_exists();
+  } else if (options_.explicit_ram) {
+    static_cast<void>(host_.memory.remove_ram(0, ~std::uint64_t{0}));
+  }
+}
+
+bool Replayer::engine_exists() {
+  if (engine_) return true;
+  viommu_vtd_options options = options_of(configuration_);
+  if (options.host_address_width == 0) {
+    // The default of a scenario: the end of RAM rounded up.
+    const std::uint64_t last = options_.explicit_ram ? host_.memory.last_ram().value_or(0) : 0;
+    options.host_address_width = std::max(narrowest_host, static_cast<unsigned>(std::bit_width(last)));
+  }
+  host_address_width_ = options.host_address_width;
+  if (configuration_.scenario && !options_.explicit_ram) host_.memory.limit_ram(0, low_bits(host_address_width_));
+  auto engine = Engine::create_vtd(options, host_.table());
+  if (!engine) {
+    fail("the engine cannot be this unit: " +
+         (engine.error().text.empty() ? std::string{viommu_result_text(engine.error().code)} : engine.error().text));
+    return false;
+  }
+  engine_.emplace(*std::move(engine));
+  auto reader = engine_->reader();
+  if (!reader) {
+    fail("the engine gives no reader: " + reader.error().text);
+    return false;
+  }
+  reader_.emplace(*std::move(reader));
+  return true;
+}
+
+bool Replayer::machine_is_ready(const char* what) {
+  if (!ready_) fail(std::string{what} + " before the machine is ready");
+  return ready_ && engine_exists();
+}
+
+void Replayer::on(const trace::RamAdded& ram) {
+  // A device's BAR is no memory that the unit could read tables from.
+  if (!ram.mmio && !host_.memory.add_ram(ram.first, ram.last)) fail("some of this is RAM already");
+}
+
+void Replayer::on(const trace::RamRemoved& ram) {
+  if (!host_.memory.remove_ram(ram.first, ram.last)) fail("some of this is no RAM");
+}
+
+void Replayer::on(const trace::Ready& ready) {
+  if (ready_) return fail("a second ready line");
+  if (!results_are_well_formed(ready.results)) return fail("the result must be ok, or SID:Error for each device");
+  if (!engine_exists()) return;
+  ready_ = true;
+  // Without devices nothing can refuse the start.
+  if (ready.results == "ok")
+    ++report_.matches;
+  else
+    mismatch(text_of(trace::Event{ready}), std::string{ready.results}, "ok");
+}
+
+void Replayer::on(const trace::MachineReset& reset) {
+  if (reset.device) return fail("only a virtio-iommu has a device reset");
+  if (!machine_is_ready("a reset")) return;
+  reset_unit();
+}
+
+void Replayer::on(const trace::Reset&) { reset_unit(); }
+
+void Replayer::reset_unit() {
+  static_cast<void>(engine_->reset());
+  settle_unit(line_);
+}
+
+void Replayer::on(const trace::MemoryCheck& mem) {
+  const std::optional<std::uint64_t> found = host_.memory.load(mem.gpa);
+  if (found == mem.value)
+    ++report_.matches;
+  else
+    mismatch(text_of(trace::Event{mem}), hex(mem.value), found ? hex(*found) : "no memory there");
+}
+
+// ---- Effects ----
+
+void Replayer::on(const trace::FailedWrite& u) {
+  host_.memory.fail_writes(u.gpa, u.length);
+  expect({Effect::Kind::failed_write, u.gpa, 0, u.length, line_});
+}
+void Replayer::on(const trace::MemoryWrite& w) {
+  if (!configuration_.scenario) host_.memory.allow_writes(w.gpa, w.size);  // the unit could write there again
+  expect({Effect::Kind::write, w.gpa, w.value, w.size, line_});
+}
+void Replayer::on(const trace::Message& i) { expect({Effect::Kind::message, i.address, i.data, 0, line_}); }
+
+void Replayer::expect(Effect effect) {
+  expected_.push_back(effect);
+  match_effects();
+}
+
+void Replayer::settle_unit(std::uint64_t line) {
+  unsigned slices = 0;
+  while (engine_->process().state == VIOMMU_PROCESS_MORE) {
+    if (++slices == slices_at_most) {
+      mismatch("process", "the unit comes to an end", "it always has more to do");
+      break;
+    }
+  }
+  for (; owned_ < host_.effects.size(); ++owned_) host_.effects[owned_].line = line;
+  match_effects();
+}
+
+void Replayer::match_effects() {
+  while (expected_done_ < expected_.size() && found_done_ < host_.effects.size()) {
+    const Effect& expected = expected_[expected_done_++];
+    const Effect& found = host_.effects[found_done_++];
+    if (expected.same_as(found))
+      ++report_.matches;
+    else
+      report_.mismatch({expected.line, expected.text(), expected.text(), found.text()});
+  }
+}
+
+void Replayer::close_effects(bool translation_follows) {
+  for (; found_done_ < host_.effects.size(); ++found_done_) {
+    const Effect& found = host_.effects[found_done_];
+    report_.mismatch({found.line, "effect", "no such line", found.text()});
+  }
+  if (!translation_follows) {
+    for (; expected_done_ < expected_.size(); ++expected_done_) {
+      const Effect& expected = expected_[expected_done_];
+      report_.mismatch({expected.line, expected.text(), expected.text(), "the unit did not do it"});
+    }
+  }
+  if (expected_done_ == expected_.size()) {
+    expected_.clear();
+    expected_done_ = 0;
+  }
+  host_.effects.clear();
+  found_done_ = 0;
+  owned_ = 0;
+}
+
+// ---- Registers ----
+
+void Replayer::act_on_pending_write() {
+  if (!pending_) return;
+  const trace::RegisterWrite w = *std::exchange(pending_, std::nullopt);
+  static_cast<void>(engine_->mmio_write(w.offset, w.size, w.value));
+  settle_unit(pending_line_);
+}
+
+void Replayer::on(const trace::RegisterWrite& w) {
+  if (!machine_is_ready("a register write")) return;
+  pending_ = w;
+  pending_line_ = line_;
+  if (configuration_.scenario) act_on_pending_write();
+}
+
+void Replayer::on(const trace::RegisterRead& r) {
+  if (!engine_exists()) return;
+  const std::uint64_t found = engine_->mmio_read(r.offset, r.size);
+  if (found == r.value)
+    ++report_.matches;
+  else if (!differs_by_artefact(r, found))
+    mismatch(text_of(trace::Event{r}), hex(r.value), hex(found));
+}
+
+bool Replayer::differs_by_artefact(const trace::RegisterRead& r, std::uint64_t found) {
+  if (configuration_.scenario) return false;
+  const RecordPlace place = fault_record_at(configuration_.capability, r.offset, r.size);
+  if (!place.inside) return false;
+  const RegisterView view{configuration_.capability, engine_->mmio_read(place.record_offset + 8, 8)};
+  std::uint64_t difference = found ^ r.value;
+  std::array<const Artefact*, 8> used{};
+  std::size_t count = 0;
+  for (const Artefact& artefact : recording_artefacts()) {
+    const std::uint64_t freed = freed_bits(artefact, view, place.byte, r.size);
+    if ((difference & freed) != 0 && count < used.size()) used[count++] = &artefact;
+    difference &= ~freed;
+  }
+  if (difference != 0) return false;
+  for (std::size_t i = 0; i < count; ++i) ++report_.artefacts[used[i]->name];
+  return true;
+}
+
+void Replayer::on(const trace::CachesDropped&) { static_cast<void>(engine_->drop_caches()); }
+
+void Replayer::on(const trace::Interrupt&) {
+  // The event of a blocked interrupt stands before its line; without remapping nothing sends it.
+  for (; expected_done_ < expected_.size(); ++expected_done_) skip("I");
+  skip("V");
+}
+
+// ---- Translations ----
+
+viommu_translation Replayer::translate(const trace::Translate& t, bool report) {
+  const std::optional<viommu_request> request = request_of(t, report);
+  return request ? reader_->translate(*request) : viommu_translation{};
+}
+
+bool Replayer::same_answer(const trace::Translate& t, const viommu_translation& found) {
+  if (!t.ok) return !allowed(found) && found.reason == t.reason;
+  const std::uint8_t asked = rights_needed(t);
+  if (!allowed(found) || (found.rights & asked) != asked) return false;
+  return found.gpa == (t.gpa | (t.iova & t.mask)) && whole_block_alike(t, found);
+}
+
+bool Replayer::whole_block_alike(const trace::Translate& t, const viommu_translation& found) {
+  if (found.kind != VIOMMU_TRANSLATED || found.mask <= t.mask) return true;
+  // A larger page than recorded is right when its ends, walked afresh, translate like the address asked for.
+  static_cast<void>(engine_->drop_caches());
+  for (const std::uint64_t at : {t.iova & ~found.mask, t.iova | found.mask}) {
+    trace::Translate end = t;
+    end.iova = at;
+    const viommu_translation answer = translate(end, false);
+    if (!allowed(answer) || answer.gpa - at != found.gpa - t.iova || answer.rights != found.rights) return false;
+  }
+  return true;
+}
+
+bool Replayer::is_earlier(const trace::Translate& t, const viommu_translation& found) {
+  return std::any_of(earlier_.begin(), earlier_.end(), [&](const trace::Translate& earlier) {
+    const bool same_page = earlier.source_id == t.source_id && earlier.pasid == t.pasid &&
+                           (earlier.iova & ~page_mask(earlier)) == (t.iova & ~page_mask(earlier));
+    trace::Translate again = earlier;
+    again.iova = t.iova;
+    again.access = t.access;
+    return same_page && same_answer(again, found);
+  });
+}
+
+bool Replayer::is_fresh(const trace::Translate& t, const viommu_translation& found) {
+  static_cast<void>(engine_->drop_caches());
+  const viommu_translation fresh = translate(t, false);
+  return fresh.kind == found.kind && fresh.gpa == found.gpa && fresh.rights == found.rights &&
+         fresh.reason == found.reason;
+}
+
+void Replayer::on(const trace::Translate& t) {
+  if (!machine_is_ready("a translation")) return;
+  if (!request_of(t, false)) return fail("this build cannot send this kind of request (ACC)");
+  ++report_.translations;
+  const bool cached = t.ok && t.source == trace::Source::iotlb;
+  const bool unreported = !t.ok && t.status == trace::Status::none && !configuration_.scenario;
+  const std::uint8_t asked = rights_needed(t);
+  const bool dropped = (cached && (rights_of(t.perm) & asked) != asked) || (unreported && t.reason == 0);
+
+  // A recorded answer from a cache left no record, whatever the tables say by now: such a line is a probe.
+  const viommu_translation found = translate(t, !cached && !unreported);
+  if (!allowed(found)) settle_unit(line_);  // a fault may send its event
+  close_effects(false);
+
+  if (dropped && !allowed(found) && is_denial(found.reason)) {
+    ++report_.dropped_access;
+  } else if (dropped && allowed(found) && (found.rights & asked) != asked &&
+             (!t.ok || found.gpa == (t.gpa | (t.iova & t.mask)))) {
+    ++report_.dropped_access;
+  } else if (!dropped && same_answer(t, found)) {
+    ++report_.matches;
+  } else if ((cached || dropped) && (configuration_.scenario ? is_earlier(t, found) : is_fresh(t, found))) {
+    ++report_.stale;
+  } else {
+    mismatch(text_of(trace::Event{t}), answer_text(t), answer_text(found));
+  }
+  if (configuration_.scenario) earlier_.push_back(t);
+}
+
+}  // namespace viommu::cli

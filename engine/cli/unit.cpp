@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+#include "engine/cli/unit.hpp"
+
+#include <array>
+#include <cstring>
+#include <span>
+
+#include "engine/trace/format.hpp"
+#include "engine/vtd/capability_layouts.hpp"
+
+namespace viommu::cli {
+namespace {
+
+Host& host_of(void* opaque) noexcept { return *static_cast<Host*>(opaque); }
+
+// The engine must not see an exception; memory that cannot be had is memory that is not there.
+template <class Action>
+std::int32_t guarded(Action&& action) noexcept {
+  try {
+    return action();
+  } catch (...) {
+    return -1;
+  }
+}
+
+std::int32_t read(void* opaque, std::uint64_t gpa, void* data, std::uint64_t size) noexcept {
+  const Memory& memory = host_of(opaque).memory;
+  auto* to = static_cast<std::byte*>(data);
+  for (std::uint64_t done = 0; done < size; done += 8) {
+    const std::optional<std::uint64_t> word = memory.load(gpa + done);
+    if (!word) return -1;
+    std::memcpy(to + done, &*word, 8);
+  }
+  return 0;
+}
+
+std::int32_t write(void* opaque, std::uint64_t gpa, const void* data, std::uint64_t size) noexcept {
+  return guarded([&] {
+    Host& host = host_of(opaque);
+    const bool written = host.memory.write(gpa, {static_cast<const std::byte*>(data), size});
+    if (written) {
+      std::uint64_t value = 0;
+      std::memcpy(&value, data, size);
+      host.effects.push_back({Effect::Kind::write, gpa, value, size, 0});
+    } else if (host.notes_failed_writes) {
+      host.effects.push_back({Effect::Kind::failed_write, gpa, 0, size, 0});
+    }
+    return written ? 0 : -1;
+  });
+}
+
+std::int32_t compare_exchange(void* opaque, std::uint64_t gpa, std::uint64_t* expected,
+                              std::uint64_t desired) noexcept {
+  return guarded([&] {
+    Memory& memory = host_of(opaque).memory;
+    const std::optional<std::uint64_t> found = memory.load(gpa);
+    if (!found || !memory.writable(gpa, 8)) return -1;
+    if (*found != *expected) {
+      *expected = *found;
+      return 1;
+    }
+    return memory.write(gpa, std::as_bytes(std::span{&desired, 1})) ? 0 : -1;
+  });
+}
+
+void message(void* opaque, std::uint64_t address, std::uint32_t data) noexcept {
+  static_cast<void>(guarded([&] {
+    host_of(opaque).effects.push_back({Effect::Kind::message, address, data, 0, 0});
+    return 0;
+  }));
+}
+
+std::string text_of(const trace::Event& event) {
+  std::array<char, trace::longest_line> buffer{};
+  std::string_view line = trace::format(event, buffer);
+  if (line.ends_with('\n')) line.remove_suffix(1);
+  return std::string{line};
+}
+
+}  // namespace
+
+std::string Effect::text() const {
+  switch (kind) {
+    case Kind::write:        return text_of(trace::MemoryWrite{address, value, static_cast<std::uint8_t>(size)});
+    case Kind::failed_write: return text_of(trace::FailedWrite{address, size});
+    case Kind::message:      return text_of(trace::Message{address, static_cast<std::uint32_t>(value)});
+  }
+  return {};
+}
+
+viommu_host Host::table() {
+  viommu_host table{};
+  table.size = sizeof table;
+  table.opaque = this;
+  table.memory_read = read;
+  table.memory_write = write;
+  table.memory_compare_exchange = compare_exchange;
+  table.msi = message;
+  return table;
+}
+
+std::string missing_feature(const trace::VtdConfiguration& configuration) {
+  if (get(vtd::ExtendedCapabilityRegister{configuration.extended_capability}, vtd::ecap::smts) ||
+      configuration.scalable)
+    return "needs scalable mode, which this build does not have";
+  if (configuration.fault_limit != 0) return "needs a limit on faults, which this build does not have";
+  return {};
+}
+
+viommu_vtd_options options_of(const trace::VtdConfiguration& configuration) {
+  viommu_vtd_options options{};
+  options.size = sizeof options;
+  options.capability = configuration.capability;
+  options.extended_capability = configuration.extended_capability;
+  options.version = configuration.version;
+  options.host_address_width =
+      configuration.host_address_width != 0 ? configuration.host_address_width : configuration.address_width;
+  options.flags = configuration.compress ? VIOMMU_FAULT_COMPRESSION : 0;
+  options.fill = VIOMMU_FILL_EXACT;
+  options.hash_seed = 1;  // the same run every time
+  return options;
+}
+
+std::optional<viommu_request> request_of(const trace::Translate& asked, bool report) {
+  const trace::Access& access = asked.access;
+  if (access.translation_request || access.translated || access.supervisor || access.execute) return std::nullopt;
+  viommu_request request{};
+  request.iova = asked.iova;
+  request.source = static_cast<std::uint16_t>(asked.source_id);
+  // A request that asks for nothing is looked up like a read.
+  const std::uint8_t rights = rights_of(access.rights);
+  request.access = rights != 0 ? rights : std::uint8_t{VIOMMU_READ};
+  unsigned flags = report ? 0 : VIOMMU_NO_REPORT;
+  if (asked.pasid != trace::no_pasid) {
+    flags |= VIOMMU_HAS_PASID;
+    request.pasid = asked.pasid;
+  }
+  if (access.zero_length) flags |= VIOMMU_ZERO_LENGTH;
+  request.flags = static_cast<std::uint8_t>(flags);
+  return request;
+}
+
+}  // namespace viommu::cli

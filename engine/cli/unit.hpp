@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// From what a trace says to what the engine is asked, and the host that serves guest memory to the engine.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <viommu/viommu.hpp>
+
+#include "engine/cli/memory.hpp"
+#include "engine/trace/config.hpp"
+#include "engine/trace/event.hpp"
+
+namespace viommu::cli {
+
+/// Why the engine of this build cannot be what the trace's unit was; empty when it can.
+[[nodiscard]] std::string missing_feature(const trace::VtdConfiguration& configuration);
+
+/// Options that make the engine the unit of the trace. Exact fill: a trace vouches only for the words that were read.
+[[nodiscard]] viommu_vtd_options options_of(const trace::VtdConfiguration& configuration);
+
+/// The request of a T line; nothing when this build cannot send its kind.
+[[nodiscard]] std::optional<viommu_request> request_of(const trace::Translate& asked, bool report);
+
+[[nodiscard]] constexpr std::uint8_t rights_of(trace::Perm perm) noexcept {
+  return static_cast<std::uint8_t>((perm.read ? VIOMMU_READ : 0) | (perm.write ? VIOMMU_WRITE : 0));
+}
+
+/// Something the unit did to the outside, or a line that says it did.
+struct Effect {
+  enum class Kind : std::uint8_t { write, failed_write, message };
+  Kind kind = Kind::write;
+  std::uint64_t address = 0;
+  std::uint64_t value = 0;  // of a message: its data
+  std::uint64_t size = 0;   // bytes of a write; 0 for a message
+  std::uint64_t line = 0;   // where the trace says it, or the line that made the unit do it
+
+  /// Everything but the line.
+  [[nodiscard]] bool same_as(const Effect& other) const noexcept {
+    return kind == other.kind && address == other.address && value == other.value && size == other.size;
+  }
+  [[nodiscard]] std::string text() const;
+};
+
+/// The host of a replayed engine: memory from the trace, and a list of what the unit did. Stays where it is, because the
+/// engine holds its address.
+class Host {
+ public:
+  Host() = default;
+  Host(const Host&) = delete;
+  Host& operator=(const Host&) = delete;
+  Host(Host&&) = delete;
+  Host& operator=(Host&&) = delete;
+  ~Host() = default;
+
+  [[nodiscard]] viommu_host table();
+
+  Memory memory;
+  std::vector<Effect> effects;      // in the order in which the unit did them
+  bool notes_failed_writes = true;  // recordings have a line for them, scenarios have not
+};
+
+}  // namespace viommu::cli

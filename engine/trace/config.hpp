@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// The key=value pairs of a `cfg vtd` line.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "engine/trace/problem.hpp"
+
+namespace viommu::trace {
+
+enum class CapabilityPolicy : std::uint8_t { check, sync };
+enum class UnknownAbility : std::uint8_t { closed, legacy };
+enum class Migratable : std::uint8_t { any, only };
+
+/// What a `cfg vtd` line says, with the format's defaults where it says nothing. A recording may also carry `haw` and
+/// `compress`: the format's default for a recording is that the host address width is `aw` and that faults are compressed.
+struct VtdConfiguration {
+  bool scenario = false;
+  std::uint64_t capability = 0;
+  std::uint64_t extended_capability = 0;
+  std::uint32_t version = 0x10;
+  unsigned address_width = 0;       // `aw`, recordings only
+  unsigned host_address_width = 0;  // `haw`; 0: not given
+  bool compress = true;
+  // What a recording's emulator was like; nothing follows from these that the registers do not say.
+  bool caching_mode = false;
+  bool scalable = false;
+  // Scenarios only.
+  bool narrow_haw = false;
+  bool first_stage_checks = false;  // `flts`
+  bool share = false;
+  CapabilityPolicy policy = CapabilityPolicy::check;
+  UnknownAbility unknown = UnknownAbility::closed;
+  Migratable migratable = Migratable::any;
+  std::uint64_t fault_limit = 0;
+  std::uint64_t quota = 0;
+
+  friend constexpr bool operator==(const VtdConfiguration&, const VtdConfiguration&) = default;
+};
+
+/// Reads the pairs of a `cfg vtd` line. A recording may have keys that are not known here; a scenario may not.
+[[nodiscard]] ParseError parse_vtd_configuration(std::string_view pairs, VtdConfiguration& configuration) noexcept;
+
+/// Writes the pairs that give `configuration` back, into `out`; an empty view when they do not fit. 320 bytes always do.
+[[nodiscard]] std::string_view format_vtd_configuration(const VtdConfiguration& configuration,
+                                                        std::span<char> out) noexcept;
+
+}  // namespace viommu::trace

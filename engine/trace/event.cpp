@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+#include "engine/trace/event.hpp"
+
+namespace viommu::trace {
+
+std::string_view spelling(Source source) noexcept {
+  switch (source) {
+    case Source::iotlb:        return "h";
+    case Source::walk:         return "w";
+    case Source::pass_through: return "p";
+    case Source::disabled:     return "d";
+    case Source::mapping:      return "t";
+    case Source::bypass:       return "b";
+    case Source::msi_region:   return "i";
+  }
+  return "";
+}
+
+std::string_view spelling(Status status) noexcept {
+  switch (status) {
+    case Status::recorded:     return "rec";
+    case Status::compressed:   return "coll";
+    case Status::overflow_set: return "pfo";
+    case Status::overflowed:   return "ovf";
+    case Status::disabled:     return "fpd";
+    case Status::none:         return "none";
+    case Status::no_buffer:    return "nobuf";
+  }
+  return "";
+}
+
+std::string_view spelling(NotifyKind kind) noexcept {
+  switch (kind) {
+    case NotifyKind::map:          return "map";
+    case NotifyKind::unmap:        return "unmap";
+    case NotifyKind::device_unmap: return "devunmap";
+  }
+  return "";
+}
+
+std::string_view spelling(Perm perm) noexcept {
+  if (perm.read) return perm.write ? "rw" : "r";
+  return perm.write ? "w" : "-";
+}
+
+namespace {
+
+struct FirstField {
+  std::string_view operator()(const Nothing&) const noexcept { return {}; }
+  std::string_view operator()(const Configuration&) const noexcept { return "cfg"; }
+  std::string_view operator()(const ReservedRegion&) const noexcept { return "cfg"; }
+  std::string_view operator()(const GuestWord&) const noexcept { return "m"; }
+  std::string_view operator()(const FailedRead&) const noexcept { return "u"; }
+  std::string_view operator()(const MemoryWrite&) const noexcept { return "w"; }
+  std::string_view operator()(const FailedWrite&) const noexcept { return "U"; }
+  std::string_view operator()(const RegisterWrite&) const noexcept { return "W"; }
+  std::string_view operator()(const RegisterRead&) const noexcept { return "R"; }
+  std::string_view operator()(const Translate&) const noexcept { return "T"; }
+  std::string_view operator()(const Message&) const noexcept { return "I"; }
+  std::string_view operator()(const ViewSwitch&) const noexcept { return "S"; }
+  std::string_view operator()(const CachesDropped&) const noexcept { return "O"; }
+  std::string_view operator()(const Reset&) const noexcept { return "Z"; }
+  std::string_view operator()(const Notify&) const noexcept { return "N"; }
+  std::string_view operator()(const ReplayAsked&) const noexcept { return "P"; }
+  std::string_view operator()(const Interrupt&) const noexcept { return "V"; }
+  std::string_view operator()(const Marker&) const noexcept { return "X"; }
+  std::string_view operator()(const VirtioLine& line) const noexcept { return {&line.letter, 1}; }
+  std::string_view operator()(const RamAdded&) const noexcept { return "ram"; }
+  std::string_view operator()(const RamRemoved&) const noexcept { return "noram"; }
+  std::string_view operator()(const MemoryCheck&) const noexcept { return "mem"; }
+  std::string_view operator()(const Ready&) const noexcept { return "ready"; }
+  std::string_view operator()(const MachineReset&) const noexcept { return "reset"; }
+  std::string_view operator()(const Unknown& line) const noexcept { return line.word; }
+};
+
+}  // namespace
+
+std::string_view first_field(const Event& event) noexcept { return std::visit(FirstField{}, event); }
+
+}  // namespace viommu::trace

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// One line of a trace as a value. Numbers are plain integers here, as on the line: who replays an event gives them types.
+// Texts are views into the line an event was parsed from; an event lives no longer than that line.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <variant>
+
+namespace viommu::trace {
+
+inline constexpr std::string_view header_line = "# viommu-trace 1";
+
+/// What stands for "no PASID": `-` on a T line, ffffffff on an S line.
+inline constexpr std::uint32_t no_pasid = 0xffffffff;
+
+/// The kind of unit a trace is of.
+enum class Family : std::uint8_t { none, vtd, virtio };
+
+/// The rights on a line: `r`, `w`, `rw` or `-`.
+struct Perm {
+  bool read = false;
+  bool write = false;
+  friend constexpr bool operator==(Perm, Perm) = default;
+};
+
+/// ACC of a T line: rights, and the kinds of request that stand behind a `+`.
+struct Access {
+  Perm rights{};
+  bool translation_request = false;  // t
+  bool translated = false;           // x
+  bool supervisor = false;           // p
+  bool zero_length = false;          // z
+  bool execute = false;              // e
+  friend constexpr bool operator==(Access, Access) = default;
+  [[nodiscard]] constexpr bool plain() const noexcept {
+    return !translation_request && !translated && !supervisor && !zero_length && !execute;
+  }
+};
+
+/// SRC of an answer: where the recorded unit took it from.
+enum class Source : std::uint8_t { iotlb, walk, pass_through, disabled, mapping, bypass, msi_region };
+
+/// STATUS of a fault: what became of its record.
+enum class Status : std::uint8_t { recorded, compressed, overflow_set, overflowed, disabled, none, no_buffer };
+
+/// `cfg vtd ...` or `cfg virtio ...`; the pairs are read by parse_config().
+struct Configuration {
+  Family family = Family::none;
+  std::string_view pairs;
+  friend constexpr bool operator==(const Configuration&, const Configuration&) = default;
+};
+
+/// `cfg resv SUBTYPE START END`.
+struct ReservedRegion {
+  std::uint8_t subtype = 0;
+  std::uint64_t first = 0;
+  std::uint64_t last = 0;
+  friend constexpr bool operator==(const ReservedRegion&, const ReservedRegion&) = default;
+};
+
+/// `m GPA VALUE`: the 8-byte word that is at GPA.
+struct GuestWord {
+  std::uint64_t gpa = 0;
+  std::uint64_t value = 0;
+  friend constexpr bool operator==(const GuestWord&, const GuestWord&) = default;
+};
+
+/// `u GPA LEN`: a read of guest memory that failed.
+struct FailedRead {
+  std::uint64_t gpa = 0;
+  std::uint64_t length = 0;
+  friend constexpr bool operator==(const FailedRead&, const FailedRead&) = default;
+};
+
+/// `w GPA SIZE VALUE`: the unit wrote guest memory.
+struct MemoryWrite {
+  std::uint64_t gpa = 0;
+  std::uint64_t value = 0;
+  std::uint8_t size = 0;
+  friend constexpr bool operator==(const MemoryWrite&, const MemoryWrite&) = default;
+};
+
+/// `U GPA LEN`: a write of guest memory that failed.
+struct FailedWrite {
+  std::uint64_t gpa = 0;
+  std::uint64_t length = 0;
+  friend constexpr bool operator==(const FailedWrite&, const FailedWrite&) = default;
+};
+
+/// `W OFF SIZE VALUE`.
+struct RegisterWrite {
+  std::uint64_t value = 0;
+  std::uint32_t offset = 0;
+  std::uint8_t size = 0;
+  friend constexpr bool operator==(const RegisterWrite&, const RegisterWrite&) = default;
+};
+
+/// `R OFF SIZE VALUE`.
+struct RegisterRead {
+  std::uint64_t value = 0;
+  std::uint32_t offset = 0;
+  std::uint8_t size = 0;
+  friend constexpr bool operator==(const RegisterRead&, const RegisterRead&) = default;
+};
+
+/// `T SID PASID IOVA ACC ok GPA MASK PERM SRC` or `T SID PASID IOVA ACC fault REASON STATUS`.
+struct Translate {
+  std::uint64_t iova = 0;
+  std::uint64_t gpa = 0;   // ok: base of the page
+  std::uint64_t mask = 0;  // ok: page size minus one
+  std::uint32_t source_id = 0;
+  std::uint32_t pasid = no_pasid;
+  Access access{};
+  Perm perm{};                   // ok
+  Source source = Source::walk;  // ok
+  bool ok = false;
+  std::uint8_t reason = 0;           // fault
+  Status status = Status::recorded;  // fault
+  friend constexpr bool operator==(const Translate&, const Translate&) = default;
+};
+
+/// `I ADDR DATA`: an MSI of the unit's own.
+struct Message {
+  std::uint64_t address = 0;
+  std::uint32_t data = 0;
+  friend constexpr bool operator==(const Message&, const Message&) = default;
+};
+
+/// `S SID PASID ON`.
+struct ViewSwitch {
+  std::uint32_t source_id = 0;
+  std::uint32_t pasid = no_pasid;
+  bool on = false;
+  friend constexpr bool operator==(const ViewSwitch&, const ViewSwitch&) = default;
+};
+
+/// `O`: the emulator's IOTLB was full and dropped.
+struct CachesDropped {
+  friend constexpr bool operator==(CachesDropped, CachesDropped) = default;
+};
+
+/// `Z`: the unit was reset.
+struct Reset {
+  friend constexpr bool operator==(Reset, Reset) = default;
+};
+
+enum class NotifyKind : std::uint8_t { map, unmap, device_unmap };
+
+/// `N SID map|unmap|devunmap IOVA MASK GPA PERM`.
+struct Notify {
+  std::uint64_t iova = 0;
+  std::uint64_t mask = 0;
+  std::uint64_t gpa = 0;
+  std::uint32_t source_id = 0;
+  NotifyKind kind = NotifyKind::map;
+  Perm perm{};
+  friend constexpr bool operator==(const Notify&, const Notify&) = default;
+};
+
+/// `P SID`: a replay of this device's mappings was asked for.
+struct ReplayAsked {
+  std::uint32_t source_id = 0;
+  friend constexpr bool operator==(const ReplayAsked&, const ReplayAsked&) = default;
+};
+
+/// `V w|q SID ADDR DATA ok ADDR2 DATA2` or `V w|q SID ADDR DATA fault REASON STATUS`.
+struct Interrupt {
+  std::uint64_t address = 0;
+  std::uint64_t out_address = 0;  // ok
+  std::uint32_t data = 0;
+  std::uint32_t out_data = 0;  // ok
+  std::uint32_t source_id = 0;
+  bool question = false;  // q: the interrupt controller asked for a route
+  bool ok = false;
+  std::uint8_t reason = 0;           // fault
+  Status status = Status::recorded;  // fault
+  friend constexpr bool operator==(const Interrupt&, const Interrupt&) = default;
+};
+
+/// `X text`.
+struct Marker {
+  std::string_view text;
+  friend constexpr bool operator==(const Marker&, const Marker&) = default;
+};
+
+/// `C`, `B`, `Q` or `E` of a virtio-iommu trace: known as a letter, its fields are not looked into.
+struct VirtioLine {
+  char letter = 'Q';
+  std::string_view fields;
+  friend constexpr bool operator==(const VirtioLine&, const VirtioLine&) = default;
+};
+
+/// `ram GPA LEN [mmio]`; `last` is inclusive because LEN may be 2^64.
+struct RamAdded {
+  std::uint64_t first = 0;
+  std::uint64_t last = 0;
+  bool mmio = false;
+  friend constexpr bool operator==(const RamAdded&, const RamAdded&) = default;
+};
+
+/// `noram GPA LEN`.
+struct RamRemoved {
+  std::uint64_t first = 0;
+  std::uint64_t last = 0;
+  friend constexpr bool operator==(const RamRemoved&, const RamRemoved&) = default;
+};
+
+/// `mem GPA VALUE`: the 8-byte word at GPA must be VALUE.
+struct MemoryCheck {
+  std::uint64_t gpa = 0;
+  std::uint64_t value = 0;
+  friend constexpr bool operator==(const MemoryCheck&, const MemoryCheck&) = default;
+};
+
+/// `ready RESULT...`: `ok`, or SID:Error for each failing device.
+struct Ready {
+  std::string_view results;
+  friend constexpr bool operator==(const Ready&, const Ready&) = default;
+};
+
+/// `reset system` or `reset device`.
+struct MachineReset {
+  bool device = false;
+  friend constexpr bool operator==(MachineReset, MachineReset) = default;
+};
+
+/// A line of a recording whose first field the format does not know; a reader counts it and goes on.
+struct Unknown {
+  std::string_view word;
+  friend constexpr bool operator==(const Unknown&, const Unknown&) = default;
+};
+
+/// A line that says nothing: the header, a comment, a blank line of a scenario.
+struct Nothing {
+  friend constexpr bool operator==(Nothing, Nothing) = default;
+};
+
+using Event =
+    std::variant<Nothing, Configuration, ReservedRegion, GuestWord, FailedRead, MemoryWrite, FailedWrite, RegisterWrite,
+                 RegisterRead, Translate, Message, ViewSwitch, CachesDropped, Reset, Notify, ReplayAsked, Interrupt,
+                 Marker, VirtioLine, RamAdded, RamRemoved, MemoryCheck, Ready, MachineReset, Unknown>;
+
+/// How the format spells these; the parser and the writer share the spelling.
+[[nodiscard]] std::string_view spelling(Source source) noexcept;
+[[nodiscard]] std::string_view spelling(Status status) noexcept;
+[[nodiscard]] std::string_view spelling(NotifyKind kind) noexcept;
+[[nodiscard]] std::string_view spelling(Perm perm) noexcept;
+
+/// The first field of the event's line ("T", "ram", ...); empty for a line that says nothing.
+[[nodiscard]] std::string_view first_field(const Event& event) noexcept;
+
+}  // namespace viommu::trace

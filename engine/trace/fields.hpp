@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// Cuts a line into fields and reads numbers and words from them. The first thing that is wrong is kept; from then on
+// every field reads as nothing, so that a caller takes all its fields first and looks at the error once.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "engine/trace/event.hpp"
+#include "engine/trace/problem.hpp"
+
+namespace viommu::trace {
+
+class Fields {
+ public:
+  /// `rest` is the line behind its first field and the space that follows it; `more` is false when there is no space.
+  constexpr Fields(std::string_view rest, bool more) noexcept : rest_(rest), more_(more) {}
+
+  [[nodiscard]] constexpr const ParseError& error() const noexcept { return error_; }
+  [[nodiscard]] constexpr bool more() const noexcept { return more_ && !error_; }
+
+  /// The next field, never empty; an empty view once something is wrong.
+  constexpr std::string_view take(std::string_view name) noexcept {
+    if (error_) return {};
+    ++index_;
+    if (!more_) return fail(Problem::too_few_fields, name, {});
+    const std::size_t space = rest_.find(' ');
+    const std::string_view field = rest_.substr(0, space);
+    more_ = space != std::string_view::npos;
+    rest_ = more_ ? rest_.substr(space + 1) : std::string_view{};
+    if (field.empty()) return fail(Problem::empty_field, name, {});
+    return field;
+  }
+
+  /// Everything to the end of the line, spaces included; at least one character.
+  constexpr std::string_view take_rest(std::string_view name) noexcept {
+    if (error_) return {};
+    ++index_;
+    if (!more_ || rest_.empty()) return fail(Problem::too_few_fields, name, {});
+    more_ = false;
+    return rest_;
+  }
+
+  /// A lower-case hex number of at most `bits` bits (1..64).
+  constexpr std::uint64_t hex(std::string_view name, unsigned bits) noexcept { return hex_of(take(name), name, bits); }
+
+  /// As hex(), and `-` stands for `absent`.
+  constexpr std::uint64_t hex_or_dash(std::string_view name, unsigned bits, std::uint64_t absent) noexcept {
+    const std::string_view field = take(name);
+    return field == "-" ? absent : hex_of(field, name, bits);
+  }
+
+  /// The index of the field in `words`.
+  template <std::size_t N>
+  constexpr unsigned choice(std::string_view name, const std::string_view (&words)[N]) noexcept {
+    const std::string_view field = take(name);
+    if (error_) return 0;
+    for (unsigned i = 0; i < N; ++i)
+      if (field == words[i]) return i;
+    fail(Problem::bad_choice, name, field);
+    return 0;
+  }
+
+  constexpr Perm perm(std::string_view name) noexcept {
+    const std::string_view field = take(name);
+    if (error_) return {};
+    return perm_of(field, name);
+  }
+
+  /// ACC. Recordings of this library may have the kinds of request behind a `+` as well.
+  constexpr Access access(std::string_view name) noexcept {
+    const std::string_view field = take(name);
+    if (error_) return {};
+    const std::size_t plus = field.find('+');
+    Access access;
+    access.rights = perm_of(field.substr(0, plus), name);
+    if (plus == std::string_view::npos || error_) return access;
+    const std::string_view letters = field.substr(plus + 1);
+    if (letters.empty()) fail(Problem::bad_choice, name, field);
+    for (const char letter : letters) {
+      bool* flag = letter == 't'   ? &access.translation_request
+                   : letter == 'x' ? &access.translated
+                   : letter == 'p' ? &access.supervisor
+                   : letter == 'z' ? &access.zero_length
+                   : letter == 'e' ? &access.execute
+                                   : nullptr;
+      if (flag == nullptr || *flag) {
+        fail(Problem::bad_choice, name, field);
+        break;
+      }
+      *flag = true;
+    }
+    return access;
+  }
+
+  /// SIZE of an access and the VALUE behind it. `sizes` has bit n set when n bytes are possible.
+  constexpr std::uint8_t size(std::uint32_t sizes) noexcept {
+    const std::string_view field = take("SIZE");
+    const std::uint64_t value = hex_of(field, "SIZE", 64);
+    if (!error_ && (value > 8 || ((sizes >> value) & 1) == 0)) fail(Problem::bad_size, "SIZE", field);
+    return static_cast<std::uint8_t>(value);
+  }
+  constexpr std::uint64_t value_of_size(std::uint8_t size) noexcept {
+    const std::string_view field = take("VALUE");
+    const std::uint64_t value = hex_of(field, "VALUE", 64);
+    if (!error_ && size < 8 && (value >> (8 * size)) != 0) fail(Problem::wider_than_size, "VALUE", field);
+    return value;
+  }
+
+  /// LEN of an access at `first`.
+  constexpr std::uint64_t length(std::uint64_t first) noexcept { return length_of(take("LEN"), first); }
+
+  /// LEN of a range at `first`, which may be 2^64 (17 digits); its last address.
+  constexpr std::uint64_t last_of(std::uint64_t first) noexcept {
+    const std::string_view field = take("LEN");
+    if (field == "10000000000000000" && first == 0) return ~std::uint64_t{0};
+    return first + (length_of(field, first) - 1);
+  }
+
+  /// Nothing may be left.
+  constexpr void end() noexcept {
+    if (error_ || !more_) return;
+    ++index_;
+    fail(rest_.empty() ? Problem::empty_field : Problem::too_many_fields, {}, rest_.substr(0, rest_.find(' ')));
+  }
+
+  constexpr std::string_view fail(Problem problem, std::string_view name, std::string_view text) noexcept {
+    if (!error_) error_ = {problem, index_, name, text};
+    return {};
+  }
+
+ private:
+  constexpr std::uint64_t hex_of(std::string_view field, std::string_view name, unsigned bits) noexcept {
+    if (error_) return 0;
+    std::uint64_t value = 0;
+    for (const char c : field) {
+      const unsigned digit = c >= '0' && c <= '9'   ? static_cast<unsigned>(c - '0')
+                             : c >= 'a' && c <= 'f' ? static_cast<unsigned>(c - 'a') + 10
+                                                    : 16;
+      if (digit == 16) {
+        fail(c >= 'A' && c <= 'F' ? Problem::upper_case : Problem::not_hex, name, field);
+        return 0;
+      }
+      value = value << 4 | digit;
+    }
+    if (field.size() > (bits + 3) / 4) {
+      fail(Problem::too_long, name, field);
+      return 0;
+    }
+    if (bits < 64 && (value >> bits) != 0) fail(Problem::too_large, name, field);
+    return value;
+  }
+
+  constexpr std::uint64_t length_of(std::string_view field, std::uint64_t first) noexcept {
+    const std::uint64_t length = hex_of(field, "LEN", 64);
+    if (!error_ && (length == 0 || first + (length - 1) < first)) fail(Problem::bad_range, "LEN", field);
+    return length;
+  }
+
+  constexpr Perm perm_of(std::string_view word, std::string_view name) noexcept {
+    if (word == "rw") return {true, true};
+    if (word == "r") return {true, false};
+    if (word == "w") return {false, true};
+    if (word != "-") fail(Problem::bad_choice, name, word);
+    return {};
+  }
+
+  std::string_view rest_;
+  bool more_;
+  unsigned index_ = 0;
+  ParseError error_;
+};
+
+}  // namespace viommu::trace
