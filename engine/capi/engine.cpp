@@ -135,7 +135,7 @@ viommu_result viommu_destroy(viommu_engine* engine) {
   if (engine == nullptr) return VIOMMU_OK;
   if (engine->host.calling() || engine->waist.readers_in_use() != 0 || engine->waist.holds().open_count() != 0)
     return VIOMMU_E_BUSY;
-  const viommu::HostAllocator allocator = engine->host.allocator();
+  const viommu::HostAllocator allocator = engine->host.unmarked_allocator();
   engine->~viommu_engine();
   allocator.put(engine, sizeof(viommu_engine), alignof(viommu_engine));
   return VIOMMU_OK;

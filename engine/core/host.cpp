@@ -42,6 +42,21 @@ std::uint64_t Host::now_ns() const noexcept {
 
 bool Host::calling() const noexcept { return CallbackScope::inside(this); }
 
+HostAllocator Host::allocator() const noexcept {
+  if (functions_.allocator.allocate == nullptr) return functions_.allocator;
+  return {const_cast<Host*>(this),  // only ever used as the const object it is
+          [](void* opaque, std::size_t size, std::size_t alignment) {
+            const auto& host = *static_cast<const Host*>(opaque);
+            const CallbackScope scope{&host};
+            return host.functions_.allocator.get(size, alignment);
+          },
+          [](void* opaque, void* memory, std::size_t size, std::size_t alignment) {
+            const auto& host = *static_cast<const Host*>(opaque);
+            const CallbackScope scope{&host};
+            host.functions_.allocator.put(memory, size, alignment);
+          }};
+}
+
 MemoryCallbacks Host::memory() const noexcept {
   MemoryCallbacks marked;
   marked.opaque = const_cast<Host*>(this);  // only ever used as the const object it is

@@ -45,9 +45,11 @@ class Host {
   [[nodiscard]] std::uint64_t now_ns() const noexcept;
   [[nodiscard]] bool has_clock() const noexcept { return functions_.now_ns != nullptr; }
 
-  [[nodiscard]] const HostAllocator& allocator() const noexcept { return functions_.allocator; }
-  /// The host's memory functions, each call marked; valid as long as this object.
+  /// The host's allocator and memory functions, each call marked; valid as long as this object.
+  [[nodiscard]] HostAllocator allocator() const noexcept;
   [[nodiscard]] MemoryCallbacks memory() const noexcept;
+  /// Not marked: for the memory that this object itself lies in.
+  [[nodiscard]] const HostAllocator& unmarked_allocator() const noexcept { return functions_.allocator; }
   [[nodiscard]] const MemoryTap& memory_tap() const noexcept { return functions_.memory_tap; }
   /// Whether this thread is inside one of these calls.
   [[nodiscard]] bool calling() const noexcept;

@@ -39,7 +39,7 @@ Waist::~Waist() {
 }
 
 bool Waist::reset() noexcept {
-  const HostAllocator& allocator = host_.allocator();
+  const HostAllocator allocator = host_.allocator();
   const std::size_t readers = options_.readers + transient_readers + 1;
   if (!words_.reset(allocator, readers) || !readers_.reset(allocator, readers) ||
       !holds_.reset(allocator, options_.holds))

@@ -101,7 +101,7 @@ struct viommu_host {
   /** Runs task(context, i) for every i in [0, count), in any order, perhaps in parallel; returns when all have ended.
    *  Without it work stays on the calling thread. */
   void (*execute)(void* opaque, uint32_t count, void (*task)(void* context, uint32_t index), void* context);
-  /** Memory for the engine, at creation only. Both or neither. `alignment` is a power of two. */
+  /** Memory for the engine, at creation and for region changes only. Both or neither. `alignment` is a power of two. */
   void* (*allocate)(void* opaque, size_t size, size_t alignment);
   void (*deallocate)(void* opaque, void* memory, size_t size, size_t alignment);
   /** Nothing can reach the removed region `cookie` any more: the VMM may unmap it. */
