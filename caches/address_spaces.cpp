@@ -12,6 +12,7 @@ bool AddressSpaces::reset(const HostAllocator& allocator, std::size_t count, uns
   const std::size_t tags = std::size_t{1} << tag_bits;
   // Twice as many objects as can be in use: the other half may be waiting for its grace period.
   if (!spaces_.reset(allocator, count * 2) || !chains_.reset(allocator, std::max<std::size_t>(count, 16)) ||
+      !used_.reset(allocator, count) ||
       !free_tags_.reset(allocator, tags) || !retired_tags_.reset(allocator, tags))
     return false;
   for (AddressSpace& space : spaces_) {
@@ -30,7 +31,7 @@ AddressSpace* AddressSpaces::acquire(const AddressSpaceKey& key) noexcept {
     return space;
   }
   if (free_ == nullptr) reclaim_objects();
-  if (free_ == nullptr || in_use_ == spaces_.size() / 2) return nullptr;
+  if (free_ == nullptr || in_use_ == used_.size()) return nullptr;
   const Tag tag = take_tag();
   if (tag == 0) return nullptr;
   AddressSpace* const space = free_;
@@ -41,7 +42,8 @@ AddressSpace* AddressSpaces::acquire(const AddressSpaceKey& key) noexcept {
   space->references = 1;
   space->next = *chain;
   *chain = space;
-  ++in_use_;
+  space->place = static_cast<std::uint32_t>(in_use_);
+  used_[in_use_++] = space;
   return space;
 }
 
@@ -50,7 +52,8 @@ void AddressSpaces::release(AddressSpace& space) noexcept {
   AddressSpace** link = &chains_[chain_of(space.key.domain)];
   while (*link != &space) link = &(*link)->next;  // it is in this chain: acquire() put it there
   *link = space.next;
-  --in_use_;
+  used_[space.place] = used_[--in_use_];
+  used_[space.place]->place = space.place;
   retire_tag(static_cast<Tag>(space.tag.load(std::memory_order_relaxed)));
   space.retired_at = readers_.epochs->advance();
   space.next = nullptr;

@@ -46,6 +46,7 @@ struct alignas(64) AddressSpace {
  private:
   friend class AddressSpaces;
   std::uint32_t references = 0;
+  std::uint32_t place = 0;       ///< in the list of those in use
   AddressSpace* next = nullptr;  ///< in its hash chain, or in the free or retired list
   std::uint64_t retired_at = 0;
 };
@@ -86,14 +87,13 @@ class AddressSpaces {
   }
   template <class Action>
   void for_each(Action&& action) noexcept {
-    for (AddressSpace& space : spaces_)
-      if (space.references != 0) action(space);
+    for (std::size_t i = 0; i < in_use_; ++i) action(*used_[i]);
   }
 
   [[nodiscard]] std::uint64_t in_use() const noexcept { return in_use_; }
   [[nodiscard]] std::uint64_t sweeps() const noexcept { return sweeps_; }
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return spaces_.bytes() + chains_.bytes() + free_tags_.bytes() + retired_tags_.bytes();
+    return spaces_.bytes() + chains_.bytes() + used_.bytes() + free_tags_.bytes() + retired_tags_.bytes();
   }
 
  private:
@@ -138,6 +138,7 @@ class AddressSpaces {
   Iotlb* iotlb_ = nullptr;
   HostArray<AddressSpace> spaces_;
   HostArray<AddressSpace*> chains_;
+  HostArray<AddressSpace*> used_;  ///< the first in_use_ of them, in no order
   AddressSpace* free_ = nullptr;
   AddressSpace* retired_first_ = nullptr;  ///< oldest
   AddressSpace* retired_last_ = nullptr;

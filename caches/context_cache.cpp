@@ -11,7 +11,8 @@ bool ContextCache::reset(const HostAllocator& allocator, std::size_t count, Addr
   readers_ = readers;
   spaces_ = &spaces;
   // Twice as many as can be linked: the other half may be waiting for its grace period.
-  if (!table_.reset(allocator, source_ids) || !entries_.reset(allocator, count * 2)) return false;
+  if (!table_.reset(allocator, source_ids) || !entries_.reset(allocator, count * 2) || !linked_.reset(allocator, count))
+    return false;
   for (ContextEntry& entry : entries_) {
     entry.next = free_;
     free_ = &entry;
@@ -23,9 +24,9 @@ const ContextEntry* ContextCache::insert(std::uint64_t version, SourceId source,
                                          bool fault_disable) noexcept {
   if (version_.load(std::memory_order_relaxed) != version) return nullptr;
   if (ContextEntry* const old = table_[source.value].load(std::memory_order_relaxed); old != nullptr) return old;
-  if (linked_ == entries_.size() / 2) {  // full: somebody has to go
-    while (!entries_[next_victim_].linked) next_victim_ = (next_victim_ + 1) % entries_.size();  // one is linked
-    unlink(entries_[next_victim_]);
+  if (linked_count_ == linked_.size()) {  // full: somebody has to go
+    next_victim_ = (next_victim_ + 1) % linked_.size();
+    unlink(*linked_[next_victim_]);
   }
   if (free_ == nullptr) reclaim();
   if (free_ == nullptr) return nullptr;
@@ -36,8 +37,8 @@ const ContextEntry* ContextCache::insert(std::uint64_t version, SourceId source,
   entry->source = source;
   entry->fault_disable = fault_disable;
   entry->space = space;
-  entry->linked = true;
-  ++linked_;
+  entry->place = static_cast<std::uint32_t>(linked_count_);
+  linked_[linked_count_++] = entry;
   table_[source.value].store(entry, std::memory_order_release);
   return entry;
 }
@@ -52,16 +53,16 @@ void ContextCache::drop(const Scope& scope) noexcept {
     if (entry != nullptr) unlink(*entry);
     return;
   }
-  for (ContextEntry& entry : entries_) {
-    if (!entry.linked) continue;
+  for (std::size_t i = linked_count_; i-- > 0;) {  // backwards: unlinking puts the last one into the gap
+    ContextEntry& entry = *linked_[i];
     if (all || scope.concerns({entry.source, entry.space->key.domain, all_iovas})) unlink(entry);
   }
 }
 
 void ContextCache::unlink(ContextEntry& entry) noexcept {
   table_[entry.source.value].store(nullptr, std::memory_order_release);
-  entry.linked = false;
-  --linked_;
+  linked_[entry.place] = linked_[--linked_count_];
+  linked_[entry.place]->place = entry.place;
   spaces_->release(*entry.space);
   entry.retired_at = readers_.epochs->advance();
   entry.next = nullptr;

@@ -22,7 +22,7 @@ struct ContextEntry {
  private:
   friend class ContextCache;
   ContextEntry* next = nullptr;  ///< in the free or retired list
-  bool linked = false;
+  std::uint32_t place = 0;       ///< in the list of the linked ones
   std::uint64_t retired_at = 0;
 };
 
@@ -43,7 +43,9 @@ class ContextCache {
   /// Drops the entries a context scope names; other scopes drop none.
   void drop(const Scope& scope) noexcept;
 
-  [[nodiscard]] std::size_t bytes() const noexcept { return table_.bytes() + entries_.bytes(); }
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    return table_.bytes() + entries_.bytes() + linked_.bytes();
+  }
 
  private:
   void unlink(ContextEntry& entry) noexcept;
@@ -56,7 +58,8 @@ class ContextCache {
   ContextEntry* free_ = nullptr;
   ContextEntry* retired_first_ = nullptr;
   ContextEntry* retired_last_ = nullptr;
-  std::size_t linked_ = 0;
+  HostArray<ContextEntry*> linked_;  ///< the first linked_count_ of them, in no order
+  std::size_t linked_count_ = 0;
   std::size_t next_victim_ = 0;
   alignas(shared_line_bytes) Atomic<std::uint64_t> version_{0};
 };

@@ -82,6 +82,9 @@ void Iotlb::lock(std::size_t index) noexcept {
   }
 }
 
-void Iotlb::unlock(std::size_t index) noexcept { versions_[index].fetch_add(1, std::memory_order_release); }
+void Iotlb::unlock(std::size_t index) noexcept {
+  // Only the holder of the lock changes an odd version, so this need not be a read-modify-write.
+  versions_[index].store(versions_[index].load(std::memory_order_relaxed) + 1, std::memory_order_release);
+}
 
 }  // namespace viommu::caches

@@ -56,6 +56,15 @@ struct Scope {
 /// Scopes that are waited for together. When there are more than it holds it becomes `everything`, which waits longer.
 class ScopeSet {
  public:
+  constexpr ScopeSet() = default;
+  /// Copies what it holds, not its room: tickets are made for every wait.
+  constexpr ScopeSet(const ScopeSet& other) noexcept { *this = other; }
+  constexpr ScopeSet& operator=(const ScopeSet& other) noexcept {
+    for (std::size_t i = 0; i < other.count_; ++i) scopes_[i] = other.scopes_[i];
+    count_ = other.count_;
+    return *this;
+  }
+
   constexpr void add(const Scope& scope) noexcept {
     if (count_ == scopes_.size()) {
       scopes_[0] = Scope{};

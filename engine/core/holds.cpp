@@ -29,7 +29,7 @@ std::uint64_t Holds::open(const caches::Usage& usage, std::uint64_t epoch, std::
   slot.next = open_;
   if (open_ != nobody) slots_[open_].previous = index;
   open_ = index;
-  ++open_count_;
+  open_count_.fetch_add(1, std::memory_order_seq_cst);
   return handle_of(index, slot.generation);
 }
 
@@ -46,7 +46,7 @@ bool Holds::close(std::uint64_t handle, bool revoked) noexcept {
   slot.generation = slot.generation == ~std::uint32_t{0} ? 1 : slot.generation + 1;
   slot.next = free_;
   free_ = index;
-  --open_count_;
+  open_count_.fetch_sub(1, std::memory_order_seq_cst);
   if (revoked) ++revoked_count_;
   return true;
 }
@@ -69,10 +69,6 @@ bool Holds::delays(const caches::ScopeSet& scopes, std::uint64_t epoch, std::uin
   return any;
 }
 
-std::uint64_t Holds::open_count() const noexcept {
-  const std::lock_guard guard{lock_};
-  return open_count_;
-}
 std::uint64_t Holds::overdue_count() const noexcept {
   const std::lock_guard guard{lock_};
   return overdue_count_;

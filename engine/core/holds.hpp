@@ -3,6 +3,7 @@
 #pragma once
 
 #include "caches/scope.hpp"
+#include "engine/base/atomic.hpp"
 #include "engine/base/host_memory.hpp"
 
 #include <cstdint>
@@ -36,7 +37,9 @@ class Holds {
   [[nodiscard]] bool delays(const caches::ScopeSet& scopes, std::uint64_t epoch, std::uint64_t now_ns,
                             std::uint64_t limit_ns, std::span<OverdueHold> overdue, std::size_t* told) noexcept;
 
-  [[nodiscard]] std::uint64_t open_count() const noexcept;
+  /// A hold made inside a guard counts before that guard ends, so after the guards have passed this misses none of them.
+  [[nodiscard]] bool none_open() const noexcept { return open_count_.load(std::memory_order_seq_cst) == 0; }
+  [[nodiscard]] std::uint64_t open_count() const noexcept { return open_count_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t overdue_count() const noexcept;
   [[nodiscard]] std::uint64_t revoked_count() const noexcept;
 
@@ -61,7 +64,7 @@ class Holds {
   HostArray<Slot> slots_;
   std::uint32_t free_ = nobody;
   std::uint32_t open_ = nobody;
-  std::uint64_t open_count_ = 0;
+  Atomic<std::uint64_t> open_count_{0};
   std::uint64_t overdue_count_ = 0;
   std::uint64_t revoked_count_ = 0;
 };

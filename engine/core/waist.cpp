@@ -40,7 +40,7 @@ Waist::~Waist() {
 
 bool Waist::reset() noexcept {
   const HostAllocator allocator = host_.allocator();
-  const std::size_t readers = options_.readers + transient_readers + 1;
+  const std::size_t readers = options_.readers + transient_readers;
   if (!words_.reset(allocator, readers) || !readers_.reset(allocator, readers) ||
       !holds_.reset(allocator, options_.holds))
     return false;
@@ -54,13 +54,24 @@ bool Waist::reset() noexcept {
          contexts_.reset(allocator, options_.context_entries, all, spaces_);
 }
 
-Reader* Waist::take(std::size_t first, std::size_t count) noexcept {
+Reader* Waist::take(std::size_t first, std::size_t count, Atomic<std::size_t>& ever) noexcept {
   for (std::size_t i = first; i < first + count; ++i) {
     Reader& reader = readers_[i];
-    if (!reader.in_use.load(std::memory_order_relaxed) && !reader.in_use.exchange(true, std::memory_order_acquire))
-      return &reader;
+    if (reader.in_use.load(std::memory_order_relaxed) || reader.in_use.exchange(true, std::memory_order_acquire))
+      continue;
+    std::size_t known = ever.load(std::memory_order_relaxed);
+    while (known < i - first + 1 && !ever.compare_exchange_weak(known, i - first + 1, std::memory_order_seq_cst)) {
+      // Ends: `known` only grows, and not past `count`.
+    }
+    return &reader;
   }
   return nullptr;
+}
+
+bool Waist::guards_passed(std::uint64_t epoch) const noexcept {
+  const caches::EpochWord* const words = words_.begin();
+  return caches::Epochs::passed({words, readers_ever_.load(std::memory_order_seq_cst)}, epoch) &&
+         caches::Epochs::passed({words + options_.readers, transients_ever_.load(std::memory_order_seq_cst)}, epoch);
 }
 
 std::uint64_t Waist::readers_in_use() const noexcept {
@@ -133,7 +144,8 @@ void Waist::drop(const caches::Scope& scope) noexcept {
 }
 
 bool Waist::still_in_use(const Ticket& ticket) noexcept {
-  if (!caches::Epochs::passed({words_.begin(), words_.size()}, ticket.epoch)) return true;
+  if (!guards_passed(ticket.epoch)) return true;
+  if (ticket.scopes.empty() || holds_.none_open()) return false;
   // After the guards: a hold made inside a guard is in the list before that guard ends.
   std::array<OverdueHold, 16> overdue;
   std::size_t told = 0;
@@ -228,9 +240,11 @@ void Waist::put_in_force(const RegionMap* next, std::optional<std::uint64_t> coo
   retired.ticket = ticket(scopes);
   retired.cookie = cookie.value_or(0);
   retired.tell = cookie.has_value();
+  maps_retired_.store(true, std::memory_order_seq_cst);
 }
 
 bool Waist::reclaim_regions() noexcept {
+  if (!maps_retired_.load(std::memory_order_seq_cst)) return true;
   for (std::size_t round = 0; round < most_retired_maps; ++round) {
     RetiredMap oldest;
     {
@@ -244,6 +258,7 @@ bool Waist::reclaim_regions() noexcept {
       std::move(retired_maps_.begin() + 1, retired_maps_.begin() + static_cast<std::ptrdiff_t>(retired_map_count_),
                 retired_maps_.begin());
       --retired_map_count_;
+      maps_retired_.store(retired_map_count_ != 0, std::memory_order_seq_cst);
     }
     RegionMap::destroy(host_.allocator(), oldest.map);
     if (oldest.tell) host_.region_gone(oldest.cookie);

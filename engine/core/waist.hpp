@@ -80,12 +80,12 @@ class Waist {
 
   // ---- Readers and guards ----
   /// Null when all are in use.
-  [[nodiscard]] Reader* take_reader() noexcept { return take(0, options_.readers); }
+  [[nodiscard]] Reader* take_reader() noexcept { return take(0, options_.readers, readers_ever_); }
   /// A reader for one call; null when `transient_readers` such calls are running.
-  [[nodiscard]] Reader* take_transient_reader() noexcept { return take(options_.readers, transient_readers); }
+  [[nodiscard]] Reader* take_transient_reader() noexcept {
+    return take(options_.readers, transient_readers, transients_ever_);
+  }
   void put_reader(Reader& reader) noexcept { reader.in_use.store(false, std::memory_order_release); }
-  /// The one of whoever does the engine's own work.
-  [[nodiscard]] Reader& own_reader() noexcept { return readers_[readers_.size() - 1]; }
   [[nodiscard]] std::uint64_t readers_in_use() const noexcept;
 
   void enter(Reader& reader) noexcept {
@@ -145,6 +145,7 @@ class Waist {
   [[nodiscard]] RegionResult add_region(const Region& region) noexcept;
   [[nodiscard]] RegionResult remove_region(Gpa first, std::uint64_t cookie) noexcept;
   /// Frees what no reader can reach any more and tells the host. @return false while something is still waiting.
+  /// Called by one thread at a time; that thread may load guest memory without a guard, because nobody else frees maps.
   bool reclaim_regions() noexcept;
 
   // ---- Statistics ----
@@ -193,7 +194,10 @@ class Waist {
   [[nodiscard]] Translation walk_and_fill(Reader& reader, caches::AddressSpace& space, caches::Tag tag, Iova iova,
                                           Rights asked) noexcept;
 
-  [[nodiscard]] Reader* take(std::size_t first, std::size_t count) noexcept;
+  [[nodiscard]] Reader* take(std::size_t first, std::size_t count, Atomic<std::size_t>& ever) noexcept;
+  /// Whether every guard that was open before `epoch` has ended. Looks only at readers that were ever taken: one that is
+  /// taken for the first time raises `ever` before its first guard, so who misses that is older than the guard.
+  [[nodiscard]] bool guards_passed(std::uint64_t epoch) const noexcept;
   void wake_waiter() noexcept {
     if (waiter_.load(std::memory_order_seq_cst) && waiter_.exchange(false, std::memory_order_seq_cst)) host_.wake();
   }
@@ -213,6 +217,8 @@ class Waist {
   caches::Epochs epochs_;
   HostArray<caches::EpochWord> words_;
   HostArray<Reader> readers_;
+  Atomic<std::size_t> readers_ever_{0};
+  Atomic<std::size_t> transients_ever_{0};
   Holds holds_;
   /// Guards address spaces and context entries. Held for memory accesses of the engine's own only; the translating
   /// threads only ever try it.
@@ -222,6 +228,7 @@ class Waist {
   static constexpr std::size_t most_retired_maps = 64;
   std::array<RetiredMap, most_retired_maps> retired_maps_{};
   std::size_t retired_map_count_ = 0;
+  Atomic<bool> maps_retired_{false};  ///< retired_map_count_ is not 0
   Atomic<std::size_t> region_count_{0};
   /// Somebody waits for guards or holds to end, and wants host.wake.
   alignas(shared_line_bytes) Atomic<bool> waiter_{false};

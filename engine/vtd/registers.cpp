@@ -7,6 +7,7 @@ void Registers::queue(const std::optional<EventMessage>& message) noexcept {
   if (!message) return;
   if (count_ == waiting_.size()) --count_;
   waiting_[(first_ + count_++) % waiting_.size()] = *message;
+  any_waiting_.store(true, std::memory_order_seq_cst);
 }
 
 std::optional<EventMessage> Registers::take() noexcept {
@@ -15,27 +16,29 @@ std::optional<EventMessage> Registers::take() noexcept {
   const EventMessage message = waiting_[first_];
   first_ = (first_ + 1) % waiting_.size();
   --count_;
+  any_waiting_.store(count_ != 0, std::memory_order_seq_cst);
   return message;
 }
 
 void Registers::deliver() noexcept {
   // Bound: as many messages as the ring holds; what is queued later belongs to whoever queued it.
   for (std::size_t sent = 0; sent <= waiting_.size();) {
-    if (delivering_.exchange(true, std::memory_order_acquire)) return;
+    if (!any_waiting_.load(std::memory_order_seq_cst)) return;
+    if (delivering_.exchange(true, std::memory_order_seq_cst)) return;
     const std::optional message = take();
     if (message) {
       host_.msi(message->address, message->data);
       messages_.fetch_add(1, std::memory_order_relaxed);
       ++sent;
     }
-    delivering_.store(false, std::memory_order_release);
-    if (!message) return;
+    delivering_.store(false, std::memory_order_seq_cst);
   }
 }
 
 void Registers::drop_messages() noexcept {
   const std::lock_guard guard{lock_};
   count_ = 0;
+  any_waiting_.store(false, std::memory_order_seq_cst);
 }
 
 }  // namespace viommu::vtd

@@ -51,6 +51,7 @@ class Registers {
   std::array<EventMessage, 16> waiting_{};
   std::size_t first_ = 0;
   std::size_t count_ = 0;
+  Atomic<bool> any_waiting_{false};  ///< count_ is not 0
   Atomic<bool> delivering_{false};
   Atomic<std::uint64_t> messages_{0};
   const core::Host& host_;

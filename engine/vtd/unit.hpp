@@ -29,15 +29,16 @@ class Unit {
     return registers_.with([&](const RegisterFile& file) { return file.read(offset, size); });
   }
   AccessStatus write(std::uint64_t offset, unsigned size, std::uint64_t value) noexcept {
+    bool work = false;
     const AccessStatus access = registers_.with([&](RegisterFile& file) {
       const Actions actions = file.write(offset, size, value);
       registers_.queue(actions.fault_event);
       registers_.queue(actions.completion_event);
-      worker_.request(actions);
+      work = worker_.request(actions);
       return actions.access;
     });
     registers_.deliver();
-    if (worker_.process(0) != WorkState::idle) host_.wake();
+    if (work && worker_.process(0) != WorkState::idle) host_.wake();
     return access;
   }
   WorkState process(std::uint32_t budget) noexcept { return worker_.process(budget); }

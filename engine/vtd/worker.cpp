@@ -7,7 +7,12 @@
 
 namespace viommu::vtd {
 
-void Worker::request(const Actions& actions) noexcept {
+bool Worker::request(const Actions& actions) noexcept {
+  const bool commands = actions.flush_write_buffer || actions.set_root_pointer || actions.set_interrupt_table ||
+                        actions.compatibility_format || actions.queue || actions.interrupt_remapping ||
+                        actions.translation || actions.protected_memory || actions.context_invalidation ||
+                        actions.iotlb_invalidation;
+  if (!commands) return actions.tail_written || actions.queue_restarted;
   commands_.write_buffer |= actions.flush_write_buffer;
   commands_.root_pointer |= actions.set_root_pointer;
   commands_.interrupt_table |= actions.set_interrupt_table;
@@ -21,31 +26,45 @@ void Worker::request(const Actions& actions) noexcept {
   take(commands_.protected_memory, actions.protected_memory);
   take(commands_.context, actions.context_invalidation);
   take(commands_.iotlb, actions.iotlb_invalidation);
+  commanded_.store(true, std::memory_order_release);
+  return true;
 }
 
 WorkState Worker::process(std::uint32_t budget) noexcept {
-  if (budget == 0) budget = registers_.with([](RegisterFile& file) { return file.queue_geometry().entries(); });
-  again_.store(true, std::memory_order_seq_cst);
-  WorkState state = WorkState::idle;
-  // Bound: a guest that keeps ringing from another thread leaves `more` behind after as many turns as this.
-  for (unsigned turn = 0; turn < 16; ++turn) {
-    if (!again_.load(std::memory_order_seq_cst)) return state;
-    if (working_.exchange(true, std::memory_order_seq_cst)) return WorkState::idle;  // that thread sees again_
-    again_.store(false, std::memory_order_seq_cst);
-    state = work(budget);
-    working_.store(false, std::memory_order_seq_cst);
-    registers_.deliver();
-    if (state == WorkState::more) return state;
+  Role found = Role::free;
+  if (!role_.compare_exchange_strong(found, Role::taken, std::memory_order_seq_cst)) {
+    // That thread works again before it gives the role back. If it has just given it back, the role is ours.
+    if (role_.exchange(Role::noted, std::memory_order_seq_cst) != Role::free) return WorkState::idle;
   }
-  return again_.load(std::memory_order_seq_cst) ? WorkState::more : state;
+  if (budget == 0) budget = registers_.with([](RegisterFile& file) { return file.queue_geometry().entries(); });
+  // Bound: a guest that keeps ringing from another thread leaves `more` behind after as many turns as this.
+  constexpr unsigned most_turns = 16;
+  for (unsigned turn = 1;; ++turn) {
+    WorkState state = work(budget);
+    const bool last = state == WorkState::more || turn == most_turns;
+    Role taken = Role::taken;
+    if (role_.compare_exchange_strong(taken, Role::free, std::memory_order_seq_cst)) {
+      registers_.deliver();
+      return state;
+    }
+    if (last) {
+      role_.store(Role::free, std::memory_order_seq_cst);
+      registers_.deliver();
+      return WorkState::more;
+    }
+    // From here on a note means yet another turn. An exchange, because it has to see what came with the note.
+    role_.exchange(Role::taken, std::memory_order_seq_cst);
+  }
 }
 
 bool Worker::reset() noexcept {
-  if (working_.exchange(true, std::memory_order_seq_cst)) return false;
+  Role found = Role::free;
+  if (!role_.compare_exchange_strong(found, Role::taken, std::memory_order_seq_cst)) return false;
   tell_all_routes();
   registers_.with([this](RegisterFile& file) {
     file.reset();
     commands_ = {};
+    commanded_.store(false, std::memory_order_release);
   });
   registers_.drop_messages();
   global_.reset();
@@ -55,14 +74,14 @@ bool Worker::reset() noexcept {
   since_last_wait_.clear();
   dma_.set_mode({}, false, false);
   waist_.drop({});
-  working_.store(false, std::memory_order_seq_cst);
+  role_.store(Role::free, std::memory_order_seq_cst);  // a note that came meanwhile is the caller's process() to do
   return true;
 }
 
 WorkState Worker::work(std::uint32_t& budget) noexcept {
   // Commands that are under way end before the next ones begin.
   bool waiting = !finish_commands();
-  if (!waiting) {
+  if (!waiting && commanded_.load(std::memory_order_acquire)) {
     begin_commands();
     waiting = !finish_commands();
   }
@@ -80,6 +99,7 @@ void Worker::begin_commands() noexcept {
     bool protecting;
   };
   Taken taken = registers_.with([this](RegisterFile& file) -> Taken {
+    commanded_.store(false, std::memory_order_release);
     return {std::exchange(commands_, {}), file.root_pointer(), file.translation_enabled(), file.protection_enabled()};
   });
   const Commands& commands = taken.commands;

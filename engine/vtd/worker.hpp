@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // The unit's own work: commands of the register window and the invalidation queue, one thread at a time.
 //
-// Any thread may call process(). The first one takes the role and works; others leave a note (`again_`) and go on: the
-// one in the role looks at the note before and after it gives the role back. So no thread waits for another, nothing is
-// forgotten, and no lock is held while guest memory is read or the host is called.
+// Any thread may call process(). The first one takes the role (`role_`: free -> taken) and works; others leave a note
+// (taken -> noted) and go on: the one in the role gives it back only from `taken`, and works again when it was noted. So no
+// thread waits for another, nothing is forgotten, and no lock is held while guest memory is read or the host is called.
 //
 // A command becomes visible to the guest (GSTS, ICC, IVT, status write, interrupt) only when its ticket is drained. If it
 // is not, the work stops there with `wait`; the end of a guard or hold calls host.wake.
@@ -48,7 +48,8 @@ class Worker {
       : capabilities_{capabilities}, waist_{waist}, host_{host}, registers_{registers}, dma_{dma} {}
 
   /// Takes note of what a register write asks for; process() does it. Called under the registers' lock.
-  void request(const Actions& actions) noexcept;
+  /// @return whether there is anything for process() to do.
+  [[nodiscard]] bool request(const Actions& actions) noexcept;
   /// @param budget  descriptors at most, 0 for one whole ring
   WorkState process(std::uint32_t budget) noexcept;
   /// System reset. @return false when another thread has the role.
@@ -92,7 +93,8 @@ class Worker {
     Wait wait;
     std::uint32_t next_head = 0;
   };
-  /// The queue as one look under the lock shows it.
+  /// The queue as one look under the lock shows it. Only the role changes what is in it but the tail, so a run up to
+  /// this tail needs no second look; the guest sees the head move when the run ends and at each wait.
   struct QueueView {
     QueueGeometry geometry;
     std::uint32_t head = 0;
@@ -100,6 +102,7 @@ class Worker {
     TableMode mode = TableMode::legacy;
     bool may_run = false;
   };
+  enum class Role : std::uint8_t { free, taken, noted };
 
   [[nodiscard]] WorkState work(std::uint32_t& budget) noexcept;
   void begin_commands() noexcept;
@@ -107,9 +110,13 @@ class Worker {
   [[nodiscard]] bool finish_commands() noexcept;
   [[nodiscard]] WorkState run_queue(std::uint32_t& budget) noexcept;
   [[nodiscard]] QueueView look_at_queue() noexcept;
-  [[nodiscard]] Descriptor fetch(const QueueView& queue) noexcept;
-  /// @return false when the descriptor waits for its ticket.
+  /// Descriptors from the head to the tail of the view. @return more when the budget ends, wait at a wait descriptor
+  /// that is not drained, idle otherwise: then another look shows whether there is more.
+  [[nodiscard]] WorkState run_to_tail(QueueView queue, std::uint32_t& budget) noexcept;
+  [[nodiscard]] Descriptor fetch(const QueueView& queue) const noexcept;
+  /// @return false when the descriptor is a wait that waits for its ticket.
   [[nodiscard]] bool execute(const Descriptor& descriptor, std::uint32_t next_head) noexcept;
+  void show_head(std::uint32_t head) noexcept;
   [[nodiscard]] bool finish_wait() noexcept;
   void stop_queue(QueueErrorCode code) noexcept;
   void count_iotlb(IotlbGranularity granularity) noexcept;
@@ -117,7 +124,8 @@ class Worker {
   void tell_routes(std::uint32_t first, std::uint32_t count) noexcept;
   void tell_all_routes() noexcept;
   void add(WorkCount which) noexcept {
-    counts_[static_cast<std::size_t>(which)].fetch_add(1, std::memory_order_relaxed);
+    Atomic<std::uint64_t>& counter = counts_[static_cast<std::size_t>(which)];  // written by the role only
+    counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
 
   const Capabilities& capabilities_;
@@ -126,9 +134,9 @@ class Worker {
   Registers& registers_;
   Dma& dma_;
 
-  Atomic<bool> working_{false};
-  Atomic<bool> again_{false};
-  Commands commands_;  ///< under the registers' lock
+  Atomic<Role> role_{Role::free};
+  Atomic<bool> commanded_{false};  ///< commands_ holds something
+  Commands commands_;              ///< under the registers' lock
   // Whoever has the role:
   std::optional<GlobalCommand> global_;
   std::optional<ContextCommand> context_;

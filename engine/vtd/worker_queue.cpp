@@ -24,20 +24,42 @@ WorkState Worker::run_queue(std::uint32_t& budget) noexcept {
   while (true) {  // ends: each turn uses up budget, stops the queue or finds it empty
     const QueueView queue = look_at_queue();
     if (!queue.may_run) return WorkState::idle;
-    if (budget == 0) return WorkState::more;
-    --budget;
     if (const auto problem = queue_problem(queue.geometry, queue.tail, queue.mode, capabilities_)) {
       stop_queue(*problem);
       return WorkState::idle;
     }
+    const WorkState state = run_to_tail(queue, budget);
+    if (state != WorkState::idle) return state;
+  }
+}
+
+WorkState Worker::run_to_tail(QueueView queue, std::uint32_t& budget) noexcept {
+  std::uint32_t shown = queue.head;
+  const auto show = [&] {
+    if (shown != queue.head) show_head(queue.head);
+  };
+  while (queue.head != queue.tail) {  // ends: the head moves on, and meets the tail within one ring
+    if (budget == 0) {
+      show();
+      return WorkState::more;
+    }
+    --budget;
     const Descriptor descriptor = fetch(queue);
     if (const auto* const code = std::get_if<QueueErrorCode>(&descriptor)) {
+      show();
       stop_queue(*code);
       return WorkState::idle;
     }
     add(WorkCount::descriptors);
-    if (!execute(descriptor, queue.geometry.next(queue.head))) return WorkState::wait;
+    const bool is_wait = std::holds_alternative<Wait>(descriptor);
+    if (is_wait) show();  // while it waits, the head stands on it
+    const std::uint32_t next = queue.geometry.next(queue.head);
+    if (!execute(descriptor, next)) return WorkState::wait;
+    queue.head = next;
+    if (is_wait) shown = next;  // its completion has shown the head behind it
   }
+  show();
+  return WorkState::idle;
 }
 
 Worker::QueueView Worker::look_at_queue() noexcept {
@@ -47,40 +69,32 @@ Worker::QueueView Worker::look_at_queue() noexcept {
   });
 }
 
-Descriptor Worker::fetch(const QueueView& queue) noexcept {
+Descriptor Worker::fetch(const QueueView& queue) const noexcept {
+  // Without a guard: only the role frees region maps (Waist::reclaim_regions).
   const Gpa at = queue.geometry.entry_at(queue.head);
-  RawDescriptor raw;
-  core::Reader& reader = waist_.own_reader();
-  waist_.enter(reader);
   const std::optional low = waist_.memory().load_u128(at);
   const std::optional high = queue.geometry.wide() ? waist_.memory().load_u128(at + 16) : Word128{};
-  waist_.leave(reader);
   if (!low || !high) return QueueErrorCode::fetch_failed;
-  raw.words = {low->low, low->high, high->low, high->high};
-  return decode_descriptor(raw, capabilities_);
+  return decode_descriptor({{low->low, low->high, high->low, high->high}}, capabilities_);
 }
 
 bool Worker::execute(const Descriptor& descriptor, std::uint32_t next_head) noexcept {
-  const auto done = [this, next_head] {
-    registers_.with([next_head](RegisterFile& file) { file.set_queue_head(next_head); });
-    return true;
-  };
   return std::visit(Overloaded{
                         [](const QueueErrorCode&) { return true; },  // the caller has stopped the queue
                         [&](const ContextInvalidation& invalidation) {
                           add(WorkCount::context_invalidations);
                           invalidate(scope_of(invalidation));
-                          return done();
+                          return true;
                         },
                         [&](const IotlbInvalidation& invalidation) {
                           count_iotlb(invalidation.granularity);
                           invalidate(scope_of(invalidation));
-                          return done();
+                          return true;
                         },
                         [&](const DeviceTlbInvalidation&) {
                           // Translations that were given out are dropped by the IOTLB invalidation before it.
                           add(WorkCount::device_tlb);
-                          return done();
+                          return true;
                         },
                         [&](const InterruptEntryInvalidation& invalidation) {
                           add(WorkCount::interrupt_entries);
@@ -89,11 +103,13 @@ bool Worker::execute(const Descriptor& descriptor, std::uint32_t next_head) noex
                           } else {
                             tell_routes(invalidation.first, invalidation.last - std::uint32_t{invalidation.first} + 1);
                           }
-                          return done();
+                          return true;
                         },
                         [&](const Wait& wait) {
-                          wait_ = OpenWait{waist_.ticket(since_last_wait_), wait, next_head};
-                          if (since_last_wait_.empty()) wait_->ticket.epoch = 0;  // nothing to drain
+                          wait_.emplace();
+                          if (!since_last_wait_.empty()) wait_->ticket = waist_.ticket(since_last_wait_);
+                          wait_->wait = wait;
+                          wait_->next_head = next_head;
                           since_last_wait_.clear();
                           return finish_wait();
                         },
@@ -103,22 +119,21 @@ bool Worker::execute(const Descriptor& descriptor, std::uint32_t next_head) noex
 
 bool Worker::finish_wait() noexcept {
   if (!waist_.drained(wait_->ticket)) return false;
-  const OpenWait open = *wait_;
+  const Wait wait = wait_->wait;
+  show_head(wait_->next_head);
   wait_.reset();
-  registers_.with([&open](RegisterFile& file) { file.set_queue_head(open.next_head); });
-  if (open.wait.status_write) {
-    core::Reader& reader = waist_.own_reader();
-    waist_.enter(reader);
-    const bool stored = waist_.memory().store_u32(open.wait.status_address, open.wait.status_data);
-    waist_.leave(reader);
-    if (!stored) add(WorkCount::status_writes_dropped);
-  }
-  if (open.wait.interrupt) {
+  if (wait.status_write && !waist_.memory().store_u32(wait.status_address, wait.status_data))
+    add(WorkCount::status_writes_dropped);
+  if (wait.interrupt) {
     registers_.with([this](RegisterFile& file) { registers_.queue(file.complete_wait_interrupt()); });
     registers_.deliver();
   }
   add(WorkCount::waits);
   return true;
+}
+
+void Worker::show_head(std::uint32_t head) noexcept {
+  registers_.with([head](RegisterFile& file) { file.set_queue_head(head); });
 }
 
 void Worker::stop_queue(QueueErrorCode code) noexcept {
