@@ -244,6 +244,7 @@ viommu_result viommu_hold(viommu_reader* handle, const viommu_request* request, 
   if (request->iova + (length - 1) < request->iova) return VIOMMU_E_ARGUMENT;
   Reader& reader = reader_of(handle);
   viommu_engine& engine = engine_of(reader);
+  if (engine.host.calling()) return VIOMMU_E_BUSY;
   const CallGuard guard{engine.waist, reader};
   const DmaAnswer answer = ask(engine, reader, *request);
   *translation = translation_of(answer);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 #include "engine/cli/inspect_command.hpp"
 
-#include <charconv>
 #include <utility>
 
 #include "engine/base/bits.hpp"
@@ -10,6 +9,7 @@
 #include "engine/cli/replay.hpp"
 #include "engine/cli/shown.hpp"
 #include "engine/cli/trace_file.hpp"
+#include "engine/trace/fields.hpp"
 #include "engine/vtd/fault_layouts.hpp"
 #include "engine/vtd/register_layouts.hpp"
 #include "engine/vtd/register_map.hpp"
@@ -17,10 +17,15 @@
 namespace viommu::cli {
 namespace {
 
+/// As in a trace, but a person may also write capitals.
 bool hex_number(std::string_view text, std::uint64_t& value) {
-  const char* end = text.data() + text.size();
-  const auto [at, error] = std::from_chars(text.data(), end, value, 16);
-  return error == std::errc{} && at == end && !text.empty();
+  std::string lower{text};
+  for (char& c : lower)
+    if (c >= 'A' && c <= 'F') c = static_cast<char>(c - 'A' + 'a');
+  trace::Fields fields{lower, true};
+  value = fields.hex({}, 64);
+  fields.end();
+  return !fields.error();
 }
 
 template <class Layout, class Rows>

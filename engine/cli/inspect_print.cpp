@@ -142,17 +142,16 @@ Json word_json(const ShownWord& word) {
 
 Json verdict_json(const Verdict& verdict) { return {{"reason", hex(verdict.reason)}, {"text", verdict.text}}; }
 
-Json source_json(const Inspection& inspection) {
-  Json json{{"source", text_of(*inspection.source)}, {"id", hex(inspection.source->value)}};
+Json source_json(SourceId source, const Inspection& inspection) {
+  Json json{{"source", text_of(source)}, {"id", hex(source.value)}};
   json["entries"] = Json::array();
   for (const ShownWord& word : inspection.context.words) json["entries"].push_back(word_json(word));
   json["verdict"] = verdict_json(inspection.context.verdict);
   return json;
 }
 
-Json walk_json(const Inspection& inspection) {
-  const WalkView& walk = inspection.walk;
-  Json json{{"iova", hex(inspection.iova->value)}, {"steps", Json::array()}};
+Json walk_json(Iova iova, const WalkView& walk) {
+  Json json{{"iova", hex(iova.value)}, {"steps", Json::array()}};
   for (const WalkStep& step : walk.steps) json["steps"].push_back(word_json(step.entry));
   json["verdict"] = verdict_json(walk.verdict);
   json["mapped"] = walk.mapped;
@@ -229,8 +228,8 @@ void print_json(const Inspection& inspection, const std::string& file, std::ostr
                                    {"table", hex(line.context.table)},
                                    {"verdict", verdict_json(line.context.verdict)}});
     } else {
-      json["source"] = source_json(inspection);
-      if (inspection.iova) json["walk"] = walk_json(inspection);
+      json["source"] = source_json(*inspection.source, inspection);
+      if (inspection.iova) json["walk"] = walk_json(*inspection.iova, inspection.walk);
       json["mapped"] = mapped_json(inspection.mapped);
     }
   }

@@ -163,7 +163,7 @@ bool Memory::write(std::uint64_t gpa, std::span<const std::byte> from) {
   for (std::size_t i = 0; i < from.size(); ++i) {
     const std::uint64_t at = gpa + i;
     std::uint64_t& target = page(at / page_bytes)[at % page_bytes / 8];
-    const unsigned shift = static_cast<unsigned>(8 * (at % 8));
+    const auto shift = static_cast<unsigned>(8 * (at % 8));
     target = (target & ~(std::uint64_t{0xff} << shift)) | (std::to_integer<std::uint64_t>(from[i]) << shift);
   }
   return true;

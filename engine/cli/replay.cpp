@@ -26,14 +26,6 @@ template <class E>
 constexpr bool ends_run = is_any_of<E, trace::RegisterWrite, trace::RegisterRead, trace::Translate, trace::Interrupt,
                                     trace::Reset, trace::CachesDropped>;
 
-/// The rights an answer must grant. A zero-length read is allowed where nothing can be read.
-std::uint8_t rights_needed(const trace::Translate& t) noexcept {
-  return t.access.zero_length ? std::uint8_t{0} : rights_of(t.access.rights);
-}
-
-/// A fault is remembered for the 4 KiB around its address.
-std::uint64_t page_mask(const trace::Translate& t) noexcept { return t.ok ? t.mask : page_size_bytes - 1; }
-
 /// Lines that say nothing about what the unit did, so that effects may go on behind them.
 template <class E>
 constexpr bool is_silent = is_any_of<E, trace::Nothing, trace::Marker, trace::MemoryWrite, trace::Message>;
@@ -106,13 +98,13 @@ bool Replayer::engine_exists() {
          (engine.error().text.empty() ? std::string{viommu_result_text(engine.error().code)} : engine.error().text));
     return false;
   }
-  engine_.emplace(*std::move(engine));
+  engine_ = std::make_unique<Engine>(*std::move(engine));
   auto reader = engine_->reader();
   if (!reader) {
     fail("the engine gives no reader: " + reader.error().text);
     return false;
   }
-  reader_.emplace(*std::move(reader));
+  reader_ = std::make_unique<Reader>(*std::move(reader));
   return true;
 }
 
@@ -272,80 +264,6 @@ void Replayer::on(const trace::Interrupt&) {
   // The event of a blocked interrupt stands before its line; without remapping nothing sends it.
   for (; expected_done_ < expected_.size(); ++expected_done_) skip("I");
   skip("V");
-}
-
-// ---- Translations ----
-
-viommu_translation Replayer::translate(const trace::Translate& t, bool report) {
-  const std::optional<viommu_request> request = request_of(t, report);
-  return request ? reader_->translate(*request) : viommu_translation{};
-}
-
-bool Replayer::same_answer(const trace::Translate& t, const viommu_translation& found) {
-  if (!t.ok) return !allowed(found) && found.reason == t.reason;
-  const std::uint8_t asked = rights_needed(t);
-  if (!allowed(found) || (found.rights & asked) != asked) return false;
-  return found.gpa == (t.gpa | (t.iova & t.mask)) && whole_block_alike(t, found);
-}
-
-bool Replayer::whole_block_alike(const trace::Translate& t, const viommu_translation& found) {
-  if (found.kind != VIOMMU_TRANSLATED || found.mask <= t.mask) return true;
-  // A larger page than recorded is right when its ends, walked afresh, translate like the address asked for.
-  static_cast<void>(engine_->drop_caches());
-  for (const std::uint64_t at : {t.iova & ~found.mask, t.iova | found.mask}) {
-    trace::Translate end = t;
-    end.iova = at;
-    const viommu_translation answer = translate(end, false);
-    if (!allowed(answer) || answer.gpa - at != found.gpa - t.iova || answer.rights != found.rights) return false;
-  }
-  return true;
-}
-
-bool Replayer::is_earlier(const trace::Translate& t, const viommu_translation& found) {
-  return std::any_of(earlier_.begin(), earlier_.end(), [&](const trace::Translate& earlier) {
-    const bool same_page = earlier.source_id == t.source_id && earlier.pasid == t.pasid &&
-                           (earlier.iova & ~page_mask(earlier)) == (t.iova & ~page_mask(earlier));
-    trace::Translate again = earlier;
-    again.iova = t.iova;
-    again.access = t.access;
-    return same_page && same_answer(again, found);
-  });
-}
-
-bool Replayer::is_fresh(const trace::Translate& t, const viommu_translation& found) {
-  static_cast<void>(engine_->drop_caches());
-  const viommu_translation fresh = translate(t, false);
-  return fresh.kind == found.kind && fresh.gpa == found.gpa && fresh.rights == found.rights &&
-         fresh.reason == found.reason;
-}
-
-void Replayer::on(const trace::Translate& t) {
-  if (!machine_is_ready("a translation")) return;
-  if (!request_of(t, false)) return fail("this build cannot send this kind of request (ACC)");
-  ++report_.translations;
-  const bool cached = t.ok && t.source == trace::Source::iotlb;
-  const bool unreported = !t.ok && t.status == trace::Status::none && !configuration_.scenario;
-  const std::uint8_t asked = rights_needed(t);
-  const bool dropped = (cached && (rights_of(t.perm) & asked) != asked) || (unreported && t.reason == 0);
-
-  // A recorded answer from a cache left no record, whatever the tables say by now: such a line is a probe.
-  const viommu_translation found = translate(t, !cached && !unreported);
-  if (!allowed(found)) settle_unit(line_);  // a fault may send its event
-  close_effects(false);
-
-  if (dropped && !allowed(found) && is_denial(found.reason)) {
-    ++report_.dropped_access;
-  } else if (dropped && allowed(found) && (found.rights & asked) != asked &&
-             (!t.ok || found.gpa == (t.gpa | (t.iova & t.mask)))) {
-    ++report_.dropped_access;
-  } else if (!dropped && same_answer(t, found)) {
-    ++report_.matches;
-  } else if ((cached || dropped) && (configuration_.scenario ? is_earlier(t, found) : is_fresh(t, found))) {
-    ++report_.stale;
-  } else {
-    mismatch(text_of(trace::Event{t}), answer_text(t), answer_text(found));
-  }
-  if (configuration_.scenario) earlier_.push_back(t);
 }
 
 }  // namespace viommu::cli

@@ -48,7 +48,7 @@ class Replayer {
   [[nodiscard]] const Memory& memory() const noexcept { return host_.memory; }
   [[nodiscard]] const trace::VtdConfiguration& configuration() const noexcept { return configuration_; }
   /// Nothing before the cfg line (in a scenario: before a line that needs it).
-  [[nodiscard]] Engine* engine() noexcept { return engine_ ? &*engine_ : nullptr; }
+  [[nodiscard]] Engine* engine() noexcept { return engine_.get(); }
   /// The host address width the engine was made with.
   [[nodiscard]] unsigned host_address_width() const noexcept { return host_address_width_; }
 
@@ -114,8 +114,8 @@ class Replayer {
   std::uint64_t line_ = 0;
 
   Host host_;
-  std::optional<Engine> engine_;  // after the host it calls
-  std::optional<Reader> reader_;  // goes before its engine
+  std::unique_ptr<Engine> engine_;  // after the host it calls
+  std::unique_ptr<Reader> reader_;  // goes before its engine
 
   std::vector<trace::Translate> earlier_;        // the T lines of a scenario
   std::optional<trace::RegisterWrite> pending_;  // a recording's W that has not acted yet

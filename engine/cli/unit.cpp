@@ -15,7 +15,7 @@ Host& host_of(void* opaque) noexcept { return *static_cast<Host*>(opaque); }
 
 // The engine must not see an exception; memory that cannot be had is memory that is not there.
 template <class Action>
-std::int32_t guarded(Action&& action) noexcept {
+std::int32_t guarded(const Action& action) noexcept {
   try {
     return action();
   } catch (...) {

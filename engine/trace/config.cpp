@@ -27,10 +27,9 @@ enum class Key : std::uint8_t {
   unknown,
   migratable,
   fault_limit,
-  quota,
-  count_
+  quota
 };
-constexpr auto key_count = static_cast<std::size_t>(Key::count_);
+constexpr std::size_t key_count = static_cast<std::size_t>(Key::quota) + 1;
 
 enum class Form : std::uint8_t { hex, decimal, flag, word };
 

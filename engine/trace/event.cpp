@@ -1,42 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 #include "engine/trace/event.hpp"
 
+#include <cstddef>
+
+#include "engine/trace/vocabulary.hpp"
+
 namespace viommu::trace {
 
-std::string_view spelling(Source source) noexcept {
-  switch (source) {
-    case Source::iotlb:        return "h";
-    case Source::walk:         return "w";
-    case Source::pass_through: return "p";
-    case Source::disabled:     return "d";
-    case Source::mapping:      return "t";
-    case Source::bypass:       return "b";
-    case Source::msi_region:   return "i";
-  }
-  return "";
-}
-
-std::string_view spelling(Status status) noexcept {
-  switch (status) {
-    case Status::recorded:     return "rec";
-    case Status::compressed:   return "coll";
-    case Status::overflow_set: return "pfo";
-    case Status::overflowed:   return "ovf";
-    case Status::disabled:     return "fpd";
-    case Status::none:         return "none";
-    case Status::no_buffer:    return "nobuf";
-  }
-  return "";
-}
-
-std::string_view spelling(NotifyKind kind) noexcept {
-  switch (kind) {
-    case NotifyKind::map:          return "map";
-    case NotifyKind::unmap:        return "unmap";
-    case NotifyKind::device_unmap: return "devunmap";
-  }
-  return "";
-}
+std::string_view spelling(Source source) noexcept { return sources[static_cast<std::size_t>(source)]; }
+std::string_view spelling(Status status) noexcept { return statuses[static_cast<std::size_t>(status)]; }
+std::string_view spelling(NotifyKind kind) noexcept { return notify_kinds[static_cast<std::size_t>(kind)]; }
 
 std::string_view spelling(Perm perm) noexcept {
   if (perm.read) return perm.write ? "rw" : "r";
@@ -75,6 +48,7 @@ struct FirstField {
 
 }  // namespace
 
+// NOLINTNEXTLINE(bugprone-exception-escape): an event of trivial alternatives is never without a value
 std::string_view first_field(const Event& event) noexcept { return std::visit(FirstField{}, event); }
 
 }  // namespace viommu::trace

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string_view>
+#include <type_traits>
 #include <variant>
 
 namespace viommu::trace {
@@ -240,6 +241,9 @@ using Event =
     std::variant<Nothing, Configuration, ReservedRegion, GuestWord, FailedRead, MemoryWrite, FailedWrite, RegisterWrite,
                  RegisterRead, Translate, Message, ViewSwitch, CachesDropped, Reset, Notify, ReplayAsked, Interrupt,
                  Marker, VirtioLine, RamAdded, RamRemoved, MemoryCheck, Ready, MachineReset, Unknown>;
+
+// A writer in the middle of the engine visits an event: no alternative may be able to fail in a copy.
+static_assert(std::is_trivially_copyable_v<Event>);
 
 /// How the format spells these; the parser and the writer share the spelling.
 [[nodiscard]] std::string_view spelling(Source source) noexcept;

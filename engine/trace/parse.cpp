@@ -6,33 +6,13 @@
 #include <optional>
 
 #include "engine/trace/fields.hpp"
+#include "engine/trace/vocabulary.hpp"
 
 namespace viommu::trace {
 namespace {
 
 constexpr std::uint32_t register_sizes = 1u << 1 | 1u << 2 | 1u << 4 | 1u << 8;
 constexpr std::uint32_t memory_sizes = 0x1fe;  // 1..8
-
-// In the order of the enumerations.
-constexpr std::string_view outcomes[] = {"ok", "fault"};
-constexpr std::string_view sources[] = {"h", "w", "p", "d", "t", "b", "i"};
-constexpr std::string_view statuses[] = {"rec", "coll", "pfo", "ovf", "fpd", "none", "nobuf"};
-constexpr std::string_view notify_kinds[] = {"map", "unmap", "devunmap"};
-constexpr std::string_view askers[] = {"w", "q"};
-constexpr std::string_view switches[] = {"0", "1"};
-constexpr std::string_view resets[] = {"system", "device"};
-constexpr std::string_view mmio_word[] = {"mmio"};
-
-// Scenario lines of the format that bring devices, consumers, interrupts, queues and saved state.
-constexpr std::string_view later_words[] = {
-    "V",           "C",          "Q",        "E",      "discard", "populate", "private",  "shared",
-    "gone",        "bus",        "plug",     "driver", "unset",   "unplug",   "renumber", "subscribe",
-    "unsubscribe", "failnext",   "shadow",   "x",      "delta",   "count",    "errors",   "pins",
-    "view",        "isolatable", "inscope",  "caps",   "dmar",    "blockers", "hold",     "release",
-    "quiesce",     "save",       "load",     "dirty",  "bitmap",  "g",        "process",  "clock",
-    "irte",        "hostfault",  "hostpage", "reply",  "req",     "eventbuf"};
-
-constexpr std::string_view recorded_letters[] = {"u", "U", "S", "O", "N", "P", "B", "Z"};
 
 template <std::size_t N>
 bool is_one_of(std::string_view word, const std::string_view (&words)[N]) noexcept {

@@ -342,7 +342,8 @@ VIOMMU_API viommu_result viommu_translate_batch(viommu_reader* reader, const str
  * that concern it wait. Inside or outside a guard.
  * @param cookie  the owner's, for host.hold_overdue
  * @param hold    receives a handle, never 0
- * @return as viommu_translate(), and VIOMMU_E_LIMIT when options.holds are open. The interrupt range cannot be held.
+ * @return as viommu_translate(), VIOMMU_E_LIMIT when options.holds are open, and VIOMMU_E_BUSY from a host callback.
+ *         The interrupt range cannot be held.
  */
 VIOMMU_API viommu_result viommu_hold(viommu_reader* reader, const struct viommu_request* request, uint64_t cookie,
                                      struct viommu_translation* translation, uint64_t* hold);

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// The T lines of replay.hpp: asking the engine, and comparing what it says with what is written.
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+
+#include "engine/base/address.hpp"
+#include "engine/cli/messages.hpp"
+#include "engine/cli/replay.hpp"
+
+namespace viommu::cli {
+namespace {
+
+/// The rights an answer must grant. A zero-length read is allowed where nothing can be read.
+std::uint8_t rights_needed(const trace::Translate& t) noexcept {
+  return t.access.zero_length ? std::uint8_t{0} : rights_of(t.access.rights);
+}
+
+/// A fault is remembered for the 4 KiB around its address.
+std::uint64_t page_mask(const trace::Translate& t) noexcept { return t.ok ? t.mask : page_size_bytes - 1; }
+
+}  // namespace
+
+viommu_translation Replayer::translate(const trace::Translate& t, bool report) {
+  const std::optional<viommu_request> request = request_of(t, report);
+  return request ? reader_->translate(*request) : viommu_translation{};
+}
+
+bool Replayer::same_answer(const trace::Translate& t, const viommu_translation& found) {
+  if (!t.ok) return !allowed(found) && found.reason == t.reason;
+  const std::uint8_t asked = rights_needed(t);
+  if (!allowed(found) || (found.rights & asked) != asked) return false;
+  return found.gpa == (t.gpa | (t.iova & t.mask)) && whole_block_alike(t, found);
+}
+
+bool Replayer::whole_block_alike(const trace::Translate& t, const viommu_translation& found) {
+  if (found.kind != VIOMMU_TRANSLATED || found.mask <= t.mask) return true;
+  // A larger page than recorded is right when its ends, walked afresh, translate like the address asked for.
+  static_cast<void>(engine_->drop_caches());
+  for (const std::uint64_t at : {t.iova & ~found.mask, t.iova | found.mask}) {
+    trace::Translate end = t;
+    end.iova = at;
+    const viommu_translation answer = translate(end, false);
+    if (!allowed(answer) || answer.gpa - at != found.gpa - t.iova || answer.rights != found.rights) return false;
+  }
+  return true;
+}
+
+bool Replayer::is_earlier(const trace::Translate& t, const viommu_translation& found) {
+  return std::any_of(earlier_.begin(), earlier_.end(), [&](const trace::Translate& earlier) {
+    const bool same_page = earlier.source_id == t.source_id && earlier.pasid == t.pasid &&
+                           (earlier.iova & ~page_mask(earlier)) == (t.iova & ~page_mask(earlier));
+    trace::Translate again = earlier;
+    again.iova = t.iova;
+    again.access = t.access;
+    return same_page && same_answer(again, found);
+  });
+}
+
+bool Replayer::is_fresh(const trace::Translate& t, const viommu_translation& found) {
+  static_cast<void>(engine_->drop_caches());
+  const viommu_translation fresh = translate(t, false);
+  return fresh.kind == found.kind && fresh.gpa == found.gpa && fresh.rights == found.rights &&
+         fresh.reason == found.reason;
+}
+
+void Replayer::on(const trace::Translate& t) {
+  if (!machine_is_ready("a translation")) return;
+  if (!request_of(t, false)) return fail("this build cannot send this kind of request (ACC)");
+  ++report_.translations;
+  const bool cached = t.ok && t.source == trace::Source::iotlb;
+  const bool unreported = !t.ok && t.status == trace::Status::none && !configuration_.scenario;
+  const std::uint8_t asked = rights_needed(t);
+  const bool dropped = (cached && (rights_of(t.perm) & asked) != asked) || (unreported && t.reason == 0);
+
+  // A recorded answer from a cache left no record, whatever the tables say by now: such a line is a probe.
+  const viommu_translation found = translate(t, !cached && !unreported);
+  if (!allowed(found)) settle_unit(line_);  // a fault may send its event
+  close_effects(false);
+
+  const bool same_place = !t.ok || found.gpa == (t.gpa | (t.iova & t.mask));
+  const bool lacks_right = allowed(found) ? (found.rights & asked) != asked && same_place : is_denial(found.reason);
+  if (dropped && lacks_right) {
+    ++report_.dropped_access;
+  } else if (!dropped && same_answer(t, found)) {
+    ++report_.matches;
+  } else if ((cached || dropped) && (configuration_.scenario ? is_earlier(t, found) : is_fresh(t, found))) {
+    ++report_.stale;
+  } else {
+    mismatch(text_of(trace::Event{t}), answer_text(t), answer_text(found));
+  }
+  if (configuration_.scenario) earlier_.push_back(t);
+}
+
+}  // namespace viommu::cli
