@@ -43,7 +43,7 @@ constexpr const char* library_version = "0.1.0";
   s.walks = waist.count(Count::walks);
   s.walk_loads = waist.count(Count::walk_loads);
   const std::uint64_t pass_throughs = waist.count(Count::pass_throughs);
-  s.identities = waist.count(Count::identities) + pass_throughs;
+  s.identities = waist.count(Count::identities) + pass_throughs - waist.count(Count::protected_identities);
   s.faults = waist.count(Count::faults);
   s.context_walks = waist.count(Count::context_walks);
   // Each request that found its address space ends in exactly one of these; those that walked for it are no hits.
@@ -51,7 +51,7 @@ constexpr const char* library_version = "0.1.0";
   const std::uint64_t walked_for_it = s.context_walks - waist.count(Count::context_faults);
   s.context_hits = with_context > walked_for_it ? with_context - walked_for_it : 0;
   s.translations = waist.count(Count::answers_with_walk) + s.iotlb_hits + s.identities +
-                   waist.count(Count::interrupts) + s.faults;
+                   waist.count(Count::interrupts) + s.faults - waist.count(Count::protected_pages);
   s.iotlb_fills = waist.count(Count::fills);
   s.fills_refused = waist.count(Count::fills_refused);
   const auto faults = unit.fault_figures();
@@ -102,18 +102,20 @@ const char* viommu_version(void) { return library_version; }
 viommu_result viommu_create_vtd(const viommu_vtd_options* options, const viommu_host* host, char* error,
                                 size_t error_size, viommu_engine** engine) {
   if (error != nullptr && error_size != 0) error[0] = '\0';
-  if (options == nullptr || host == nullptr || engine == nullptr || host->size < sizeof host->size)
-    return VIOMMU_E_ARGUMENT;
+  if (options == nullptr || host == nullptr || engine == nullptr) return VIOMMU_E_ARGUMENT;
   *engine = nullptr;
-  viommu::core::HostFunctions functions = viommu::capi::read_host(*host);
+  viommu_host known;
+  if (const viommu_result read = viommu::capi::read_host(*host, known, error, error_size); read != VIOMMU_OK)
+    return read;
+  viommu::core::HostFunctions functions = viommu::capi::functions_of(known);
   if ((functions.allocator.allocate == nullptr) != (functions.allocator.deallocate == nullptr))
     return VIOMMU_E_ARGUMENT;
   Settings settings;
   const viommu_result result = viommu::capi::read_settings(*options, settings, error, error_size);
   if (result != VIOMMU_OK) return result;
   std::unique_ptr<Recorder> recorder;
-  if (const auto sink = viommu::capi::record_sink(*host); sink != nullptr) {
-    recorder.reset(new (std::nothrow) Recorder{sink, host->opaque});
+  if (known.record != nullptr) {
+    recorder.reset(new (std::nothrow) Recorder{known.record, known.opaque});
     if (recorder == nullptr) return VIOMMU_E_MEMORY;
     recorder->attach(functions);
   }
@@ -154,7 +156,7 @@ viommu_result viommu_region_add(viommu_engine* engine, const viommu_region* regi
       result_of(engine->waist.add_region({{{region->gpa}, {last}},
                                           static_cast<std::byte*>(region->hva),
                                           (region->flags & VIOMMU_REGION_READ_ONLY) != 0}));
-  engine->unit.process(0);
+  if (engine->unit.process(0) != WorkState::idle) engine->host.wake();
   return result;
 }
 
@@ -230,7 +232,8 @@ viommu_result viommu_drop_caches(viommu_engine* engine) {
 }
 
 viommu_result viommu_statistics_get(viommu_engine* engine, viommu_statistics* statistics) {
-  if (engine == nullptr || statistics == nullptr || statistics->size < sizeof statistics->size)
+  if (engine == nullptr || statistics == nullptr || statistics->size < sizeof statistics->size ||
+      statistics->size % alignof(viommu_statistics) != 0)
     return VIOMMU_E_ARGUMENT;
   const std::size_t size = std::min(statistics->size, sizeof *statistics);
   viommu_statistics now = figures(*engine);

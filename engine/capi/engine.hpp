@@ -25,9 +25,10 @@ struct Settings {
 /// Fills in and checks. `text` receives what is wrong, at most `text_size` bytes with the terminating zero.
 [[nodiscard]] viommu_result read_settings(const viommu_vtd_options& options, Settings& settings, char* text,
                                           std::size_t text_size) noexcept;
-[[nodiscard]] core::HostFunctions read_host(const viommu_host& host) noexcept;
-using RecordSink = decltype(viommu_host::record);
-[[nodiscard]] RecordSink record_sink(const viommu_host& host) noexcept;
+/// The caller's table as this version knows it.
+[[nodiscard]] viommu_result read_host(const viommu_host& given, viommu_host& host, char* text,
+                                      std::size_t text_size) noexcept;
+[[nodiscard]] core::HostFunctions functions_of(const viommu_host& host) noexcept;
 
 }  // namespace viommu::capi
 
@@ -38,7 +39,9 @@ struct viommu_engine {
         host{functions},
         waist{settings.waist, host},
         unit{settings.capabilities, settings.registers, waist, host},
-        hold_report_ns{settings.waist.hold_report_ns} {}
+        hold_report_ns{settings.waist.hold_report_ns} {
+    if (recorder != nullptr) recorder->belongs_to(host);
+  }
 
   std::unique_ptr<viommu::capi::Recorder> recorder;  ///< null when nothing is recorded
   viommu::core::Host host;

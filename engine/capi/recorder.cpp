@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 #include "engine/capi/recorder.hpp"
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 
 #include "engine/base/address.hpp"
+#include "engine/core/callback.hpp"
 #include "engine/trace/config.hpp"
 #include "engine/trace/format.hpp"
 
@@ -74,9 +76,11 @@ void Recorder::started(const vtd::Capabilities& capabilities, bool compress_faul
   std::array<char, longest_configuration + 16> line;
   const std::string_view text = trace::format(
       trace::Configuration{trace::Family::vtd, trace::format_vtd_configuration(configuration, pairs)}, line);
-  sink_(opaque_, trace::header_line.data(), trace::header_line.size());
-  sink_(opaque_, "\n", 1);
-  sink_(opaque_, text.data(), text.size());
+  std::array<char, trace::header_line.size() + 1> header;
+  header.back() = '\n';
+  std::ranges::copy(trace::header_line, header.begin());
+  emit(header.data(), header.size());
+  emit(text.data(), text.size());
   write(trace::Reset{});
 }
 
@@ -114,11 +118,16 @@ void Recorder::reset() noexcept { write(trace::Reset{}); }
 
 void Recorder::caches_dropped() noexcept { write(trace::CachesDropped{}); }
 
+void Recorder::emit(const char* text, std::size_t length) noexcept {
+  const core::CallbackScope scope{host_};
+  sink_(opaque_, text, length);
+}
+
 void Recorder::write(const trace::Event& event) noexcept {
   const RecordedCall call{this};
   std::array<char, trace::longest_line> line;
   const std::string_view text = trace::format(event, line);
-  sink_(opaque_, text.data(), text.size());
+  emit(text.data(), text.size());
 }
 
 void Recorder::loaded(std::uint64_t gpa, const std::uint64_t* words, std::size_t count) noexcept {

@@ -32,6 +32,8 @@ class Recorder {
 
   /// Makes `functions` report guest accesses and messages here.
   void attach(core::HostFunctions& functions) noexcept;
+  /// Calls of the sink are callbacks of this host.
+  void belongs_to(const core::Host& host) noexcept { host_ = &host; }
 
   void started(const vtd::Capabilities& capabilities, bool compress_faults) noexcept;
   void register_written(std::uint64_t offset, std::uint32_t size, std::uint64_t value) noexcept;
@@ -44,12 +46,14 @@ class Recorder {
 
  private:
   void write(const trace::Event& event) noexcept;
+  void emit(const char* text, std::size_t length) noexcept;
   void loaded(std::uint64_t gpa, const std::uint64_t* words, std::size_t count) noexcept;
   void stored(std::uint64_t gpa, std::uint64_t value, std::uint64_t size_bytes) noexcept;
   void remember(std::uint64_t gpa, std::uint64_t value) noexcept;
 
   void (*sink_)(void* opaque, const char* text, std::size_t length);
   void* opaque_;
+  const core::Host* host_ = nullptr;
   std::recursive_mutex lock_;
   /// What the trace so far says about guest memory. Forgotten when it grows too large: words are then written again.
   std::unordered_map<std::uint64_t, std::uint64_t> known_;

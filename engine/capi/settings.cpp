@@ -65,6 +65,28 @@ struct Complaint {
   }
 };
 
+/// Takes over as much of a sized struct as the caller's version of it has.
+/// @param least  size of the first version
+template <class Struct>
+[[nodiscard]] viommu_result take_over(const Struct& given, Struct& known, std::size_t least, const char* name,
+                                      const Complaint& complain) noexcept {
+  constexpr std::size_t longest = 4096;  // longer than any version will be: what is told is no size
+  char words[96];
+  if (given.size < least || given.size > longest || given.size % alignof(Struct) != 0) {
+    std::snprintf(words, sizeof words, "%s.size: no version of the struct has this size", name);
+    return complain(VIOMMU_E_ARGUMENT, words);
+  }
+  known = {};
+  std::memcpy(&known, &given, std::min(given.size, sizeof known));
+  const auto* const bytes = reinterpret_cast<const unsigned char*>(&given);
+  for (std::size_t at = sizeof known; at < given.size; ++at) {
+    if (bytes[at] == 0) continue;
+    std::snprintf(words, sizeof words, "%s: a field that this version does not know is set", name);
+    return complain(VIOMMU_E_UNSUPPORTED, words);
+  }
+  return VIOMMU_OK;
+}
+
 struct Limit {
   const char* name;
   std::uint32_t given;
@@ -79,15 +101,10 @@ struct Limit {
 viommu_result read_settings(const viommu_vtd_options& given, Settings& settings, char* text,
                             std::size_t text_size) noexcept {
   const Complaint complain{text, text_size};
-  viommu_vtd_options options{};
-  if (given.size < offsetof(viommu_vtd_options, capability) + sizeof options.capability)
-    return complain(VIOMMU_E_ARGUMENT, "options.size: smaller than any version of the struct");
-  std::memcpy(&options, &given, std::min(given.size, sizeof options));
-  if (given.size > sizeof options) {
-    const auto* const bytes = reinterpret_cast<const unsigned char*>(&given);
-    if (std::any_of(bytes + sizeof options, bytes + given.size, [](unsigned char byte) { return byte != 0; }))
-      return complain(VIOMMU_E_UNSUPPORTED, "options: a field that this version does not know is set");
-  }
+  viommu_vtd_options options;
+  constexpr std::size_t least = offsetof(viommu_vtd_options, capability) + sizeof options.capability;
+  if (const viommu_result taken = take_over(given, options, least, "options", complain); taken != VIOMMU_OK)
+    return taken;
 
   constexpr std::uint32_t default_version = 0x10;
   const std::uint64_t cap = options.capability != 0 ? options.capability : default_capability();
@@ -142,9 +159,11 @@ viommu_result read_settings(const viommu_vtd_options& given, Settings& settings,
   return VIOMMU_OK;
 }
 
-core::HostFunctions read_host(const viommu_host& given) noexcept {
-  viommu_host host{};
-  std::memcpy(&host, &given, std::min(given.size, sizeof host));
+viommu_result read_host(const viommu_host& given, viommu_host& host, char* text, std::size_t text_size) noexcept {
+  return take_over(given, host, sizeof host.size, "host", Complaint{text, text_size});
+}
+
+core::HostFunctions functions_of(const viommu_host& host) noexcept {
   core::HostFunctions functions;
   functions.opaque = host.opaque;
   functions.memory = {host.opaque, host.memory_read, host.memory_write, host.memory_compare_exchange};
@@ -157,12 +176,6 @@ core::HostFunctions read_host(const viommu_host& given) noexcept {
   functions.routes_changed = host.routes_changed;
   functions.hold_overdue = host.hold_overdue;
   return functions;
-}
-
-RecordSink record_sink(const viommu_host& given) noexcept {
-  viommu_host host{};
-  std::memcpy(&host, &given, std::min(given.size, sizeof host));
-  return host.record;
 }
 
 }  // namespace viommu::capi

@@ -189,6 +189,7 @@ viommu_result viommu_translate_range(viommu_reader* handle, const viommu_request
   const auto translate = [&](const DmaRequest& block) {
     viommu_request asked = *request;
     asked.iova = block.iova.value;
+    asked.length = block.length;
     return ask(engine, reader, asked);
   };
   // A few pieces at a time on the stack, so that the C structs need not look like the engine's.

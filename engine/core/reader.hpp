@@ -26,8 +26,10 @@ enum class Count : std::uint8_t {
   beyond_width,
   context_walks,
   context_faults,  ///< context walks that led to no address space
+  protected_identities,  ///< counted as identities or pass-throughs, and blocked after that: faults
+  protected_pages,       ///< counted as hits or walked answers, and blocked after that: faults
 };
-inline constexpr std::size_t counts = 13;
+inline constexpr std::size_t counts = 15;
 
 /// Counters with one writer, readable by anybody while it counts.
 class Counters {

@@ -59,7 +59,7 @@ Reader* Waist::take(std::size_t first, std::size_t count, Atomic<std::size_t>& e
     Reader& reader = readers_[i];
     if (reader.in_use.load(std::memory_order_relaxed) || reader.in_use.exchange(true, std::memory_order_acquire))
       continue;
-    std::size_t known = ever.load(std::memory_order_relaxed);
+    std::size_t known = ever.load(std::memory_order_seq_cst);
     while (known < i - first + 1 && !ever.compare_exchange_weak(known, i - first + 1, std::memory_order_seq_cst)) {
       // Ends: `known` only grows, and not past `count`.
     }

@@ -116,6 +116,8 @@ DmaAnswer Dma::unless_protected(core::Reader& reader, DmaAnswer found) noexcept 
   });
   found.mask &= low_bits(page_shift);  // the regions are page aligned
   if (!blocked) return found;
+  reader.counters.add(found.kind == DmaKind::identity ? core::Count::protected_identities
+                                                      : core::Count::protected_pages);
   reader.counters.add(core::Count::faults);
   return {};  // "Protected Memory Regions": blocked, and never logged
 }

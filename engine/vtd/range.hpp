@@ -40,6 +40,7 @@ RangeEnd translate_range(DmaRequest request, std::span<Piece> pieces, Translate&
   const std::uint64_t length = request.length;
   for (std::size_t block = 0; block < most_blocks_per_range && end.translated < length; ++block) {
     request.iova = first + end.translated;
+    request.length = length - end.translated;  // what is left: in the interrupt window the length decides
     const DmaAnswer answer = translate(request);
     if (answer.kind == DmaKind::fault) {
       end.fault = answer;

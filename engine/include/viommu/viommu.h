@@ -16,6 +16,7 @@
  * - Results are VIOMMU_OK (0) or a negative VIOMMU_E_*; nothing is thrown, printed or aborted, whatever the guest does.
  * - Structs that start with `size` are sized: set it to sizeof(the struct). A zero in any other field means the default,
  *   so `struct viommu_vtd_options options = {sizeof options};` is a complete set of options. They only ever grow.
+ *   A longer one is taken when all that this version does not know is zero.
  * - Everything but viommu_destroy() may be called from any thread at any time. One reader is used by one thread at a time.
  * - From a host callback: translating (with another reader, or viommu_translate_once), viommu_statistics_get() and
  *   the host's own wake are allowed; every other call on the same engine answers VIOMMU_E_BUSY and does nothing.
@@ -311,7 +312,7 @@ struct viommu_piece {
 struct viommu_range_end {
   uint64_t translated;  /* bytes covered by the pieces */
   uint32_t pieces;      /* pieces written */
-  uint8_t reason;       /* of the fault at iova + translated; 0: the whole range, or no room for more pieces */
+  uint8_t reason;       /* of the fault at iova + translated; 0: not stopped by a fault */
   uint8_t status;       /* VIOMMU_FAULT_* */
   uint8_t complete;     /* 1: the whole range is covered */
   uint8_t reserved;     /* 0 */
@@ -319,9 +320,11 @@ struct viommu_range_end {
 
 /**
  * Translates [request.iova, request.iova + request.length) into pieces that are as long as address, kind and rights go
- * on alike. Stops at the first byte that is blocked, and reports that fault as one of the request's.
+ * on alike. Stops at the first byte that is blocked, and reports that fault as one of the request's. One call answers a
+ * bounded number of blocks (65,536 in a row that go on alike): ask again for the rest of a larger buffer.
  * @param pieces    array of `capacity` elements
- * @return VIOMMU_OK (complete, or out of room), VIOMMU_E_FAULT (stopped), VIOMMU_E_ARGUMENT (length 0, range past 2^64)
+ * @return VIOMMU_OK (complete, out of room, or bounded), VIOMMU_E_FAULT (stopped), VIOMMU_E_ARGUMENT (length 0, range
+ *         past 2^64)
  */
 VIOMMU_API viommu_result viommu_translate_range(viommu_reader* reader, const struct viommu_request* request,
                                                 struct viommu_piece* pieces, uint32_t capacity,

@@ -107,7 +107,7 @@ class Reader {
 
   /// The answer's kind is VIOMMU_FAULT when the request is blocked.
   [[nodiscard]] viommu_translation translate(const viommu_request& asked) noexcept {
-    viommu_translation answer;
+    viommu_translation answer{};  // a fault, should the call not even look at the request
     static_cast<void>(viommu_translate(handle_, &asked, &answer));
     return answer;
   }
@@ -125,6 +125,7 @@ class Reader {
   /// An empty hold when the request is blocked or no hold is left.
   [[nodiscard]] Hold hold(const viommu_request& asked, std::uint64_t cookie, viommu_translation& answer) noexcept {
     std::uint64_t handle = 0;
+    answer = {};
     return viommu_hold(handle_, &asked, cookie, &answer, &handle) == VIOMMU_OK ? Hold{engine_, handle} : Hold{};
   }
 

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// One access at a time: what reaches a region, what the host's callbacks, what nothing.
+#include "engine/base/guest_memory.hpp"
+
+#include <array>
+#include <catch2/catch.hpp>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+#include "tests/support/guarded_region.hpp"
+
+namespace viommu {
+namespace {
+
+using test::GuardedRegion;
+
+constexpr std::uint64_t last_address = ~std::uint64_t{0};
+
+/// The host's side: tells what it was asked and answers what it is told to.
+struct Callbacks {
+  struct Call {
+    char kind;  // r, w or x
+    std::uint64_t gpa;
+    std::uint64_t size;
+    friend bool operator==(const Call&, const Call&) = default;
+  };
+  std::vector<Call> calls;
+  std::int32_t result = 0;
+  std::array<std::uint64_t, 2> words{0x1111111111111111, 0x2222222222222222};
+  std::uint32_t written = 0;
+  std::uint64_t found = 0;
+
+  [[nodiscard]] MemoryCallbacks functions() {
+    MemoryCallbacks callbacks;
+    callbacks.opaque = this;
+    callbacks.read = [](void* self, std::uint64_t gpa, void* data, std::uint64_t size) {
+      auto& host = *static_cast<Callbacks*>(self);
+      host.calls.push_back({'r', gpa, size});
+      if (host.result == 0) std::memcpy(data, host.words.data(), size);
+      return host.result;
+    };
+    callbacks.write = [](void* self, std::uint64_t gpa, const void* data, std::uint64_t size) {
+      auto& host = *static_cast<Callbacks*>(self);
+      host.calls.push_back({'w', gpa, size});
+      if (size == sizeof host.written) std::memcpy(&host.written, data, size);
+      return host.result;
+    };
+    callbacks.compare_exchange = [](void* self, std::uint64_t gpa, std::uint64_t* expected, std::uint64_t) {
+      auto& host = *static_cast<Callbacks*>(self);
+      host.calls.push_back({'x', gpa, 8});
+      if (host.result == 1) *expected = host.found;
+      return host.result;
+    };
+    return callbacks;
+  }
+};
+
+/// Guest memory with its map, freed at the end.
+class Memory {
+ public:
+  explicit Memory(const MemoryCallbacks& callbacks = {}) : memory_{callbacks} {}
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  ~Memory() { RegionMap::destroy({}, memory_.publish(nullptr)); }
+
+  void add(GuardedRegion& ram, bool read_only = false, std::optional<std::uint64_t> gpa = {}) {
+    const RegionMap* const old = memory_.map();
+    RegionMap* const next = RegionMap::create({}, (old == nullptr ? 0 : old->regions().size()) + 1);
+    const std::uint64_t first = gpa.value_or(ram.gpa());
+    next->assign_with(old, {{{first}, {first + (ram.length() - 1)}}, ram.data(), read_only});
+    RegionMap::destroy({}, memory_.publish(next));
+  }
+  const GuestMemory* operator->() const { return &memory_; }
+
+ private:
+  GuestMemory memory_;
+};
+
+using Calls = std::vector<Callbacks::Call>;
+
+}  // namespace
+
+TEST_CASE("words at both ends of a region are read, and no byte beside it", "[base][guest-memory][SEC-1]") {
+  // The pages before and behind are inaccessible: a byte outside ends the test.
+  GuardedRegion ram{0x10000, 0x2000};
+  Memory memory;
+  memory.add(ram);
+  for (const unsigned gpa : {0x10000U, 0x10008U, 0x10FF8U, 0x11000U, 0x11FF0U, 0x11FF8U}) ram.store_u64(gpa, gpa * 3);
+  CHECK(memory->load_u64({0x10000}) == 0x30000U);
+  CHECK(memory->load_u64({0x11FF8}) == 0x35FE8U);
+  CHECK(memory->load_u128({0x10000}) == Word128{0x30000U, 0x30018U});
+  CHECK(memory->load_u128({0x11FF0}) == Word128{0x35FD0U, 0x35FE8U});
+  CHECK_FALSE(memory->load_u64({0xFFF8}));
+  CHECK_FALSE(memory->load_u64({0x12000}));
+  CHECK_FALSE(memory->load_u128({0xFFF0}));
+  CHECK_FALSE(memory->load_u128({0x12000}));
+}
+
+TEST_CASE("the last word of a region is written, and no byte beside it", "[base][guest-memory][SEC-1]") {
+  GuardedRegion ram{0x10000, 0x1000};
+  Memory memory;
+  memory.add(ram);
+  ram.store_u64(0x10FF8, 0xAAAAAAAA'BBBBBBBB);
+  CHECK(memory->store_u32({0x10FFC}, 0x12345678));
+  CHECK(ram.load_u64(0x10FF8) == 0x12345678'BBBBBBBB);
+  CHECK(memory->store_u32({0x10FF8}, 0x9ABCDEF0));
+  CHECK(ram.load_u64(0x10FF8) == 0x12345678'9ABCDEF0);
+  std::uint64_t expected = 0x12345678'9ABCDEF0;
+  CHECK(memory->compare_exchange_u64({0x10FF8}, expected, 5) == Exchange::done);
+  CHECK(ram.load_u64(0x10FF8) == 5);
+  CHECK_FALSE(memory->store_u32({0x11000}, 1));
+  CHECK_FALSE(memory->store_u32({0xFFFC}, 1));
+  CHECK(memory->compare_exchange_u64({0x11000}, expected, 1) == Exchange::failed);
+}
+
+TEST_CASE("a region may end at the last address, begin at 0, or lie at 2^52", "[base][guest-memory][SEC-1]") {
+  GuardedRegion ram{0, 0x1000};
+  ram.store_u64(0, 11);
+  ram.store_u64(0xFF0, 22);
+  ram.store_u64(0xFF8, 33);
+  const std::uint64_t first = GENERATE(std::uint64_t{0}, std::uint64_t{1} << 52, (std::uint64_t{1} << 52) - 0x1000,
+                                       ~std::uint64_t{0} - 0xFFF);
+  Memory memory;
+  memory.add(ram, false, first);
+  CHECK(memory->load_u64({first}) == 11);
+  CHECK(memory->load_u128({first + 0xFF0}) == Word128{22, 33});
+  CHECK_FALSE(memory->load_u64({first - 8}));
+  CHECK_FALSE(memory->load_u64({first + 0x1000}));
+}
+
+TEST_CASE("regions side by side are each their own memory", "[base][guest-memory][SEC-1]") {
+  GuardedRegion low{0x10000, 0x1000};
+  GuardedRegion high{0x11000, 0x1000};
+  Memory memory;
+  memory.add(high);
+  memory.add(low);
+  low.store_u64(0x10FF8, 1);
+  high.store_u64(0x11000, 2);
+  CHECK(memory->load_u64({0x10FF8}) == 1);
+  CHECK(memory->load_u64({0x11000}) == 2);
+}
+
+TEST_CASE("what is outside all regions goes to the host, once and as a whole", "[base][guest-memory][SEC-2]") {
+  GuardedRegion ram{0x10000, 0x1000};
+  Callbacks host;
+  Memory memory{host.functions()};
+  SECTION("without any region") {}
+  SECTION("in a hole beside a region") { memory.add(ram); }
+  CHECK(memory->load_u64({0x20008}) == host.words[0]);
+  CHECK(memory->load_u128({0x20010}) == Word128{host.words[0], host.words[1]});
+  CHECK(memory->store_u32({0x20004}, 77));
+  CHECK(host.written == 77);
+  std::uint64_t expected = 3;
+  CHECK(memory->compare_exchange_u64({0x20018}, expected, 4) == Exchange::done);
+  CHECK(host.calls == Calls{{'r', 0x20008, 8}, {'r', 0x20010, 16}, {'w', 0x20004, 4}, {'x', 0x20018, 8}});
+}
+
+TEST_CASE("what is in a region does not reach the host", "[base][guest-memory]") {
+  GuardedRegion ram{0x10000, 0x1000};
+  Callbacks host;
+  Memory memory{host.functions()};
+  memory.add(ram);
+  CHECK(memory->load_u64({0x10000}) == 0);
+  CHECK(memory->load_u128({0x10000}) == Word128{});
+  CHECK(memory->store_u32({0x10000}, 1));
+  std::uint64_t expected = 1;
+  CHECK(memory->compare_exchange_u64({0x10000}, expected, 2) == Exchange::done);
+  CHECK(host.calls.empty());
+}
+
+TEST_CASE("a read-only region is read, never written, and never written past", "[base][guest-memory][SEC-14]") {
+  GuardedRegion rom{0x10000, 0x1000};
+  rom.store_u64(0x10000, 42);
+  Callbacks host;
+  Memory memory{host.functions()};
+  memory.add(rom, true);
+  CHECK(memory->load_u64({0x10000}) == 42);
+  CHECK(memory->load_u128({0x10000}) == Word128{42, 0});
+  CHECK_FALSE(memory->store_u32({0x10000}, 1));
+  std::uint64_t expected = 42;
+  CHECK(memory->compare_exchange_u64({0x10000}, expected, 1) == Exchange::failed);
+  CHECK(expected == 42);
+  CHECK(rom.load_u64(0x10000) == 42);
+  CHECK(host.calls.empty());
+}
+
+TEST_CASE("memory that the host does not have is unreadable and unwritable", "[base][guest-memory][SEC-12][B35]") {
+  Callbacks host;
+  host.result = -1;
+  Memory memory{host.functions()};
+  CHECK_FALSE(memory->load_u64({0x1000}));
+  CHECK_FALSE(memory->load_u128({0x1000}));
+  CHECK_FALSE(memory->store_u32({0x1000}, 1));
+  std::uint64_t expected = 9;
+  CHECK(memory->compare_exchange_u64({0x1000}, expected, 1) == Exchange::failed);
+  CHECK(expected == 9);
+  const Memory nothing;
+  CHECK_FALSE(nothing->load_u64({0x1000}));
+  CHECK_FALSE(nothing->load_u128({last_address - 15}));
+  CHECK_FALSE(nothing->store_u32({0x1000}, 1));
+  CHECK(nothing->compare_exchange_u64({0x1000}, expected, 1) == Exchange::failed);
+}
+
+TEST_CASE("a lost compare-exchange writes nothing and says what it found", "[base][guest-memory][P4]") {
+  GuardedRegion ram{0x10000, 0x1000};
+  Callbacks host;
+  host.result = 1;
+  host.found = 66;
+  Memory memory{host.functions()};
+  memory.add(ram);
+  ram.store_u64(0x10008, 55);
+  std::uint64_t expected = 54;
+  CHECK(memory->compare_exchange_u64({0x10008}, expected, 1) == Exchange::lost);
+  CHECK(expected == 55);
+  CHECK(ram.load_u64(0x10008) == 55);
+  CHECK(memory->compare_exchange_u64({0x10008}, expected, 1) == Exchange::done);
+  CHECK(ram.load_u64(0x10008) == 1);
+  CHECK(memory->compare_exchange_u64({0x20000}, expected, 1) == Exchange::lost);
+  CHECK(expected == 66);
+}
+
+}  // namespace viommu

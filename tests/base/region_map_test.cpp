@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// Which region an address is in.
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "engine/base/guest_memory.hpp"
+#include "tests/support/counting_allocator.hpp"
+#include "tests/support/random.hpp"
+
+namespace viommu {
+namespace {
+
+constexpr std::uint64_t last_address = ~std::uint64_t{0};
+
+struct Destroy {
+  void operator()(const RegionMap* map) const { RegionMap::destroy({}, map); }
+};
+using MapPointer = std::unique_ptr<const RegionMap, Destroy>;
+
+MapPointer with(const RegionMap* map, const Region& region) {
+  RegionMap* const next = RegionMap::create({}, (map == nullptr ? 0 : map->regions().size()) + 1);
+  next->assign_with(map, region);
+  return MapPointer{next};
+}
+MapPointer map_of(const std::vector<Region>& regions) {
+  MapPointer map;
+  for (const Region& region : regions) map = with(map.get(), region);
+  return map;
+}
+
+Region region(std::uint64_t first, std::uint64_t last) { return {{{first}, {last}}, nullptr, false}; }
+
+/// Regions at both ends of the address space, some side by side, some with holes; in a random order.
+std::vector<Region> some_regions(std::size_t count, test::Random& random) {
+  std::vector<Region> regions;
+  std::uint64_t first = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::uint64_t length = (1 + random.below(4)) * page_size_bytes;
+    regions.push_back(region(first, first + length - 1));
+    first += length + (random.chance(1, 2) ? 0 : (1 + random.below(8)) * page_size_bytes);
+  }
+  regions.back().range.last = {last_address};
+  for (std::size_t i = regions.size(); i > 1; --i) std::swap(regions[i - 1], regions[random.below(i)]);
+  return regions;
+}
+
+const Region* naive_find(const std::vector<Region>& regions, std::uint64_t gpa) {
+  const auto found = std::ranges::find_if(regions, [gpa](const Region& r) { return r.range.contains(Gpa{gpa}); });
+  return found == regions.end() ? nullptr : &*found;
+}
+
+void check_every_edge(const RegionMap& map, const std::vector<Region>& regions) {
+  for (const Region& each : regions) {
+    for (const std::uint64_t edge : {each.range.first.value, each.range.last.value}) {
+      for (const std::uint64_t gpa : {edge - 1, edge, edge + 1}) {  // beyond the first and last address it wraps: fine
+        const Region* const expected = naive_find(regions, gpa);
+        const Region* const found = map.find({gpa});
+        CAPTURE(gpa);
+        REQUIRE((found == nullptr) == (expected == nullptr));
+        if (found != nullptr) REQUIRE(found->range == expected->range);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("an address is found in the region that holds it, however many there are", "[base][guest-memory]") {
+  test::Random random{1};
+  const std::size_t count = GENERATE(1U, 2U, 3U, 4U, 5U, 6U, 17U, 1500U);
+  const std::vector<Region> regions = some_regions(count, random);
+  const MapPointer map = map_of(regions);
+  REQUIRE(map->regions().size() == count);
+  check_every_edge(*map, regions);
+}
+
+TEST_CASE("regions stand in ascending order whatever order they came in", "[base][guest-memory]") {
+  test::Random random{2};
+  for (unsigned round = 0; round < 50; ++round) {
+    const MapPointer map = map_of(some_regions(1 + random.below(9), random));
+    REQUIRE(std::ranges::is_sorted(map->regions(), {}, [](const Region& r) { return r.range.first; }));
+  }
+}
+
+TEST_CASE("removing a region takes that one and leaves the others as they are", "[base][guest-memory]") {
+  test::Random random{3};
+  std::vector<Region> regions = some_regions(9, random);
+  MapPointer map = map_of(regions);
+  while (regions.size() > 1) {
+    const std::size_t victim = random.below(regions.size());
+    RegionMap* const next = RegionMap::create({}, regions.size() - 1);
+    next->assign_without(*map, regions[victim].range.first);
+    map.reset(next);
+    const Gpa gone = regions[victim].range.first;
+    regions.erase(regions.begin() + static_cast<std::ptrdiff_t>(victim));
+    REQUIRE(map->regions().size() == regions.size());
+    REQUIRE(map->find(gone) == nullptr);
+    check_every_edge(*map, regions);
+  }
+}
+
+TEST_CASE("an overlap is seen in every shape", "[base][guest-memory][VIO-16]") {
+  const MapPointer map = map_of({region(0x10000, 0x1FFFF), region(0x40000, 0x4FFFF), region(0xFFFFF000, last_address)});
+  const auto overlaps = [&map](std::uint64_t first, std::uint64_t last) { return map->overlaps({{first}, {last}}); };
+  CHECK(overlaps(0x14000, 0x14FFF));
+  CHECK(overlaps(0x8000, 0x13FFF));
+  CHECK(overlaps(0x18000, 0x23FFF));
+  CHECK(overlaps(0x8000, 0x2FFFF));
+  CHECK(overlaps(0x10000, 0x1FFFF));
+  CHECK(overlaps(0x0, 0x10000));
+  CHECK(overlaps(0x1FFFF, 0x3FFFF));
+  CHECK(overlaps(0, last_address));
+  CHECK(overlaps(last_address, last_address));
+  CHECK_FALSE(overlaps(0x20000, 0x3FFFF));
+  CHECK_FALSE(overlaps(0, 0xFFFF));
+  CHECK_FALSE(overlaps(0x50000, 0xFFFFEFFF));
+}
+
+TEST_CASE("a map without regions holds no address", "[base][guest-memory]") {
+  const MapPointer one = map_of({region(0x1000, 0x1FFF)});
+  RegionMap* const empty = RegionMap::create({}, 0);
+  empty->assign_without(*one, {0x1000});
+  const MapPointer map{empty};
+  CHECK(map->regions().empty());
+  CHECK(map->find({0x1000}) == nullptr);
+  CHECK_FALSE(map->overlaps({{0}, {last_address}}));
+}
+
+TEST_CASE("a map that the host has no memory for is not there, and costs nothing", "[base][guest-memory][SEC-15]") {
+  test::CountingAllocator host;
+  for (std::uint64_t k = 1; k <= 2; ++k) {
+    host.fail_at(k);
+    CHECK(RegionMap::create(host.functions(), 8) == nullptr);
+    CHECK(host.open_blocks() == 0);
+  }
+  host.fail_at(0);
+  const RegionMap* const map = RegionMap::create(host.functions(), 8);
+  REQUIRE(map != nullptr);
+  CHECK(map->capacity() == 8);
+  RegionMap::destroy(host.functions(), map);
+  RegionMap::destroy(host.functions(), nullptr);
+  CHECK(host.open_blocks() == 0);
+  CHECK(host.mistakes() == 0);
+}
+
+}  // namespace viommu

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// The binary interface: what was there stays where it is, and C sees the same as C++.
+#include <viommu/viommu.h>
+
+#include <catch2/catch.hpp>
+#include <cstddef>
+#include <map>
+#include <string>
+
+#include "tests/capi/abi_c99.h"
+
+namespace viommu::capi {
+
+TEST_CASE("the interface is plain C99 and can be used from it", "[capi][abi]") { CHECK(abi_use() == 0); }
+
+TEST_CASE("sizes and places of the structs stay as they are", "[capi][abi]") {
+  if (sizeof(void*) != 8) return;
+  // New fields go behind the last one of a sized struct; then its size here grows, and nothing else changes.
+  const std::map<std::string, std::size_t> pinned{
+      {"viommu_host", 128},
+      {"viommu_host.size", 0},
+      {"viommu_host.opaque", 8},
+      {"viommu_host.memory_read", 16},
+      {"viommu_host.memory_write", 24},
+      {"viommu_host.memory_compare_exchange", 32},
+      {"viommu_host.msi", 40},
+      {"viommu_host.wake", 48},
+      {"viommu_host.now_ns", 56},
+      {"viommu_host.log", 64},
+      {"viommu_host.execute", 72},
+      {"viommu_host.allocate", 80},
+      {"viommu_host.deallocate", 88},
+      {"viommu_host.region_gone", 96},
+      {"viommu_host.routes_changed", 104},
+      {"viommu_host.hold_overdue", 112},
+      {"viommu_host.record", 120},
+      {"viommu_vtd_options", 88},
+      {"viommu_vtd_options.capability", 8},
+      {"viommu_vtd_options.extended_capability", 16},
+      {"viommu_vtd_options.version", 24},
+      {"viommu_vtd_options.host_address_width", 28},
+      {"viommu_vtd_options.flags", 32},
+      {"viommu_vtd_options.drain", 36},
+      {"viommu_vtd_options.fill", 40},
+      {"viommu_vtd_options.iotlb_pages", 44},
+      {"viommu_vtd_options.context_entries", 48},
+      {"viommu_vtd_options.address_spaces", 52},
+      {"viommu_vtd_options.tag_bits", 56},
+      {"viommu_vtd_options.readers", 60},
+      {"viommu_vtd_options.holds", 64},
+      {"viommu_vtd_options.regions", 68},
+      {"viommu_vtd_options.hold_report_ns", 72},
+      {"viommu_vtd_options.hash_seed", 80},
+      {"viommu_region", 32},
+      {"viommu_region.length", 8},
+      {"viommu_region.hva", 16},
+      {"viommu_region.flags", 24},
+      {"viommu_progress", 16},
+      {"viommu_progress.reserved", 4},
+      {"viommu_progress.wait_until_ns", 8},
+      {"viommu_request", 24},
+      {"viommu_request.length", 8},
+      {"viommu_request.pasid", 16},
+      {"viommu_request.source", 20},
+      {"viommu_request.access", 22},
+      {"viommu_request.flags", 23},
+      {"viommu_translation", 24},
+      {"viommu_translation.mask", 8},
+      {"viommu_translation.kind", 16},
+      {"viommu_translation.rights", 17},
+      {"viommu_translation.reason", 18},
+      {"viommu_translation.status", 19},
+      {"viommu_translation.reserved", 20},
+      {"viommu_piece", 32},
+      {"viommu_piece.gpa", 8},
+      {"viommu_piece.length", 16},
+      {"viommu_piece.kind", 24},
+      {"viommu_piece.rights", 25},
+      {"viommu_piece.reserved", 26},
+      {"viommu_range_end", 16},
+      {"viommu_range_end.pieces", 8},
+      {"viommu_range_end.reason", 12},
+      {"viommu_range_end.status", 13},
+      {"viommu_range_end.complete", 14},
+      {"viommu_range_end.reserved", 15},
+      {"viommu_statistics", 232},
+      {"viommu_statistics.translations", 8},
+      {"viommu_statistics.faults_recorded", 88},
+      {"viommu_statistics.holds_open", 184},
+      {"viommu_statistics.cache_bytes", 224},
+  };
+  std::size_t count = 0;
+  const abi_number* const numbers = abi_numbers(&count);
+  std::map<std::string, std::size_t> seen;
+  for (std::size_t i = 0; i < count; ++i) seen.emplace(numbers[i].name, numbers[i].value);
+  for (const auto& [name, value] : pinned) {
+    CAPTURE(name);
+    CHECK(seen[name] == value);
+  }
+  CHECK(seen.size() == pinned.size());
+}
+
+TEST_CASE("C and C++ agree on the structs", "[capi][abi]") {
+  std::size_t count = 0;
+  const abi_number* const numbers = abi_numbers(&count);
+  const std::map<std::string, std::size_t> here{
+      {"viommu_host", sizeof(viommu_host)},
+      {"viommu_vtd_options", sizeof(viommu_vtd_options)},
+      {"viommu_region", sizeof(viommu_region)},
+      {"viommu_progress", sizeof(viommu_progress)},
+      {"viommu_request", sizeof(viommu_request)},
+      {"viommu_translation", sizeof(viommu_translation)},
+      {"viommu_piece", sizeof(viommu_piece)},
+      {"viommu_range_end", sizeof(viommu_range_end)},
+      {"viommu_statistics", sizeof(viommu_statistics)},
+  };
+  std::size_t found = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto same = here.find(numbers[i].name);
+    if (same == here.end()) continue;
+    ++found;
+    CAPTURE(numbers[i].name);
+    CHECK(numbers[i].value == same->second);
+  }
+  CHECK(found == here.size());
+}
+
+TEST_CASE("numbers of the interface stay as they are", "[capi][abi]") {
+  STATIC_REQUIRE(VIOMMU_OK == 0);
+  STATIC_REQUIRE(VIOMMU_E_NOT_FOUND == -2);
+  STATIC_REQUIRE(VIOMMU_E_MEMORY == -12);
+  STATIC_REQUIRE(VIOMMU_E_FAULT == -14);
+  STATIC_REQUIRE(VIOMMU_E_BUSY == -16);
+  STATIC_REQUIRE(VIOMMU_E_EXISTS == -17);
+  STATIC_REQUIRE(VIOMMU_E_ARGUMENT == -22);
+  STATIC_REQUIRE(VIOMMU_E_LIMIT == -28);
+  STATIC_REQUIRE(VIOMMU_E_RANGE == -34);
+  STATIC_REQUIRE(VIOMMU_E_UNSUPPORTED == -95);
+  STATIC_REQUIRE(VIOMMU_READ == 1);
+  STATIC_REQUIRE(VIOMMU_WRITE == 2);
+  STATIC_REQUIRE(VIOMMU_NO_REPORT == 1);
+  STATIC_REQUIRE(VIOMMU_HAS_PASID == 2);
+  STATIC_REQUIRE(VIOMMU_ZERO_LENGTH == 4);
+  STATIC_REQUIRE(VIOMMU_FAULT == 0);
+  STATIC_REQUIRE(VIOMMU_TRANSLATED == 1);
+  STATIC_REQUIRE(VIOMMU_IDENTITY == 2);
+  STATIC_REQUIRE(VIOMMU_INTERRUPT == 3);
+  STATIC_REQUIRE(VIOMMU_FAULT_DISABLED == 5);
+  STATIC_REQUIRE(VIOMMU_PROCESS_WAIT == 2);
+  STATIC_REQUIRE(VIOMMU_REGION_READ_ONLY == 1);
+  STATIC_REQUIRE(VIOMMU_FAULT_COMPRESSION == 1);
+}
+
+}  // namespace viommu::capi

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// What the counters say after a known sequence, and that they add up after any.
+#include <viommu/viommu.h>
+
+#include <array>
+#include <catch2/catch.hpp>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#include "tests/capi/machine.hpp"
+#include "tests/support/random.hpp"
+
+namespace viommu::capi {
+namespace {
+
+constexpr std::uint64_t bit(unsigned number) { return std::uint64_t{1} << number; }
+
+/// Counts answers by their kind, as somebody would who sees only the answers.
+struct Tally {
+  std::array<std::uint64_t, 4> by_kind{};
+  std::uint64_t all = 0;
+  void add(const viommu_translation& answer) {
+    ++by_kind.at(answer.kind);
+    ++all;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("an engine that did nothing has counted nothing", "[capi][statistics]") {
+  const Engine engine = create();
+  const viommu_statistics s = engine.statistics();
+  CHECK(s.translations + s.iotlb_hits + s.walks + s.walk_loads + s.identities + s.faults == 0);
+  CHECK(s.context_hits + s.context_walks + s.iotlb_fills + s.fills_refused == 0);
+  CHECK(s.descriptors + s.waits + s.messages + s.holds_open + s.address_spaces + s.tag_sweeps == 0);
+  CHECK(s.cache_bytes > 0);
+}
+
+TEST_CASE("after a known sequence every counter is exact", "[capi][statistics]") {
+  viommu_vtd_options options = default_options();
+  options.capability = 0x80D2'078C'222F'0606;  // 48 bit, PSI, 8 fault records, large pages
+  options.extended_capability = 0xF4F;                     // C, QI, DT, IR, PT
+  Machine machine{options};
+  const viommu_statistics before = machine.engine.statistics();
+  machine.map(base_iova, 0x5000, test::entry_read);
+  machine.map(base_iova + page_bytes, 0x6000);
+
+  static_cast<void>(machine.ask());                                    // context walk, walk of 3, fill
+  static_cast<void>(machine.ask());                                    // hit
+  static_cast<void>(machine.ask(base_iova + page_bytes));              // context hit, walk of 3, fill
+  static_cast<void>(machine.ask(base_iova, VIOMMU_WRITE));             // walk of 3, fault recorded
+  static_cast<void>(machine.ask(base_iova + 2 * page_bytes));          // walk of 3, fault
+  static_cast<void>(machine.ask(bit(48)));                             // beyond the width: no walk
+  static_cast<void>(machine.ask(0xFEE00000, VIOMMU_WRITE));            // interrupt: no context
+  static_cast<void>(machine.ask(base_iova, VIOMMU_READ, stranger));    // context walk that fails
+  viommu_translation answer{};
+  Hold hold = machine.reader.hold(request(device, base_iova, VIOMMU_READ), 1, answer);  // hit
+
+  viommu_statistics s = machine.engine.statistics();
+  CHECK(s.translations - before.translations == 9);
+  CHECK(s.iotlb_hits == 2);
+  CHECK(s.walks == 4);
+  CHECK(s.walk_loads == 12);
+  CHECK(s.identities == 0);
+  CHECK(s.faults == 4);
+  CHECK(s.context_walks == 2);
+  CHECK(s.context_hits == 6);
+  CHECK(s.iotlb_fills == 2);
+  CHECK(s.fills_refused == 0);
+  CHECK(s.faults_recorded == 4);
+  CHECK(s.faults_overflowed == 0);
+  CHECK(s.holds_open == 1);
+  CHECK(s.address_spaces == 1);
+
+  for (unsigned i = 0; i < 6; ++i) static_cast<void>(machine.ask(bit(48)));  // four more records, then no more
+  s = machine.engine.statistics();
+  CHECK(s.faults == 10);
+  CHECK(s.faults_recorded == 8);
+  CHECK(s.faults_overflowed == 2);
+
+  CHECK(viommu_hold_revoke(machine.engine.get(), hold.handle()) == VIOMMU_OK);
+  hold.release();
+  const viommu_statistics before_queue = machine.engine.statistics();
+  machine.driver.add_context_global();
+  machine.driver.add_context_domain(1);
+  machine.driver.add_context_device(1, device);
+  machine.driver.add_global();
+  machine.driver.add_domain(1);
+  machine.driver.add_page(1, base_iova);
+  machine.driver.add_page(1, base_iova, 3);
+  machine.driver.add(0x3 | std::uint64_t{device} << 32, base_iova);  // device TLB
+  machine.driver.add(0x4);                                            // interrupt entries
+  machine.driver.submit_and_wait();
+  s = machine.engine.statistics();
+  CHECK(s.descriptors - before_queue.descriptors == 10);
+  CHECK(s.context_invalidations - before_queue.context_invalidations == 3);
+  CHECK(s.iotlb_global - before_queue.iotlb_global == 1);
+  CHECK(s.iotlb_domain - before_queue.iotlb_domain == 1);
+  CHECK(s.iotlb_page - before_queue.iotlb_page == 2);
+  CHECK(s.device_tlb_invalidations == 1);
+  CHECK(s.interrupt_entry_invalidations == 1);
+  CHECK(s.waits - before_queue.waits == 1);
+  CHECK(s.status_writes_dropped == 0);
+  CHECK(s.holds_open == 0);
+  CHECK(s.holds_revoked == 1);
+  CHECK(s.address_spaces == 0);
+
+  machine.driver.enable_translation(false);
+  static_cast<void>(machine.ask());
+  s = machine.engine.statistics();
+  CHECK(s.identities == 1);
+  CHECK(s.context_walks == 2);
+}
+
+TEST_CASE("a status write that reaches no memory is counted", "[capi][statistics]") {
+  Machine machine;
+  machine.driver.add(0x25, 0x40000000);
+  machine.driver.submit_and_wait();
+  CHECK(machine.engine.statistics().status_writes_dropped == 1);
+  CHECK(machine.engine.statistics().waits == 2);
+}
+
+TEST_CASE("counters outlive the readers that counted", "[capi][statistics]") {
+  Machine machine;
+  machine.map(base_iova, 0x5000);
+  for (std::uint64_t round = 1; round <= 5; ++round) {
+    Reader reader = *machine.engine.reader();
+    static_cast<void>(reader.translate(request(device, base_iova, VIOMMU_READ)));
+    CHECK(machine.engine.statistics().translations == 2 * round - 1);
+    static_cast<void>(machine.engine.translate_once(request(device, base_iova, VIOMMU_READ)));
+    CHECK(machine.engine.statistics().translations == 2 * round);
+  }
+}
+
+TEST_CASE("every answer is counted once, by what it is", "[capi][statistics]") {
+  // Translation on and off, pass-through, protected memory, faults of each kind, batches and single calls.
+  viommu_vtd_options options = default_options();
+  options.capability = 0x80D2'078C'222F'0606 | bit(5) | bit(6);  // with protected low and high memory
+  options.extended_capability = 0xF43;
+  Machine machine{options};
+  constexpr std::uint16_t passed = 0x0330;
+  machine.tables.attach(passed, machine.tree, {2, 9, false});  // pass-through
+  for (std::uint64_t page = 0; page < 8; page += 2) machine.map(base_iova + page * page_bytes, page * page_bytes, 1 + page % 3);
+  machine.engine.mmio_write(0x68, 4, 0);           // PLMBASE
+  machine.engine.mmio_write(0x6C, 4, 0x00200000);  // PLMLIMIT
+  test::Random random{8};
+  Tally tally;
+  constexpr std::array<std::uint16_t, 3> sources{device, passed, stranger};
+  constexpr std::array<std::uint64_t, 5> places{base_iova, 0, 0xFEDFF000, 0xFEE00000, bit(48)};
+  for (unsigned step = 0; step < 4000; ++step) {
+    if (random.chance(1, 40)) {
+      const bool on = random.chance(1, 2);
+      machine.engine.mmio_write(0x64, 4, on ? 0x80000000 : 0);  // PMEN
+    }
+    if (random.chance(1, 60)) machine.driver.enable_translation(random.chance(3, 4));
+    if (random.chance(1, 30)) machine.invalidate_all();
+    viommu_request asked = request(random.pick(sources), random.pick(places) + random.below(8 * page_bytes),
+                                   static_cast<std::uint8_t>(1 + random.below(3)), random.below(2) * 4,
+                                   random.chance(1, 2) ? std::uint8_t{VIOMMU_NO_REPORT} : std::uint8_t{0});
+    if (random.chance(1, 10)) asked.flags = static_cast<std::uint8_t>(asked.flags | VIOMMU_HAS_PASID);
+    std::array<viommu_translation, 3> answers{};
+    if (random.chance(1, 3)) {
+      const std::array<viommu_request, 3> batch{asked, asked, asked};
+      REQUIRE(machine.reader.translate_batch(batch, answers) == VIOMMU_OK);
+      for (const viommu_translation& answer : answers) tally.add(answer);
+    } else {
+      tally.add(machine.reader.translate(asked));
+    }
+    const viommu_statistics s = machine.engine.statistics();
+    REQUIRE(s.translations == tally.all);
+    REQUIRE(s.faults == tally.by_kind[VIOMMU_FAULT]);
+    REQUIRE(s.identities == tally.by_kind[VIOMMU_IDENTITY]);
+    REQUIRE(s.iotlb_fills + s.fills_refused <= s.walks);
+    REQUIRE(s.faults_recorded + s.faults_overflowed <= s.faults);
+    REQUIRE(s.walk_loads <= 3 * s.walks);
+  }
+  for (const std::uint64_t count : tally.by_kind) CHECK(count > 10);
+}
+
+TEST_CASE("counters are read while others count", "[capi][statistics]") {
+  Machine machine;
+  machine.map(base_iova, 0x5000);
+  constexpr unsigned threads = 2;
+  constexpr unsigned each = 5'000;
+  std::vector<std::thread> workers;
+  for (unsigned t = 0; t < threads; ++t) {
+    workers.emplace_back([reader = *machine.engine.reader()]() mutable {
+      for (unsigned i = 0; i < each; ++i) static_cast<void>(reader.translate(request(device, base_iova, VIOMMU_READ)));
+    });
+  }
+  std::uint64_t before = 0;
+  while (before < threads * each) {
+    const std::uint64_t now = machine.engine.statistics().translations;
+    if (now < before) FAIL("it shrank");
+    before = now;
+    std::this_thread::yield();
+  }
+  for (std::thread& worker : workers) worker.join();
+  CHECK(machine.engine.statistics().translations == threads * each);
+}
+
+}  // namespace viommu::capi

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+#include "engine/cli/inspect_command.hpp"
+
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tests/cli/tool.hpp"
+#include "tests/support/paths.hpp"
+
+namespace viommu::test {
+namespace {
+
+/// Source 0100 with a table of three levels: three pages in a row, two of them alike, a large page, a broken entry.
+const std::string sample = lines({
+    "# viommu-trace 1",
+    "cfg vtd scenario=1 cap=80d2008c22260206 ecap=f42 haw=39",
+    "ready ok",
+    "m 10010 14001",  // root entry of bus 1
+    "m 14008 701",    // 01:00.0, domain 7
+    "m 14000 11001",
+    "m 14018 702",  // 01:00.1 with a width that is not offered
+    "m 14010 11001",
+    "m 14020 9",  // 01:00.2 pass-through
+    "m 14028 801",
+    "m 14038 701",  // 01:00.3 with reserved bits, faults not recorded
+    "m 14030 11073",
+    "m 11000 13003",
+    "m 11008 8000013003",  // 40000000: reserved bits above the host address width
+    "m 13000 12003",
+    "m 13008 40000083",  // 200000: 2 MiB
+    "m 12008 200003",    // 1000
+    "m 12010 201003",    // 2000: goes on
+    "m 12018 202001",    // 3000: only readable
+    "m 12020 203002",    // 4000: only writable
+    "m 12030 300003",    // 6000 and 7000: neighbours that go elsewhere
+    "m 12038 400003",
+    "m 13010 15001",  // 400000: a table that may only be read
+    "m 15000 500003",
+    "W 20 8 10000",  // line 25
+    "W 18 4 40000000",
+    "W 20 8 99000",
+    "W 18 4 80000000",  // line 28
+    "T 100 - 5000 r fault 6 rec",
+});
+
+ToolRun look(const std::vector<std::string>& more, const std::string& line = "29", const std::string& text = sample) {
+  std::vector<std::string> arguments{"inspect", "-", "--at", line};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return run_tool(arguments, text);
+}
+
+}  // namespace
+
+TEST_CASE("A source is BB:DD.F or a hex id", "[inspect]") {
+  std::optional<SourceId> source;
+  CHECK(cli::parse_source("00:1f.2", source));
+  CHECK(source == SourceId{0x00fa});
+  CHECK(cli::parse_source("00:1F.2", source));
+  CHECK(source == SourceId{0x00fa});
+  CHECK(cli::parse_source("ff:00.7", source));
+  CHECK(source == SourceId{0xff07});
+  CHECK(cli::parse_source("100", source));
+  CHECK(source == SourceId{0x0100});
+  CHECK(cli::text_of(SourceId{0x00fa}) == "00:1f.2");
+  for (const char* wrong : {"", "00:20.0", "00:00.8", "100:00.0", "1.2", "01:02", "00:1f.2x", "10000", "xyz", ":."})
+    CHECK_FALSE(cli::parse_source(wrong, source));
+  std::optional<Iova> iova;
+  CHECK(cli::parse_address("0xfee00000", iova));
+  CHECK(iova == Iova{0xfee00000});
+  CHECK(cli::parse_address("ffffffffffffffff", iova));
+  for (const char* wrong : {"", "0x", "1g", "1ffffffffffffffff", "-1"}) CHECK_FALSE(cli::parse_address(wrong, iova));
+}
+
+TEST_CASE("Root and context entries are shown field by field", "[inspect]") {
+  const ToolRun run = look({"--source", "01:00.0"});
+  INFO(run.out << run.err);
+  CHECK(run.code == 0);
+  CHECK(contains(run.out, "at line 29: T 100 - 5000 r fault 6 rec"));
+  CHECK(contains(run.out, "Source 01:00.0 (100)"));
+  CHECK(contains(run.out, "0000000000014001  P=1 CTP=14000"));
+  CHECK(contains(run.out, "0000000000011001  P=1 FPD=0 TT=0 SSPTPTR=11000"));
+  CHECK(contains(run.out, "AW=1 DID=7  translate, no ATS, 39 bit in 3 levels, domain 7"));
+}
+
+TEST_CASE("Registers are those in force at the line", "[inspect]") {
+  const ToolRun run = look({});
+  INFO(run.out);
+  CHECK(contains(run.out, "RTPS TES"));
+  CHECK(contains(run.out, "in force: 10000, legacy mode"));
+  CHECK(contains(run.out, "01:00.0: no right to read"));
+  // Before the second root table address was written, and before translation was on.
+  const ToolRun before = look({}, "26");
+  CHECK(contains(before.out, "translation is off"));
+  CHECK_FALSE(contains(before.out, "in force: "));
+  // Before the root table was latched.
+  CHECK(contains(look({}, "25").out, "in force: 0, legacy mode"));
+}
+
+TEST_CASE("Without a source the present ones are listed, with what is wrong with them", "[inspect]") {
+  const ToolRun run = look({});
+  INFO(run.out);
+  CHECK(contains(run.out, "01:00.0  100   tables at 11000"));
+  CHECK(contains(run.out, "01:00.1  101   fault 3"));
+  CHECK(contains(run.out, "01:00.2  102   -                         pass-through"));
+  CHECK(contains(run.out, "01:00.3  103   fault b: reserved bits in the context entry, faults not recorded"));
+  CHECK_FALSE(contains(run.out, "01:00.4"));
+}
+
+TEST_CASE("The walk of an address is shown level by level, with the reason where it stops", "[inspect]") {
+  const auto walked = [](const std::string& iova) { return look({"--source", "100", "--iova", iova}).out; };
+  const std::string page = walked("2345");
+  INFO(page);
+  CHECK(contains(page, "PDPE   at 11000         0000000000013003  R=1 W=1"));
+  CHECK(contains(page, "PDE    at 13000"));
+  CHECK(contains(page, "PTE    at 12010"));
+  CHECK(contains(page, "=> readable and writable\n     2345 -> 201345 in a page of 4 KiB"));
+  CHECK(contains(walked("3000"), "=> readable; a write is fault 5"));
+  CHECK(contains(walked("4000"), "=> writable; a read is fault 6"));
+  CHECK(contains(walked("400000"), "=> readable; a write is fault 5"));
+  CHECK(contains(walked("5000"), "=> nothing mapped: a read is fault 6, a write fault 5"));
+  CHECK(contains(walked("201234"), "201234 -> 40001234 in a page of 2 MiB"));
+  CHECK(contains(walked("40000000"), "=> fault c: reserved bits in a page-table entry"));
+  CHECK(contains(walked("40000000"), "ADDR[51:12]=8000013000 (must be 0)"));
+  CHECK(contains(walked("8000000000"), "=> fault 4: address beyond the width"));
+  CHECK(contains(look({"--source", "200", "--iova", "0"}).out, "=> fault 1: root entry not present"));
+  CHECK(contains(look({"--source", "104", "--iova", "0"}).out, "=> fault 2: context entry not present"));
+  CHECK(contains(look({"--source", "101", "--iova", "0"}).out, "=> fault 3: "));
+  CHECK(contains(look({"--source", "103", "--iova", "0"}).out, "Rsvd[11:4]=7 (must be 0)"));
+  CHECK(contains(look({"--source", "102", "--iova", "1234"}).out, "1234 -> 1234"));
+}
+
+TEST_CASE("Mapped ranges are joined where addresses and rights go on", "[inspect]") {
+  const std::string all = look({"--source", "100"}).out;
+  INFO(all);
+  CHECK(contains(all, "1000         - 2fff         -> 200000       rw  8 KiB"));
+  CHECK(contains(all, "3000         - 3fff         -> 202000       r-  4 KiB"));
+  CHECK(contains(all, "4000         - 4fff         -> 203000       -w  4 KiB"));
+  CHECK(contains(all, "200000       - 3fffff       -> 40000000     rw  2 MiB"));
+  CHECK(contains(all, "6000         - 6fff         -> 300000       rw  4 KiB"));
+  CHECK(contains(all, "7000         - 7fff         -> 400000       rw  4 KiB"));
+  CHECK(contains(all, "400000       - 400fff       -> 500000       r-  4 KiB"));
+  CHECK(contains(all, "7 ranges, 8 pages, 2076 KiB in all"));
+  CHECK(contains(all, "1 entries with reserved bits"));
+  const std::string two = look({"--source", "100", "--ranges", "2"}).out;
+  CHECK(contains(two, "3000         - 3fff"));
+  CHECK_FALSE(contains(two, "4000         - 4fff"));
+  CHECK(contains(two, "and 5 more"));
+}
+
+TEST_CASE("Tables that point to themselves are listed in bounded time", "[inspect][SEC-7]") {
+  std::vector<std::string> list{"# viommu-trace 1", "cfg vtd scenario=1 cap=80d2008c222f0606 ecap=f42 haw=48",
+                                "ready ok",         "m 10010 14001",
+                                "m 14008 702",      "m 14000 11001"};
+  for (unsigned i = 0; i < 512; ++i) {
+    std::string digits;
+    for (unsigned value = 0x11000 + 8 * i; value != 0; value /= 16)
+      digits.insert(digits.begin(), "0123456789abcdef"[value % 16]);
+    list.push_back("m " + digits + " 11003");
+  }
+  list.insert(list.end(), {"W 20 8 10000", "W 18 4 40000000", "W 18 4 80000000"});
+  const ToolRun run = look({"--source", "100"}, std::to_string(list.size()), lines(list));
+  INFO(run.out);
+  CHECK(run.code == 0);
+  CHECK(contains(run.out, "the rest was not looked at"));
+}
+
+TEST_CASE("--json gives the same as one object", "[inspect][json]") {
+  const auto json = nlohmann::json::parse(look({"--source", "100", "--iova", "2345", "--json"}).out);
+  REQUIRE(json.contains("source"));
+  CHECK(json["line"] == 29);
+  CHECK(json["translating"] == true);
+  CHECK(json["source"]["source"] == "01:00.0");
+  REQUIRE(json["source"]["entries"].size() == 4);
+  CHECK(json["source"]["entries"][2]["fields"]["SSPTPTR"] == "11000");
+  REQUIRE(json["walk"]["steps"].size() == 3);
+  CHECK(json["walk"]["gpa"] == "201345");
+  REQUIRE(json["mapped"]["ranges"].size() == 7);
+  CHECK(json["mapped"]["ranges"][0]["last"] == "2fff");
+  const auto sources = nlohmann::json::parse(look({"--json"}).out);
+  CHECK(sources["sources"].size() == 4);
+  CHECK(nlohmann::json::parse(look({"--json"}, "99").out)["error"]["line"] == 0);
+}
+
+TEST_CASE("A line that is not there, or before the unit, ends with exit code 2", "[inspect][damage]") {
+  CHECK(contains(look({}, "30").err, "the trace has the lines 1 to 29"));
+  CHECK(look({}, "30").code == 2);
+  CHECK(look({}, "0").code == 2);
+  CHECK(contains(look({}, "1").err, "no unit yet"));
+  CHECK(look({}, "1").code == 2);
+}
+
+TEST_CASE("Colours are for terminals only", "[inspect]") {
+  CHECK_FALSE(contains(look({"--source", "100"}).out, "\x1b"));
+  CHECK(contains(run_tool({"inspect", "-", "--at", "29"}, sample, true).out, "\x1b[1m"));
+}
+
+TEST_CASE("A real guest's tables can be inspected", "[inspect][recording]") {
+  const std::string file = (recordings_folder() / "vtd-sriov-k612.trace.zst").string();
+  const ToolRun run = run_tool({"inspect", file, "--at", "2751"});
+  INFO(run.out << run.err);
+  CHECK(run.code == 0);
+  CHECK(contains(run.out, "01:00.0  100   tables at "));
+  CHECK(contains(run.out, "04:10.0  480   tables at "));
+}
+
+}  // namespace viommu::test

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+#include "engine/trace/config.hpp"
+
+#include <array>
+#include <catch2/catch.hpp>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "tests/support/random.hpp"
+
+namespace viommu::test {
+namespace {
+
+using trace::parse_vtd_configuration;
+using trace::ParseError;
+using trace::Problem;
+using trace::VtdConfiguration;
+
+VtdConfiguration parsed(std::string_view pairs) {
+  VtdConfiguration configuration;
+  const ParseError error = parse_vtd_configuration(pairs, configuration);
+  INFO(pairs << ": " << trace::phrase(error.problem) << " '" << error.text << "'");
+  CHECK_FALSE(error);
+  return configuration;
+}
+
+ParseError refused(std::string_view pairs) {
+  VtdConfiguration configuration;
+  const ParseError error = parse_vtd_configuration(pairs, configuration);
+  INFO(pairs);
+  CHECK(error);
+  CHECK(configuration == VtdConfiguration{});
+  return error;
+}
+
+constexpr std::string_view least = "scenario=1 cap=80d2008c22260206 ecap=f42";
+
+std::string least_and(std::string_view more) {
+  std::string text;
+  text.append(least).append(" ").append(more);
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("A recording's cfg says the registers and the width, and may say more", "[trace][cfg]") {
+  const VtdConfiguration configuration = parsed(
+      "aw=48 cap=80d2008c222f0686 ecap=f00f4a cm=1 scalable=0 flts=0 fs1gp=1 pasid=0 snoop=0 drain=1 stale_tm=0 dt=0 "
+      "pt=1 "
+      "dma_translation=1 intremap=1 eim=0 ver=20 regsize=230 iotlb_max=1024 notify=none qemu=10.2.2 something=new");
+  CHECK(configuration.capability == 0x80d2008c222f0686);
+  CHECK(configuration.extended_capability == 0xf00f4a);
+  CHECK(configuration.version == 0x20);
+  CHECK(configuration.address_width == 48);
+  CHECK(configuration.host_address_width == 0);
+  CHECK(configuration.caching_mode);
+  CHECK(configuration.compress);
+  CHECK_FALSE(configuration.scenario);
+  CHECK(parsed("aw=39 cap=1 ecap=2 haw=46 compress=0").host_address_width == 46);
+  CHECK_FALSE(parsed("aw=39 cap=1 ecap=2 haw=46 compress=0").compress);
+}
+
+TEST_CASE("A scenario's cfg starts from the defaults", "[trace][cfg]") {
+  const VtdConfiguration configuration = parsed(least);
+  CHECK(configuration.scenario);
+  CHECK(configuration.version == 0x10);
+  CHECK(configuration.host_address_width == 0);
+  CHECK(configuration.compress);
+  CHECK(configuration.policy == trace::CapabilityPolicy::check);
+  CHECK(configuration.unknown == trace::UnknownAbility::closed);
+  CHECK(configuration.migratable == trace::Migratable::any);
+  CHECK(configuration.fault_limit == 0);
+  CHECK_FALSE(configuration.narrow_haw);
+  CHECK_FALSE(configuration.first_stage_checks);
+  CHECK_FALSE(configuration.share);
+
+  const VtdConfiguration all = parsed(least_and(
+      "haw=46 narrow_haw=1 policy=sync flts=1 compress=0 unknown=legacy migratable=only share=1 fault_limit=100 "
+      "quota=5000"));
+  CHECK(all.host_address_width == 46);
+  CHECK(all.narrow_haw);
+  CHECK(all.policy == trace::CapabilityPolicy::sync);
+  CHECK(all.first_stage_checks);
+  CHECK_FALSE(all.compress);
+  CHECK(all.unknown == trace::UnknownAbility::legacy);
+  CHECK(all.migratable == trace::Migratable::only);
+  CHECK(all.share);
+  CHECK(all.fault_limit == 100);
+  CHECK(all.quota == 5000);
+}
+
+TEST_CASE("Each way a cfg line can be wrong is told with its field", "[trace][cfg][damage]") {
+  CHECK(refused(least_and("colour=red")) == ParseError{Problem::unknown_key, 5, "key=value", "colour=red"});
+  CHECK(refused(least_and("aw=39")).problem == Problem::unknown_key);
+  CHECK(refused(least_and("cap=1")) == ParseError{Problem::repeated_key, 5, "cap", "cap=1"});
+  CHECK(refused("scenario=1 ecap=f42").name == "cap");
+  CHECK(refused("scenario=1 ecap=f42").problem == Problem::missing_key);
+  CHECK(refused("aw=48 cap=1").name == "ecap");
+  CHECK(refused("cap=1 ecap=2").name == "aw");
+  CHECK(refused(least_and("haw=3x")) == ParseError{Problem::not_decimal, 5, "haw", "3x"});
+  CHECK(refused(least_and("haw=65")).problem == Problem::too_large);
+  CHECK(refused(least_and("quota=99999999999999999999")).problem == Problem::too_large);
+  CHECK(refused("aw=48 cap=80D2 ecap=2").problem == Problem::upper_case);
+  CHECK(refused("aw=48 cap=11112222333344445 ecap=2").problem == Problem::too_long);
+  CHECK(refused(least_and("share=2")).problem == Problem::bad_choice);
+  CHECK(refused(least_and("policy=strict")).problem == Problem::bad_choice);
+  CHECK(refused("scenario=2 cap=1 ecap=2 aw=48").problem == Problem::bad_choice);
+  CHECK(refused(least_and("share")).problem == Problem::not_a_pair);
+  CHECK(refused(least_and("share=")).problem == Problem::not_a_pair);
+  CHECK(refused(least_and(" share=1")).problem == Problem::empty_field);
+  CHECK(refused("aw=48 cap=1 ecap=2 ").problem == Problem::empty_field);
+}
+
+TEST_CASE("A configuration that is written reads back", "[trace][cfg][property]") {
+  Random random{7};
+  for (unsigned i = 0; i < 2'000; ++i) {
+    VtdConfiguration c;
+    c.scenario = random.chance(1, 2);
+    c.capability = random.next();
+    c.extended_capability = random.next();
+    c.version = static_cast<std::uint32_t>(random.below(256));
+    c.host_address_width = static_cast<unsigned>(random.below(65));
+    c.compress = random.chance(1, 2);
+    c.first_stage_checks = random.chance(1, 2);
+    if (c.scenario) {
+      c.narrow_haw = random.chance(1, 2);
+      c.share = random.chance(1, 2);
+      c.policy = static_cast<trace::CapabilityPolicy>(random.below(2));
+      c.unknown = static_cast<trace::UnknownAbility>(random.below(2));
+      c.migratable = static_cast<trace::Migratable>(random.below(2));
+      c.fault_limit = random.next();
+      c.quota = random.next();
+    } else {
+      c.address_width = static_cast<unsigned>(random.below(65));
+      c.caching_mode = random.chance(1, 2);
+      c.scalable = random.chance(1, 2);
+    }
+    std::array<char, 320> buffer{};
+    const std::string_view pairs = trace::format_vtd_configuration(c, buffer);
+    REQUIRE_FALSE(pairs.empty());
+    REQUIRE(parsed(pairs) == c);
+  }
+  std::array<char, 20> small{};
+  CHECK(trace::format_vtd_configuration({}, small).empty());
+}
+
+}  // namespace viommu::test

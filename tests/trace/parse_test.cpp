@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+#include "engine/trace/parse.hpp"
+
+#include <catch2/catch.hpp>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <variant>
+
+#include "engine/trace/event.hpp"
+#include "engine/trace/problem.hpp"
+
+namespace viommu::test {
+namespace {
+
+using trace::Event;
+using trace::ParseError;
+using trace::Parser;
+using trace::Problem;
+
+constexpr std::string_view recording = "cfg vtd aw=48 cap=80d2008c222f0606 ecap=f42 ver=10";
+constexpr std::string_view scenario = "cfg vtd scenario=1 cap=80d2008c22260206 ecap=f42 haw=39";
+constexpr std::string_view virtio = "cfg virtio page_size_mask=fffffffffffff000 probe_size=200";
+
+/// A parser that has read these lines without an error.
+Parser after(std::initializer_list<std::string_view> lines) {
+  Parser parser;
+  for (const std::string_view line : lines) {
+    Event event;
+    const ParseError error = parser.parse(line, event);
+    INFO(line << ": " << trace::phrase(error.problem));
+    REQUIRE_FALSE(error);
+  }
+  return parser;
+}
+Parser in_recording() { return after({trace::header_line, recording}); }
+Parser in_scenario() { return after({trace::header_line, scenario}); }
+Parser in_virtio() { return after({trace::header_line, virtio}); }
+
+Event parsed(Parser parser, std::string_view line) {
+  Event event;
+  const ParseError error = parser.parse(line, event);
+  INFO(line << ": " << trace::phrase(error.problem) << " '" << error.text << "'");
+  REQUIRE_FALSE(error);
+  return event;
+}
+
+ParseError refused(Parser parser, std::string_view line) {
+  Event event = trace::Marker{"untouched"};
+  const ParseError error = parser.parse(line, event);
+  INFO(line);
+  CHECK(error);
+  CHECK(event == Event{trace::Marker{"untouched"}});
+  return error;
+}
+
+Problem problem(Parser parser, std::string_view line) { return refused(parser, line).problem; }
+
+}  // namespace
+
+TEST_CASE("Each recorded letter gives its event", "[trace][Events of a VT-d trace]") {
+  const Parser parser = in_recording();
+  CHECK(parsed(parser, "m 101084000 10108f001") == Event{trace::GuestWord{0x101084000, 0x10108f001}});
+  CHECK(parsed(parser, "m ffffffffffffffff ffffffffffffffff") == Event{trace::GuestWord{~0ull, ~0ull}});
+  CHECK(parsed(parser, "u 3000 10") == Event{trace::FailedRead{0x3000, 0x10}});
+  CHECK(parsed(parser, "U 3000 4") == Event{trace::FailedWrite{0x3000, 4}});
+  CHECK(parsed(parser, "w 12a3578bc 4 2") == Event{trace::MemoryWrite{0x12a3578bc, 2, 4}});
+  CHECK(parsed(parser, "W 90 8 101083000") == Event{trace::RegisterWrite{0x101083000, 0x90, 8}});
+  CHECK(parsed(parser, "R 22c 4 40ffff06") == Event{trace::RegisterRead{0x40ffff06, 0x22c, 4}});
+  CHECK(parsed(parser, "I fee01004 21") == Event{trace::Message{0xfee01004, 0x21}});
+  CHECK(parsed(parser, "S 20 ffffffff 1") == Event{trace::ViewSwitch{0x20, trace::no_pasid, true}});
+  CHECK(parsed(parser, "O") == Event{trace::CachesDropped{}});
+  CHECK(parsed(parser, "Z") == Event{trace::Reset{}});
+  CHECK(parsed(parser, "P 100") == Event{trace::ReplayAsked{0x100}});
+  CHECK(parsed(parser, "N 100 unmap 0 fffffffff 0 -") ==
+        Event{trace::Notify{0, 0xfffffffff, 0, 0x100, trace::NotifyKind::unmap, {}}});
+  CHECK(parsed(parser, "X edu raw  faults ") == Event{trace::Marker{"edu raw  faults "}});
+
+  trace::Translate ok{.iova = 0x1234, .gpa = 0x8000, .mask = 0xfff, .source_id = 0x38};
+  ok.access.rights = {true, true};
+  ok.perm = {true, false};
+  ok.source = trace::Source::iotlb;
+  ok.ok = true;
+  CHECK(parsed(parser, "T 38 - 1234 rw ok 8000 fff r h") == Event{ok});
+  trace::Translate fault{.iova = 0x1000, .source_id = 0x38, .pasid = 5};
+  fault.access.rights = {false, true};
+  fault.reason = 0x5b;
+  fault.status = trace::Status::compressed;
+  CHECK(parsed(parser, "T 38 5 1000 w fault 5b coll") == Event{fault});
+
+  trace::Interrupt interrupt{.address = 0xfee00030, .out_address = 0xfee00000, .data = 0xed, .out_data = 0x40ed};
+  interrupt.source_id = 0xffff;
+  interrupt.ok = true;
+  CHECK(parsed(parser, "V w ffff fee00030 ed ok fee00000 40ed") == Event{interrupt});
+  trace::Interrupt blocked{.address = 0xfee00030, .source_id = 8, .question = true, .reason = 0x22};
+  blocked.status = trace::Status::disabled;
+  CHECK(parsed(parser, "V q 8 fee00030 0 fault 22 fpd") == Event{blocked});
+}
+
+TEST_CASE("Each word of a scenario gives its event", "[trace][Words]") {
+  const Parser parser = in_scenario();
+  CHECK(parsed(parser, "ram 0 40000000") == Event{trace::RamAdded{0, 0x3fffffff, false}});
+  CHECK(parsed(parser, "ram 0 10000000000000000") == Event{trace::RamAdded{0, ~0ull, false}});
+  CHECK(parsed(parser, "ram e0000000 1000 mmio") == Event{trace::RamAdded{0xe0000000, 0xe0000fff, true}});
+  CHECK(parsed(parser, "noram fffffffffffff000 1000") == Event{trace::RamRemoved{0xfffffffffffff000, ~0ull}});
+  CHECK(parsed(parser, "mem 7000 1") == Event{trace::MemoryCheck{0x7000, 1}});
+  CHECK(parsed(parser, "ready ok") == Event{trace::Ready{"ok"}});
+  CHECK(parsed(parser, "ready 100:CachingModeRequired 200:Busy") ==
+        Event{trace::Ready{"100:CachingModeRequired 200:Busy"}});
+  CHECK(parsed(parser, "reset system") == Event{trace::MachineReset{false}});
+  CHECK(parsed(parser, "") == Event{trace::Nothing{}});
+  CHECK(parsed(parser, "# why") == Event{trace::Nothing{}});
+
+  trace::Translate t{.source_id = 0x100};
+  t.access = {{true, false}, true, false, false, true, false};
+  t.ok = true;
+  CHECK(parsed(parser, "T 100 - 0 r+tz ok 0 0 - w") == Event{t});
+}
+
+TEST_CASE("Letters of virtio-iommu are known as letters", "[trace][Events of a virtio-iommu trace]") {
+  const Parser parser = in_virtio();
+  CHECK(parsed(parser, "cfg resv 1 fee00000 feefffff") == Event{trace::ReservedRegion{1, 0xfee00000, 0xfeefffff}});
+  CHECK(parsed(parser, "Q 0100 00000000") == Event{trace::VirtioLine{'Q', "0100 00000000"}});
+  CHECK(parsed(parser, "C features=1 bypass=0") == Event{trace::VirtioLine{'C', "features=1 bypass=0"}});
+  trace::Translate t{.iova = 0x1000, .gpa = 0x2000, .source_id = 0x12345678};
+  t.access.rights = {true, false};
+  t.perm = {true, false};
+  t.source = trace::Source::mapping;
+  t.ok = true;
+  CHECK(parsed(parser, "T 12345678 - 1000 r ok 2000 0 r t") == Event{t});
+  CHECK(problem(in_recording(), "Q 0100 00000000") == Problem::family_mismatch);
+  CHECK(problem(in_recording(), "cfg resv 1 0 1") == Problem::family_mismatch);
+}
+
+TEST_CASE("A recording's unknown first field is skipped, a scenario's is an error", "[trace]") {
+  CHECK(parsed(in_recording(), "Y 1 2 3") == Event{trace::Unknown{"Y"}});
+  CHECK(parsed(in_recording(), "ram 0 1000") == Event{trace::Unknown{"ram"}});
+  CHECK(problem(in_scenario(), "Y 1 2 3") == Problem::unknown_word);
+  CHECK(problem(in_scenario(), "Ram 0 1000") == Problem::unknown_word);
+  for (const std::string_view line : {"u 0 8", "U 0 8", "S 8 ffffffff 1", "O", "Z", "N 8 unmap 0 fff 0 -", "P 8"})
+    CHECK(problem(in_scenario(), line) == Problem::recorded_only);
+  for (const std::string_view line : {"V w 8 fee00030 0 fault 22 rec", "plug 100 host ok", "irte 0 1", "clock 5",
+                                      "shadow vfio 1", "x 0 1000 0 rw", "process", "Q 00 00"})
+    CHECK(problem(in_scenario(), line) == Problem::later_word);
+}
+
+TEST_CASE("Binary data in a trace is an error wherever it stands", "[trace][damage]") {
+  for (const Parser& parser : {in_recording(), in_scenario()}) {
+    CHECK(problem(parser, "\x01\x02\xff") == Problem::not_text);
+    CHECK(problem(parser, std::string_view{"m\0 1 2", 6}) == Problem::not_text);
+    CHECK(problem(parser, "m 1000 2\r") == Problem::not_hex);
+  }
+}
+
+TEST_CASE("The first line is the header", "[trace][damage]") {
+  CHECK(problem(Parser{}, "") == Problem::missing_header);
+  CHECK(problem(Parser{}, "cfg vtd aw=48 cap=0 ecap=0") == Problem::missing_header);
+  CHECK(problem(Parser{}, "# viommu-trace 1 ") == Problem::missing_header);
+  CHECK(problem(Parser{}, "# viommu-trace 1\r") == Problem::missing_header);
+  CHECK(problem(Parser{}, "# viommu-trace 12") == Problem::other_version);
+  CHECK(problem(Parser{}, "# viommu-trace 2") == Problem::other_version);
+  CHECK(problem(Parser{}, "# viommu-trace") == Problem::missing_header);
+}
+
+TEST_CASE("cfg comes once, before every event", "[trace][damage]") {
+  const Parser fresh = after({trace::header_line, "# a comment", ""});
+  CHECK(problem(fresh, "Z") == Problem::no_configuration);
+  CHECK(problem(fresh, "m 0 0") == Problem::no_configuration);
+  CHECK(problem(fresh, "cfg resv 1 0 1") == Problem::no_configuration);
+  CHECK(problem(fresh, "cfg riscv a=1") == Problem::unknown_family);
+  CHECK(problem(fresh, "cfg") == Problem::too_few_fields);
+  CHECK(problem(fresh, "cfg vtd") == Problem::too_few_fields);
+  CHECK(problem(in_recording(), recording) == Problem::second_configuration);
+  CHECK(problem(in_recording(), virtio) == Problem::second_configuration);
+  CHECK(in_scenario().scenario());
+  CHECK_FALSE(in_recording().scenario());
+}
+
+TEST_CASE("Fields are split by exactly one space, and all of them are there", "[trace][damage]") {
+  const Parser parser = in_recording();
+  CHECK(refused(parser, "m 1000") == ParseError{Problem::too_few_fields, 2, "VALUE", {}});
+  CHECK(refused(parser, "m") == ParseError{Problem::too_few_fields, 1, "GPA", {}});
+  CHECK(refused(parser, "m 1000 1 1") == ParseError{Problem::too_many_fields, 3, {}, "1"});
+  CHECK(refused(parser, "m  1000 1") == ParseError{Problem::empty_field, 1, "GPA", {}});
+  CHECK(refused(parser, "m 1000 ") == ParseError{Problem::empty_field, 2, "VALUE", {}});
+  CHECK(refused(parser, "m 1000 1 ") == ParseError{Problem::empty_field, 3, {}, {}});
+  CHECK(problem(parser, " m 1000 1") == Problem::empty_field);
+  CHECK(problem(parser, "") == Problem::empty_line);
+  CHECK(problem(parser, "O 1") == Problem::too_many_fields);
+  CHECK(problem(parser, "X") == Problem::too_few_fields);
+  CHECK(problem(parser, "T 38 - 1000 r ok 1000 fff r") == Problem::too_few_fields);
+  CHECK(problem(parser, "T 38 - 1000 r fault 5 rec h") == Problem::too_many_fields);
+}
+
+TEST_CASE("Numbers are lower-case hex that fits its field", "[trace][damage]") {
+  const Parser parser = in_recording();
+  CHECK(refused(parser, "m 1000 ABC") == ParseError{Problem::upper_case, 2, "VALUE", "ABC"});
+  CHECK(problem(parser, "m 0x1000 1") == Problem::not_hex);
+  CHECK(problem(parser, "m -1 1") == Problem::not_hex);
+  CHECK(problem(parser, "m 11112222333344445 1") == Problem::too_long);
+  CHECK(problem(parser, "m 00000000000000001 1") == Problem::too_long);
+  CHECK(problem(parser, "I fee00000 100000000") == Problem::too_long);
+  CHECK(problem(parser, "T 10000 - 0 r fault 5 rec") == Problem::too_long);
+  CHECK(problem(parser, "T 38 100000 0 r fault 5 rec") == Problem::too_long);
+  CHECK(problem(parser, "T 38 - 0 r fault 100 rec") == Problem::too_long);
+}
+
+TEST_CASE("Words and sizes are those the format has", "[trace][damage]") {
+  const Parser parser = in_recording();
+  CHECK(refused(parser, "T 38 - 0 x fault 5 rec") == ParseError{Problem::bad_choice, 4, "ACC", "x"});
+  CHECK(problem(parser, "T 38 - 0 wr fault 5 rec") == Problem::bad_choice);
+  CHECK(problem(parser, "T 38 - 0 r+q fault 5 rec") == Problem::bad_choice);
+  CHECK(problem(in_scenario(), "T 38 - 0 r+ fault 5 rec") == Problem::bad_choice);
+  CHECK(problem(in_scenario(), "T 38 - 0 r+tt fault 5 rec") == Problem::bad_choice);
+  CHECK(problem(parser, "T 38 - 0 r maybe 5 rec") == Problem::bad_choice);
+  CHECK(problem(parser, "T 38 - 0 r fault 5 lost") == Problem::bad_choice);
+  CHECK(problem(parser, "T 38 - 0 r ok 0 fff rwx w") == Problem::bad_choice);
+  CHECK(problem(parser, "T 38 - 0 r ok 0 fff r z") == Problem::bad_choice);
+  CHECK(problem(parser, "S 38 ffffffff 2") == Problem::bad_choice);
+  CHECK(problem(parser, "R 0 3 10") == Problem::bad_size);
+  CHECK(problem(parser, "W 0 10 10") == Problem::bad_size);
+  CHECK(problem(parser, "w 0 0 0") == Problem::bad_size);
+  CHECK(problem(parser, "w 0 9 0") == Problem::bad_size);
+  CHECK(problem(parser, "W 88 1 100") == Problem::wider_than_size);
+  CHECK(problem(parser, "u 1000 0") == Problem::bad_range);
+  CHECK(problem(parser, "u ffffffffffffffff 2") == Problem::bad_range);
+  CHECK(problem(in_scenario(), "ram 0 0") == Problem::bad_range);
+  CHECK(problem(in_scenario(), "ram 1000 10000000000000000") == Problem::too_long);
+  CHECK(problem(in_scenario(), "ram 0 1000 rom") == Problem::bad_choice);
+  CHECK(problem(in_scenario(), "reset") == Problem::too_few_fields);
+  CHECK(problem(in_scenario(), "reset all") == Problem::bad_choice);
+  CHECK(problem(in_scenario(), "ready") == Problem::too_few_fields);
+}
+
+}  // namespace viommu::test

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+#include "engine/vtd/capabilities.hpp"
+
+#include <catch2/catch.hpp>
+#include <cstdint>
+#include <string>
+
+#include "engine/base/bits.hpp"
+#include "engine/vtd/capability_layouts.hpp"
+
+namespace viommu::vtd {
+namespace {
+
+constexpr std::uint32_t version_1_0 = 0x10;
+constexpr std::uint64_t cap_48 = 0x80D2'008C'222F'0606;
+constexpr std::uint64_t cap_39_caching = 0x80D2'008C'2226'0286;
+constexpr std::uint64_t ecap_remapping = 0xF0'0F4A;  // QI, IR, PT
+
+Capabilities decode(std::uint64_t cap = cap_48, std::uint64_t ecap = ecap_remapping, unsigned haw = 48) {
+  return Capabilities::decode(version_1_0, cap, ecap, haw);
+}
+template <class Type>
+std::uint64_t cap_with(const Field<CapabilityRegister, Type>& field, std::type_identity_t<Type> value) {
+  return with(CapabilityRegister{cap_48}, field, value).raw;
+}
+template <class Type>
+std::uint64_t ecap_with(const Field<ExtendedCapabilityRegister, Type>& field, std::type_identity_t<Type> value) {
+  return with(ExtendedCapabilityRegister{ecap_remapping}, field, value).raw;
+}
+std::string problem(const Capabilities& capabilities) { return describe(capabilities.check()); }
+
+}  // namespace
+
+TEST_CASE("capabilities are decoded from the registers", "[vtd][Capability Register][normative]") {
+  const Capabilities c = decode();
+  CHECK_FALSE(c.check());
+  CHECK(c.major_version == 1);
+  CHECK(c.domain_id_bits == 16);
+  CHECK(c.input_address_bits == 48);
+  CHECK(c.largest_width == 2);
+  CHECK(c.largest_address_bits() == 48);
+  CHECK(c.supports_width(1));
+  CHECK(c.supports_width(2));
+  CHECK_FALSE(c.supports_width(0));
+  CHECK_FALSE(c.supports_width(3));
+  CHECK_FALSE(c.supports_width(7));
+  CHECK(c.last_input_address(1) == Iova{0x7F'FFFF'FFFF});
+  CHECK(c.last_input_address(2) == Iova{0xFFFF'FFFF'FFFF});
+  CHECK(c.last_input_address(3) == Iova{0xFFFF'FFFF'FFFF});
+  CHECK(c.page_selective);
+  CHECK(c.max_address_mask == 18);
+  CHECK(c.fault_records == 1);
+  CHECK(c.fault_record_offset == 0x220);
+  CHECK(c.iotlb_offset == 0xF0);
+  CHECK(c.registers_end() == 0x230);
+  CHECK(c.window_bytes == 0x1000);
+  CHECK(c.drain_reads);
+  CHECK(c.drain_writes);
+  CHECK(c.root_pointer_invalidates);
+  CHECK_FALSE(c.interrupt_table_invalidates);
+  CHECK_FALSE(c.caching_mode);
+  CHECK_FALSE(c.zero_length_read);
+  CHECK(c.queue);
+  CHECK(c.interrupt_remapping);
+  CHECK(c.pass_through);
+  CHECK_FALSE(c.device_tlb);
+  CHECK_FALSE(c.snoop_control);
+  CHECK_FALSE(c.extended_interrupt_mode);
+  CHECK(c.max_index_mask == 15);
+}
+
+TEST_CASE("capability shows 39-bit width and large pages", "[vtd][Capability Register][KUT-7][KUT-8]") {
+  const Capabilities c = decode(cap_39_caching, ecap_remapping, 39);
+  CHECK_FALSE(c.check());
+  CHECK(c.supports_width(1));
+  CHECK_FALSE(c.supports_width(2));
+  CHECK(c.input_address_bits == 39);
+  CHECK(c.caching_mode);
+  CHECK(c.pages_2m);
+  CHECK(c.pages_1g);
+}
+
+TEST_CASE("the supported widths are exactly those of SAGAW", "[vtd][Capability Register][QVT-18]") {
+  CHECK(decode().address_widths == 0b00110);
+  CHECK(get(CapabilityRegister{cap_48}, cap::mgaw) == 47);
+  CHECK(Capabilities::decode(version_1_0, cap_with(cap::sagaw, 0b01000), ecap_remapping, 48).largest_width == 3);
+}
+
+TEST_CASE("a unit without table widths is legal and does not translate", "[vtd][Capability Register][S0.10]") {
+  const Capabilities c = decode(0x80D2'008C'222F'0006);
+  CHECK_FALSE(c.check());
+  CHECK_FALSE(c.translates());
+  CHECK(c.largest_address_bits() == 48);
+  SECTION("and its host address width is not tied to MGAW") {
+    CHECK_FALSE(decode(0x80D2'008C'2226'0006, ecap_remapping, 48).check());
+  }
+}
+
+TEST_CASE("reserved bits and values are refused by name", "[vtd][Capability Register]") {
+  CHECK(problem(decode(cap_with(cap::nd, 7))) == "ND: 7 is reserved");
+  CHECK(decode(cap_with(cap::sagaw, 1)).check().field == "SAGAW");
+  CHECK(decode(cap_with(cap::sagaw, 16)).check().field == "SAGAW");
+  CHECK(decode(cap_with(cap::sslps, 2)).check().field == "SSLPS");
+  CHECK(decode(cap_with(cap::sslps, 4)).check().field == "SSLPS");
+  CHECK(decode(cap_with(cap::mgaw, 0)).check().field == "MGAW");
+  CHECK(decode(cap_with(cap::reserved_3, true)).check().field == "CAP");
+  CHECK(decode(cap_48, ecap_with(ecap::reserved_63, true)).check().field == "ECAP");
+  CHECK(Capabilities::decode(0x100 | version_1_0, cap_48, ecap_remapping, 48).check().field == "VER");
+  CHECK(Capabilities::decode(0, cap_48, ecap_remapping, 48).check().field == "VER");
+}
+
+TEST_CASE("a feature needs the one it stands on", "[vtd][Extended Capability Register][normative]") {
+  CHECK(problem(decode(cap_48, 0xF08)) == "IR: needs QI");
+  CHECK(problem(decode(cap_48, 0xF04)) == "DT: needs QI");
+  CHECK(problem(decode(cap_48, 0xF12)) == "EIM: needs IR");
+  CHECK(problem(decode(cap_48, ecap_with(ecap::dit, true))) == "DIT: needs DT");
+  CHECK(problem(decode(cap_48, ecap_with(ecap::pds, true))) == "PDS: needs DT");
+  CHECK(problem(decode(cap_48, ecap_with(ecap::pss, 19))) == "PSS: needs SMTS");
+  CHECK(problem(decode(cap_48, ecap_with(ecap::fsts, true))) == "FSTS: needs SMTS");
+  CHECK(problem(decode(cap_with(cap::fs1gp, true))) == "FS1GP: needs FSTS");
+  SECTION("RWBF and scalable mode exclude each other") {
+    CHECK(problem(decode(cap_with(cap::rwbf, true), ecap_with(ecap::smts, true))) == "RWBF: excludes SMTS");
+  }
+  SECTION("from version 2 on draining is always there") {
+    CHECK_FALSE(Capabilities::decode(0x20, cap_48, ecap_remapping, 48).check());
+    CHECK(Capabilities::decode(0x20, cap_with(cap::drd, false), ecap_remapping, 48).check().field == "DRD");
+    CHECK(Capabilities::decode(0x20, cap_with(cap::dwd, false), ecap_remapping, 48).check().field == "DWD");
+  }
+  SECTION("from version 6 on legacy widths need a second stage") {
+    CHECK(Capabilities::decode(0x60, cap_48, ecap_remapping, 48).check().field == "SAGAW");
+    CHECK_FALSE(Capabilities::decode(0x60, cap_with(cap::sagaw, 0), ecap_remapping, 48).check());
+  }
+}
+
+TEST_CASE("what is not there yet is refused by name", "[vtd][Extended Capability Register]") {
+  CHECK(problem(decode(cap_48, ecap_with(ecap::smts, true))) == "not supported: SMTS");
+  CHECK(problem(decode(cap_with(cap::pi, true))) == "not supported: PI");
+  CHECK(problem(decode(cap_with(cap::ecmds, true))) == "not supported: ECMDS");
+  CHECK(problem(decode(cap_48, ecap_with(ecap::adms, true))) == "not supported: ADMS");
+  CHECK(problem(decode(cap_48, ecap_with(ecap::ssts, true))) == "not supported: SSTS");
+  CHECK(decode(cap_48, ecap_with(ecap::adms, true)).check().rule == CapabilityRule::unsupported);
+}
+
+TEST_CASE("every legacy-mode feature is accepted", "[vtd][Extended Capability Register]") {
+  const auto [cap, ecap] = GENERATE(table<std::uint64_t, std::uint64_t>({
+      {cap_with(cap::rwbf, true), ecap_remapping},
+      {cap_with(cap::plmr, true), ecap_remapping},
+      {cap_with(cap::phmr, true), ecap_remapping},
+      {cap_with(cap::cm, true), ecap_remapping},
+      {cap_with(cap::zlr, true), ecap_remapping},
+      {cap_with(cap::psi, false), ecap_remapping},
+      {cap_with(cap::esirtps, true), ecap_remapping},
+      {cap_with(cap::sslps, 0), ecap_remapping},
+      {cap_with(cap::nfr, 7), ecap_remapping},
+      {cap_with(cap::nfr, 255), ecap_remapping},
+      {cap_48, ecap_with(ecap::eim, true)},
+      {cap_48, ecap_with(ecap::sc, true)},
+      {cap_48, ecap_with(ecap::coherent, true)},
+      {cap_48, ecap_remapping | mask_of(ecap::dt, ecap::dit, ecap::pds)},
+      {cap_48, 0xF40},  // no queue
+      {cap_48, 0xF42},
+  }));
+  CHECK(problem(decode(cap, ecap)).empty());
+}
+
+TEST_CASE("address widths fit together", "[vtd][Capability Register][S2.19]") {
+  CHECK_FALSE(decode(cap_48, ecap_remapping, 39).check());
+  CHECK(decode(cap_39_caching, ecap_remapping, 40).check().field == "MGAW");
+  CHECK(decode(cap_48, ecap_remapping, 53).check().field == "HAW");
+  CHECK(decode(cap_48, ecap_remapping, 31).check().field == "HAW");
+}
+
+TEST_CASE("registers neither overlap nor leave the window", "[vtd][Capability Register]") {
+  CHECK(decode(cap_with(cap::fro, 0x0E)).check().field == "FRO");
+  CHECK(decode(cap_with(cap::fro, 0x0F)).check().field == "FRO");
+  CHECK_FALSE(decode(cap_with(cap::fro, 0x10)).check());
+  CHECK(decode(cap_48, ecap_with(ecap::iro, 0x0E)).check().field == "IRO");
+  CHECK(decode(cap_48, ecap_with(ecap::iro, 0x22)).check().field == "FRO");
+  CHECK_FALSE(decode(cap_48, ecap_with(ecap::iro, 0x23)).check());
+  SECTION("the window given must hold the last register") {
+    CHECK_FALSE(Capabilities::decode(version_1_0, cap_48, ecap_remapping, 48, 0x230).check());
+    CHECK(Capabilities::decode(version_1_0, cap_48, ecap_remapping, 48, 0x22C).check().field == "NFR");
+    CHECK(Capabilities::decode(version_1_0, cap_48, ecap_with(ecap::iro, 0x40), 48, 0x240).check().field == "IRO");
+    CHECK(Capabilities::decode(version_1_0, cap_48, ecap_remapping, 48, 0x233).check().field == "window");
+  }
+  SECTION("a window of the unit's own choice is whole pages, a power of two of them") {
+    CHECK(decode(cap_with(cap::nfr, 255)).window_bytes == 0x2000);
+    CHECK(decode(cap_with(cap::fro, 0x3FF)).window_bytes == 0x4000);
+    CHECK(decode(cap_with(cap::fro, 0x3FF) | mask_of(cap::nfr)).window_bytes == 0x8000);
+  }
+}
+
+}  // namespace viommu::vtd
