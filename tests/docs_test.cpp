@@ -104,3 +104,10 @@ TEST_CASE("every test, tag and file that the conformance table names exists", "[
   const auto exists = [](const std::string& path) { return fs::exists(source_folder() / path); };
   CHECK(missing(text_of(source_folder() / "engine/docs/conformance.md"), tests, exists) == Lines{});
 }
+
+TEST_CASE("the README shows the C example that is compiled and run against the installed library", "[docs]") {
+  const std::string readme = text_of(source_folder() / "README.md");
+  const std::string example = text_of(source_folder() / "tests/install/example.c");
+  const std::string shown = example.substr(example.find('\n') + 1);  // all but the licence line
+  CHECK(readme.find("```c\n" + shown + "```\n") != std::string::npos);
+}
