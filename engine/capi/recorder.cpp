@@ -15,22 +15,22 @@ namespace {
 
 [[nodiscard]] trace::Source source_of(AnswerSource source) noexcept {
   switch (source) {
-    case AnswerSource::iotlb: return trace::Source::iotlb;
-    case AnswerSource::walk: return trace::Source::walk;
+    case AnswerSource::iotlb:        return trace::Source::iotlb;
+    case AnswerSource::walk:         return trace::Source::walk;
     case AnswerSource::pass_through: return trace::Source::pass_through;
-    case AnswerSource::off: return trace::Source::disabled;
+    case AnswerSource::off:          return trace::Source::disabled;
   }
   return trace::Source::disabled;
 }
 
 [[nodiscard]] trace::Status status_of(std::uint8_t status) noexcept {
   switch (status) {
-    case VIOMMU_FAULT_RECORDED: return trace::Status::recorded;
-    case VIOMMU_FAULT_COMPRESSED: return trace::Status::compressed;
+    case VIOMMU_FAULT_RECORDED:     return trace::Status::recorded;
+    case VIOMMU_FAULT_COMPRESSED:   return trace::Status::compressed;
     case VIOMMU_FAULT_OVERFLOW_SET: return trace::Status::overflow_set;
-    case VIOMMU_FAULT_OVERFLOWED: return trace::Status::overflowed;
-    case VIOMMU_FAULT_DISABLED: return trace::Status::disabled;
-    default: return trace::Status::none;
+    case VIOMMU_FAULT_OVERFLOWED:   return trace::Status::overflowed;
+    case VIOMMU_FAULT_DISABLED:     return trace::Status::disabled;
+    default:                        return trace::Status::none;
   }
 }
 
@@ -47,7 +47,7 @@ void Recorder::attach(core::HostFunctions& functions) noexcept {
     static_cast<Recorder*>(self)->loaded(gpa, words, count);
   };
   tap.load_failed = [](void* self, std::uint64_t gpa, std::uint64_t size_bytes) {
-    static_cast<Recorder*>(self)->write(trace::FailedRead{gpa, size_bytes});
+    static_cast<Recorder*>(self)->load_failed(gpa, size_bytes);
   };
   tap.stored = [](void* self, std::uint64_t gpa, std::uint64_t value, std::uint64_t size_bytes) {
     static_cast<Recorder*>(self)->stored(gpa, value, size_bytes);
@@ -139,6 +139,13 @@ void Recorder::loaded(std::uint64_t gpa, const std::uint64_t* words, std::size_t
     remember(at, words[i]);
     write(trace::GuestWord{at, words[i]});
   }
+}
+
+void Recorder::load_failed(std::uint64_t gpa, std::uint64_t size_bytes) noexcept {
+  const RecordedCall call{this};
+  write(trace::FailedRead{gpa, size_bytes});
+  // Should there be memory again, the words are to be written even if they are as before.
+  for (std::uint64_t at = gpa; at - gpa < size_bytes; at += sizeof(std::uint64_t)) known_.erase(at);
 }
 
 void Recorder::stored(std::uint64_t gpa, std::uint64_t value, std::uint64_t size_bytes) noexcept {

@@ -48,6 +48,7 @@ class Recorder {
   void write(const trace::Event& event) noexcept;
   void emit(const char* text, std::size_t length) noexcept;
   void loaded(std::uint64_t gpa, const std::uint64_t* words, std::size_t count) noexcept;
+  void load_failed(std::uint64_t gpa, std::uint64_t size_bytes) noexcept;
   void stored(std::uint64_t gpa, std::uint64_t value, std::uint64_t size_bytes) noexcept;
   void remember(std::uint64_t gpa, std::uint64_t value) noexcept;
 

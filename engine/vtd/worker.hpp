@@ -91,7 +91,7 @@ class Worker {
   struct OpenWait {
     core::Ticket ticket;
     Wait wait;
-    std::uint32_t next_head = 0;
+    std::uint32_t next_head;
   };
   /// The queue as one look under the lock shows it. Only the role changes what is in it but the tail, so a run up to
   /// this tail needs no second look; the guest sees the head move when the run ends and at each wait.

@@ -106,10 +106,8 @@ bool Worker::execute(const Descriptor& descriptor, std::uint32_t next_head) noex
                           return true;
                         },
                         [&](const Wait& wait) {
-                          wait_.emplace();
+                          wait_ = OpenWait{{}, wait, next_head};
                           if (!since_last_wait_.empty()) wait_->ticket = waist_.ticket(since_last_wait_);
-                          wait_->wait = wait;
-                          wait_->next_head = next_head;
                           since_last_wait_.clear();
                           return finish_wait();
                         },

@@ -167,7 +167,7 @@ TEST_CASE("Tables that point to themselves are listed in bounded time", "[inspec
   CHECK(contains(run.out, "the rest was not looked at"));
 }
 
-TEST_CASE("--json gives the same as one object", "[inspect][json]") {
+TEST_CASE("inspect --json gives the same as one object", "[inspect][json]") {
   const auto json = nlohmann::json::parse(look({"--source", "100", "--iova", "2345", "--json"}).out);
   REQUIRE(json.contains("source"));
   CHECK(json["line"] == 29);

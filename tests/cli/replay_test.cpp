@@ -240,7 +240,7 @@ TEST_CASE("The first ten mismatches are told, all are counted", "[replay]") {
   CHECK(contains(run.out, "line 17: R 1c 4 1\n    expected  1\n    found     c4000000"));
 }
 
-TEST_CASE("--json gives one object a file with every count", "[replay][json]") {
+TEST_CASE("replay --json gives one object a file with every count", "[replay][json]") {
   const fs::path recorded = recordings_folder() / "kut-intel-iommu.trace.zst";
   const ToolRun run = run_tool({"replay", "--json", recorded.string(), "-"}, scenario({"R 1c 4 1"}));
   CHECK(run.code == 1);
