@@ -83,12 +83,13 @@ class RootInForce {
   void after(const trace::Event& event, Engine& engine) {
     if (const auto* write = std::get_if<trace::RegisterWrite>(&event)) {
       // The command may be any byte of the register's that holds it.
-      const bool command = write->offset <= vtd::offset::global_command + 3 &&
+      const bool command = write->offset >= vtd::offset::global_command &&
+                           write->offset <= vtd::offset::global_command + 3 &&
                            write->offset + write->size > vtd::offset::global_command + 3;
-      const unsigned shift =
-          8 * (write->offset <= vtd::offset::global_command ? 0 : write->offset - vtd::offset::global_command);
+      if (!command) return;
+      const unsigned shift = 8 * (write->offset - vtd::offset::global_command);
       const vtd::GlobalCommand gcmd{low_half(write->value << shift)};
-      if (command && get(gcmd, vtd::gcmd::srtp)) root_ = {engine.mmio_read(vtd::offset::root_table, 8)};
+      if (get(gcmd, vtd::gcmd::srtp)) root_ = {engine.mmio_read(vtd::offset::root_table, 8)};
     } else if (std::holds_alternative<trace::Reset>(event) || std::holds_alternative<trace::MachineReset>(event)) {
       root_ = {};
     }

@@ -28,7 +28,7 @@ class Watched {
     const bool aligned = where % (size == 8 ? 4 : size) == 0;
     const std::uint64_t top = offset::global_command + 3;
     const bool reaches_top = aligned && where / 4 == offset::global_command / 4 && where + size > top;
-    const std::uint64_t top_byte = value >> 8 * (top - where) & 0xFF;
+    const std::uint64_t top_byte = reaches_top ? value >> 8 * (top - where) & 0xFF : 0;
     machine_.write(where, value, size);
     if (reaches_top && (top_byte & command::root_pointer >> 24) != 0) root_ = root;
   }

@@ -14,12 +14,13 @@
 namespace viommu::capi {
 namespace {
 
-/// A struct of `size` bytes that ends where memory ends: reading a byte more ends the test.
+/// A struct of `size` bytes that ends where memory ends (but for what its alignment asks for): reading a byte more ends
+/// the test.
 template <class Struct>
 class AtTheEdge {
  public:
   AtTheEdge(const Struct& value, std::size_t size, unsigned char beyond = 0)
-      : bytes_{memory_.data() + memory_.length() - size} {
+      : bytes_{memory_.data() + memory_.length() - (size + alignof(Struct) - 1) / alignof(Struct) * alignof(Struct)} {
     std::memset(bytes_, beyond, size);
     std::memcpy(bytes_, &value, std::min(size, sizeof value));
     if (size >= sizeof size) std::memcpy(bytes_, &size, sizeof size);
