@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// Properties of one engine over tables that no driver would write, against the oracle. Every world has a unit of its own
-// with random capabilities; every request begins with empty caches, so each answer is a whole decision.
+// Properties of one engine over tables that no driver would write, against the oracle. Every world has a unit of its
+// own with random capabilities; where a title does not say otherwise, each answer is one whole decision.
 #include <algorithm>
 #include <array>
 #include <catch2/catch.hpp>
