@@ -9,8 +9,8 @@
 // reset, and mimalloc serves the allocations of both, because it is linked into the process.
 // Inside the clock: register writes, with the descriptors they make the unit process, and translations. The guest's
 // stores and the loop over the events are inside as well, are the same for all, and are measured apart by a side that
-// does nothing; the table takes their time off both, the benchmarks leave it in. Answers are stored inside the clock and
-// compared outside. Register reads change nothing and are left out; the checked pass compares them.
+// does nothing; the table takes their time off both, the benchmarks leave it in. Answers are stored inside the clock
+// and compared outside. Register reads change nothing and are left out; the checked pass compares them.
 #include <benchmark/benchmark.h>
 #include <unistd.h>
 

@@ -12,8 +12,7 @@ bool AddressSpaces::reset(const HostAllocator& allocator, std::size_t count, uns
   const std::size_t tags = std::size_t{1} << tag_bits;
   // Twice as many objects as can be in use: the other half may be waiting for its grace period.
   if (!spaces_.reset(allocator, count * 2) || !chains_.reset(allocator, std::max<std::size_t>(count, 16)) ||
-      !used_.reset(allocator, count) ||
-      !free_tags_.reset(allocator, tags) || !retired_tags_.reset(allocator, tags))
+      !used_.reset(allocator, count) || !free_tags_.reset(allocator, tags) || !retired_tags_.reset(allocator, tags))
     return false;
   for (AddressSpace& space : spaces_) {
     space.next = free_;

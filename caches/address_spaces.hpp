@@ -4,11 +4,11 @@
 //   context entry (immutable) -> address space {tag, sizes} -> IOTLB entries that carry the tag
 //
 // Forgetting an address space is one store: a new tag. An old tag takes the way  retired -> grace -> sweep -> free:
-// it is given out again only when no guard that could still look up or fill under it is open, and after every entry that
-// carries it is gone. When no tag is free, the table is swept of the address space's entries instead; a tag in use by a
-// stalled reader is never taken early.
-// Devices share an address space only when domain, table, width and interpretation are all equal. One domain id may have
-// several address spaces; an invalidation of the domain means all of them.
+// it is given out again only when no guard that could still look up or fill under it is open, and after every entry
+// that carries it is gone. When no tag is free, the table is swept of the address space's entries instead; a tag in use
+// by a stalled reader is never taken early. Devices share an address space only when domain, table, width and
+// interpretation are all equal. One domain id may have several address spaces; an invalidation of the domain means all
+// of them.
 #pragma once
 
 #include "caches/epoch.hpp"

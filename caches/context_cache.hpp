@@ -43,9 +43,7 @@ class ContextCache {
   /// Drops the entries a context scope names; other scopes drop none.
   void drop(const Scope& scope) noexcept;
 
-  [[nodiscard]] std::size_t bytes() const noexcept {
-    return table_.bytes() + entries_.bytes() + linked_.bytes();
-  }
+  [[nodiscard]] std::size_t bytes() const noexcept { return table_.bytes() + entries_.bytes() + linked_.bytes(); }
 
  private:
   void unlink(ContextEntry& entry) noexcept;

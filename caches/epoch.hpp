@@ -6,8 +6,10 @@
 //
 // passed(n) is true when every word is 0 or >= n. Then no reader uses anything unpublished before advance() returned n:
 // - A reader whose word D3 sees as 0 or >= n by its leave or a later enter has ended (L1 is a release, D3 acquires it).
-// - A reader whose E2 store D3 misses: E2, E3, D2 and D3 are sequentially consistent, D3 precedes E2, so D2 precedes E3.
-//   E3 then reads n or more, which acquires D2 and with it D1: whatever this reader looks up later is without D1's things.
+// - A reader whose E2 store D3 misses: E2, E3, D2 and D3 are sequentially consistent, D3 precedes E2, so D2 precedes
+// E3.
+//   E3 then reads n or more, which acquires D2 and with it D1: whatever this reader looks up later is without D1's
+//   things.
 // A word that holds an older epoch although its reader entered late only delays, never the other way round.
 // No stand-alone fence is used, because thread sanitizers do not understand them.
 #pragma once

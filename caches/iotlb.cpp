@@ -39,9 +39,9 @@ bool Iotlb::fill(const FillGuard& guard, Tag tag, Iova iova, const CachedPage& p
   if (victim == entries.end()) victim = holding(0);
   if (victim == entries.end()) victim = entries.begin() + static_cast<std::ptrdiff_t>((version / 2) % ways);
   const std::uint64_t rights = (page.rights.read ? 1U : 0U) | (page.rights.write ? 2U : 0U);
-  victim->tag.store(word, std::memory_order_release);                          // W2
-  victim->data.store(page.frame.value | rights, std::memory_order_release);    // W2
-  unlock(index);                                                               // W3
+  victim->tag.store(word, std::memory_order_release);                        // W2
+  victim->data.store(page.frame.value | rights, std::memory_order_release);  // W2
+  unlock(index);                                                             // W3
   return true;
 }
 
@@ -76,7 +76,7 @@ void Iotlb::lock(std::size_t index) noexcept {
   for (unsigned spins = 1;; ++spins) {
     std::uint64_t version = versions_[index].load(std::memory_order_relaxed);
     if (version % 2 == 0 && versions_[index].compare_exchange_weak(version, version + 1, std::memory_order_acquire,
-                                                                    std::memory_order_relaxed))
+                                                                   std::memory_order_relaxed))
       return;
     if (spins % 64 == 0) std::this_thread::yield();
   }

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // The IOTLB: set-associative, 4 entries of 16 bytes to a cache line, one line a hit.
 //
-//   entry  tag   63:48 address-space tag | 47:3 page number | 2:1 size code | 0 valid        data  51:12 frame | 1:0 rights
+//   entry  tag   63:48 address-space tag | 47:3 page number | 2:1 size code | 0 valid
+//          data  51:12 frame | 1:0 rights
 //   set    4 entries, and in an array of its own a version word: odd while a writer is inside, and changed by each
 //          writer and each invalidation that names the set, whether it found something or not.
 //
 // Reader   R1 load version (acquire) -> R2 load tag, then data (acquire) -> R3 load version again
-// Writer   W1 version even -> odd (acquire; the lock) -> W2 store tag and data (release) -> W3 next even version (release)
+// Writer   W1 version even -> odd (acquire; the lock) -> W2 store tag and data (release) -> W3 next even version
 //
 // No torn pair: if R2 saw a word of W2, that release carries W1, so R3 differs from R1. If R1 saw W3, R2 sees that
 // writer's words or newer ones, and newer is the case above. A reader that loses a race has a miss, never waits.
 // No late fill: a walker samples the versions of every set its answer may go to before its first guest load; fill()
-// takes the lock only by exchanging the sampled version. An invalidation in between has changed it. Versions are 64 bits
-// wide, so they do not come round.
+// takes the lock only by exchanging the sampled version. An invalidation in between has changed it. Versions are 64
+// bits wide, so they do not come round.
 // An address space is forgotten at once by giving it another tag: the old entries match nobody (AddressSpaces).
 #pragma once
 
@@ -111,8 +112,8 @@ class Iotlb {
     const std::size_t index = set_of(word);
     const std::uint64_t before = versions_[index].load(std::memory_order_acquire);  // R1
     for (const Entry& entry : sets_[index].entries) {
-      if (entry.tag.load(std::memory_order_acquire) != word) continue;                                // R2
-      const std::uint64_t data = entry.data.load(std::memory_order_acquire);                          // R2
+      if (entry.tag.load(std::memory_order_acquire) != word) continue;                                    // R2
+      const std::uint64_t data = entry.data.load(std::memory_order_acquire);                              // R2
       const bool stable = versions_[index].load(std::memory_order_relaxed) == before && before % 2 == 0;  // R3
       if (!stable) return {};
       return CachedPage{{data & ~low_bits(12)}, size, {(data & 1) != 0, (data & 2) != 0}};

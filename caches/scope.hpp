@@ -43,10 +43,10 @@ struct Scope {
     switch (kind) {
       case Kind::everything:
       case Kind::translations:
-      case Kind::contexts: return true;
+      case Kind::contexts:        return true;
       case Kind::domain:
       case Kind::domain_contexts: return usage.domain == domain;
-      case Kind::pages: return usage.domain == domain && usage.range.overlaps(range);
+      case Kind::pages:           return usage.domain == domain && usage.range.overlaps(range);
       case Kind::source_contexts: return names(usage.source);
     }
     return true;

@@ -64,10 +64,10 @@ template <PageTableFormat Format, class Memory, class Observe = Unobserved>
     observe(WalkStep{level, slot, entry, kind});
     rights = rights & Format::rights(*entry);
     switch (kind) {
-      case EntryKind::absent: return {WalkEnd::absent, at, loads, rights, {}};
+      case EntryKind::absent:    return {WalkEnd::absent, at, loads, rights, {}};
       case EntryKind::malformed: return {WalkEnd::malformed, at, loads, rights, {}};
-      case EntryKind::leaf: return {WalkEnd::leaf, at, loads, rights, Format::frame(*entry, level)};
-      case EntryKind::table: table = Format::next_table(*entry);
+      case EntryKind::leaf:      return {WalkEnd::leaf, at, loads, rights, Format::frame(*entry, level)};
+      case EntryKind::table:     table = Format::next_table(*entry);
     }
   }
 }

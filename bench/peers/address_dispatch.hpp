@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// Guest memory as an emulator with a general memory API reaches it: every access looks its address up among the sections
-// of the address space and goes through the section's function pointer, whether it is RAM or a device.
+// Guest memory as an emulator with a general memory API reaches it: every access looks its address up among the
+// sections of the address space and goes through the section's function pointer, whether it is RAM or a device.
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// The IOTLB of QEMU's shape: a GLib hash table whose keys and entries are heap blocks. A lookup probes once for each page
-// size; an invalidation visits every entry; a full table is thrown away whole.
+// The IOTLB of QEMU's shape: a GLib hash table whose keys and entries are heap blocks. A lookup probes once for each
+// page size; an invalidation visits every entry; a full table is thrown away whole.
 #pragma once
 
 #include <glib.h>

@@ -7,8 +7,8 @@
 //   invalidate: queued descriptors; global empties the table, domain and page visit every entry of it
 //
 // It leaves out what costs QEMU more than this: tracing, the memory API above the translation, notifiers, the fences of
-// its DMA reads, the formatting of fault reports. Its times are a lower bound. It answers what the specification says: a
-// hit that lacks the right asked for is a fault here.
+// its DMA reads, the formatting of fault reports. Its times are a lower bound. It answers what the specification says:
+// a hit that lacks the right asked for is a fault here.
 #pragma once
 
 #include "bench/peers/address_dispatch.hpp"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// Time a thread spent working: the scheduler's own count for the thread, in which the time it was ready to run but had no
-// core is not. The monotonic clock beside it tells how much that was.
+// Time a thread spent working: the scheduler's own count for the thread, in which the time it was ready to run but had
+// no core is not. The monotonic clock beside it tells how much that was.
 #pragma once
 
 #include <cstdint>

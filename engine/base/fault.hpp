@@ -30,12 +30,12 @@ enum class FaultReason : std::uint8_t {
 
 /// What became of a blocked request's fault record.
 enum class FaultStatus : std::uint8_t {
-  none = 0,        ///< nothing to report, or reporting was not wanted
-  recorded = 1,    ///< written into a fault recording register
-  compressed = 2,  ///< a fault of the same source is still pending
-  overflow_set = 3,   ///< the register was in use: the overflow bit is set now
-  overflowed = 4,     ///< the overflow bit was set already
-  disabled = 5,       ///< fault processing is disabled in the entry (FPD)
+  none = 0,          ///< nothing to report, or reporting was not wanted
+  recorded = 1,      ///< written into a fault recording register
+  compressed = 2,    ///< a fault of the same source is still pending
+  overflow_set = 3,  ///< the register was in use: the overflow bit is set now
+  overflowed = 4,    ///< the overflow bit was set already
+  disabled = 5,      ///< fault processing is disabled in the entry (FPD)
 };
 
 }  // namespace viommu

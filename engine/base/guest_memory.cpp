@@ -20,7 +20,8 @@
 namespace viommu {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "guest structures are little endian, and so must the host be");
+static_assert(std::endian::native == std::endian::little,
+              "guest structures are little endian, and so must the host be");
 
 [[nodiscard]] std::uint64_t load_word(std::byte* host) noexcept {
   return std::atomic_ref{*reinterpret_cast<std::uint64_t*>(host)}.load(std::memory_order_acquire);
@@ -180,8 +181,8 @@ Exchange GuestMemory::compare_exchange_u64(Gpa gpa, std::uint64_t& expected, std
   Exchange outcome = Exchange::failed;
   if (std::byte* const host = find(gpa, true); host != nullptr) {
     const std::atomic_ref word{*reinterpret_cast<std::uint64_t*>(host)};
-    outcome = word.compare_exchange_strong(expected, desired, std::memory_order_acq_rel) ? Exchange::done
-                                                                                          : Exchange::lost;
+    outcome =
+        word.compare_exchange_strong(expected, desired, std::memory_order_acq_rel) ? Exchange::done : Exchange::lost;
   } else if (!in_a_region(gpa) && callbacks_.compare_exchange != nullptr) {
     const std::int32_t result = callbacks_.compare_exchange(callbacks_.opaque, gpa.value, &expected, desired);
     outcome = result == 0 ? Exchange::done : result > 0 ? Exchange::lost : Exchange::failed;

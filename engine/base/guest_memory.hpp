@@ -96,9 +96,7 @@ class GuestMemory {
 
   [[nodiscard]] const RegionMap* map() const noexcept { return map_.load(std::memory_order_acquire); }
   /// Puts `next` in force and returns the map it replaces, which readers may still be using.
-  const RegionMap* publish(const RegionMap* next) noexcept {
-    return map_.exchange(next, std::memory_order_acq_rel);
-  }
+  const RegionMap* publish(const RegionMap* next) noexcept { return map_.exchange(next, std::memory_order_acq_rel); }
 
  private:
   [[nodiscard]] std::byte* find(Gpa gpa, bool to_write) const noexcept;

@@ -35,7 +35,9 @@ class HostArray {
  public:
   HostArray() = default;
   HostArray(HostArray&& other) noexcept
-      : allocator_{other.allocator_}, data_{std::exchange(other.data_, nullptr)}, size_{std::exchange(other.size_, 0)} {}
+      : allocator_{other.allocator_},
+        data_{std::exchange(other.data_, nullptr)},
+        size_{std::exchange(other.size_, 0)} {}
   HostArray& operator=(HostArray&& other) noexcept {
     std::swap(allocator_, other.allocator_);
     std::swap(data_, other.data_);

@@ -24,10 +24,10 @@ constexpr const char* library_version = "0.1.0";
 
 [[nodiscard]] viommu_result result_of(RegionResult result) noexcept {
   switch (result) {
-    case RegionResult::ok: return VIOMMU_OK;
-    case RegionResult::exists: return VIOMMU_E_EXISTS;
+    case RegionResult::ok:        return VIOMMU_OK;
+    case RegionResult::exists:    return VIOMMU_E_EXISTS;
     case RegionResult::not_found: return VIOMMU_E_NOT_FOUND;
-    case RegionResult::limit: return VIOMMU_E_LIMIT;
+    case RegionResult::limit:     return VIOMMU_E_LIMIT;
     case RegionResult::no_memory: return VIOMMU_E_MEMORY;
   }
   return VIOMMU_E_ARGUMENT;
@@ -83,17 +83,17 @@ extern "C" {
 
 const char* viommu_result_text(viommu_result result) {
   switch (result) {
-    case VIOMMU_OK: return "ok";
-    case VIOMMU_E_NOT_FOUND: return "no such region or hold";
-    case VIOMMU_E_MEMORY: return "out of memory";
-    case VIOMMU_E_FAULT: return "the request is blocked";
-    case VIOMMU_E_BUSY: return "busy: called from a callback, or something is still open";
-    case VIOMMU_E_EXISTS: return "overlaps what is there";
-    case VIOMMU_E_ARGUMENT: return "invalid argument";
-    case VIOMMU_E_LIMIT: return "a quota given at creation is used up";
-    case VIOMMU_E_RANGE: return "beyond the register window";
+    case VIOMMU_OK:            return "ok";
+    case VIOMMU_E_NOT_FOUND:   return "no such region or hold";
+    case VIOMMU_E_MEMORY:      return "out of memory";
+    case VIOMMU_E_FAULT:       return "the request is blocked";
+    case VIOMMU_E_BUSY:        return "busy: called from a callback, or something is still open";
+    case VIOMMU_E_EXISTS:      return "overlaps what is there";
+    case VIOMMU_E_ARGUMENT:    return "invalid argument";
+    case VIOMMU_E_LIMIT:       return "a quota given at creation is used up";
+    case VIOMMU_E_RANGE:       return "beyond the register window";
     case VIOMMU_E_UNSUPPORTED: return "not supported";
-    default: return "unknown result";
+    default:                   return "unknown result";
   }
 }
 
@@ -152,10 +152,8 @@ viommu_result viommu_region_add(viommu_engine* engine, const viommu_region* regi
       !page_aligned(reinterpret_cast<std::uintptr_t>(region->hva)) ||
       (region->flags & ~std::uint64_t{VIOMMU_REGION_READ_ONLY}) != 0)
     return VIOMMU_E_ARGUMENT;
-  const viommu_result result =
-      result_of(engine->waist.add_region({{{region->gpa}, {last}},
-                                          static_cast<std::byte*>(region->hva),
-                                          (region->flags & VIOMMU_REGION_READ_ONLY) != 0}));
+  const viommu_result result = result_of(engine->waist.add_region(
+      {{{region->gpa}, {last}}, static_cast<std::byte*>(region->hva), (region->flags & VIOMMU_REGION_READ_ONLY) != 0}));
   if (engine->unit.process(0) != WorkState::idle) engine->host.wake();
   return result;
 }

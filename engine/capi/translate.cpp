@@ -66,10 +66,10 @@ constexpr unsigned all_flags = VIOMMU_NO_REPORT | VIOMMU_HAS_PASID | VIOMMU_ZERO
 
 [[nodiscard]] std::uint8_t kind_of(DmaKind kind) noexcept {
   switch (kind) {
-    case DmaKind::fault: return VIOMMU_FAULT;
+    case DmaKind::fault:      return VIOMMU_FAULT;
     case DmaKind::translated: return VIOMMU_TRANSLATED;
-    case DmaKind::identity: return VIOMMU_IDENTITY;
-    case DmaKind::interrupt: return VIOMMU_INTERRUPT;
+    case DmaKind::identity:   return VIOMMU_IDENTITY;
+    case DmaKind::interrupt:  return VIOMMU_INTERRUPT;
   }
   return VIOMMU_FAULT;
 }
@@ -156,8 +156,7 @@ void viommu_leave(viommu_reader* handle) {
   engine_of(reader).waist.leave(reader);
 }
 
-viommu_result viommu_translate(viommu_reader* handle, const viommu_request* request,
-                               viommu_translation* translation) {
+viommu_result viommu_translate(viommu_reader* handle, const viommu_request* request, viommu_translation* translation) {
   if (handle == nullptr || request == nullptr || translation == nullptr || !makes_sense(*request))
     return VIOMMU_E_ARGUMENT;
   Reader& reader = reader_of(handle);
@@ -205,7 +204,7 @@ viommu_result viommu_translate_range(viommu_reader* handle, const viommu_request
           last->gpa + last->length == piece.gpa.value) {
         last->length += piece.length;
       } else {
-        pieces[end->pieces++] = {piece.iova.value, piece.gpa.value,          piece.length,
+        pieces[end->pieces++] = {piece.iova.value,    piece.gpa.value,         piece.length,
                                  kind_of(piece.kind), rights_of(piece.rights), {}};
       }
     }
@@ -231,8 +230,7 @@ viommu_result viommu_translate_batch(viommu_reader* handle, const viommu_request
   Reader& reader = reader_of(handle);
   viommu_engine& engine = engine_of(reader);
   const CallGuard guard{engine.waist, reader};
-  for (std::uint32_t i = 0; i < count; ++i)
-    translations[i] = translation_of(ask(engine, reader, requests[i]));
+  for (std::uint32_t i = 0; i < count; ++i) translations[i] = translation_of(ask(engine, reader, requests[i]));
   return VIOMMU_OK;
 }
 

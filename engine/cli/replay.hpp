@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Feeds a trace to an engine, event by event, and compares every answer.
 //
-//   recording: a W waits until the next W, R, T, V, Z or O, because the words it made the unit read are written behind it
+//   recording: a W waits until the next W, R, T, V, Z or O, because the words it made the unit read are written behind
+//              it
 //   scenario:  every line acts where it stands; nothing below it is read ahead
 //
 // What the unit does to the outside (w, I, U) is one list, what the trace says it does is another; they must be equal.
@@ -96,7 +97,8 @@ class Replayer {
   [[nodiscard]] viommu_translation translate(const trace::Translate& t, bool report);
   [[nodiscard]] bool same_answer(const trace::Translate& t, const viommu_translation& found);
   [[nodiscard]] bool whole_block_alike(const trace::Translate& t, const viommu_translation& found);
-  // What an `h` line allows besides its own answer: in a scenario that of an earlier line, in a recording a fresh walk's.
+  // What an `h` line allows besides its own answer: in a scenario that of an earlier line, in a recording a fresh
+  // walk's.
   [[nodiscard]] bool is_earlier(const trace::Translate& t, const viommu_translation& found);
   [[nodiscard]] bool is_fresh(const trace::Translate& t, const viommu_translation& found);
   [[nodiscard]] bool differs_by_artefact(const trace::RegisterRead& r, std::uint64_t found);

@@ -46,8 +46,8 @@ struct Effect {
   [[nodiscard]] std::string text() const;
 };
 
-/// The host of a replayed engine: memory from the trace, and a list of what the unit did. Stays where it is, because the
-/// engine holds its address.
+/// The host of a replayed engine: memory from the trace, and a list of what the unit did. Stays where it is, because
+/// the engine holds its address.
 class Host {
  public:
   Host() = default;

@@ -12,7 +12,8 @@ class CallbackScope {
   CallbackScope& operator=(const CallbackScope&) = delete;
   ~CallbackScope();
 
-  /// Whether this thread is inside a callback of `engine`, at any depth (one engine's callback may call another engine).
+  /// Whether this thread is inside a callback of `engine`, at any depth (one engine's callback may call another
+  /// engine).
   [[nodiscard]] static bool inside(const void* engine) noexcept;
 
  private:

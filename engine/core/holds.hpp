@@ -19,8 +19,8 @@ struct OverdueHold {
   std::uint64_t age_ns = 0;
 };
 
-/// A bounded pool; the open ones form a list, so that a ticket looks only at those. Threads: any; the lock is held for a
-/// walk along that list and across no callback.
+/// A bounded pool; the open ones form a list, so that a ticket looks only at those. Threads: any; the lock is held for
+/// a walk along that list and across no callback.
 class Holds {
  public:
   [[nodiscard]] bool reset(const HostAllocator& allocator, std::size_t count) noexcept;
@@ -37,7 +37,8 @@ class Holds {
   [[nodiscard]] bool delays(const caches::ScopeSet& scopes, std::uint64_t epoch, std::uint64_t now_ns,
                             std::uint64_t limit_ns, std::span<OverdueHold> overdue, std::size_t* told) noexcept;
 
-  /// A hold made inside a guard counts before that guard ends, so after the guards have passed this misses none of them.
+  /// A hold made inside a guard counts before that guard ends, so after the guards have passed this misses none of
+  /// them.
   [[nodiscard]] bool none_open() const noexcept { return open_count_.load(std::memory_order_seq_cst) == 0; }
   [[nodiscard]] std::uint64_t open_count() const noexcept { return open_count_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t overdue_count() const noexcept;

@@ -25,7 +25,7 @@ enum class Count : std::uint8_t {
   faults,
   beyond_width,
   context_walks,
-  context_faults,  ///< context walks that led to no address space
+  context_faults,        ///< context walks that led to no address space
   protected_identities,  ///< counted as identities or pass-throughs, and blocked after that: faults
   protected_pages,       ///< counted as hits or walked answers, and blocked after that: faults
 };
@@ -56,8 +56,8 @@ class Counters {
 /// Used by one thread at a time. The counters outlive the reader that used the slot, so that totals never shrink.
 struct alignas(shared_line_bytes) Reader {
   caches::EpochWord* word = nullptr;
-  void* owner = nullptr;   ///< of whoever hands readers out
-  std::uint32_t depth = 0; ///< of nested guards
+  void* owner = nullptr;    ///< of whoever hands readers out
+  std::uint32_t depth = 0;  ///< of nested guards
   Counters counters;
   Atomic<bool> in_use{false};
 };

@@ -10,11 +10,11 @@ namespace {
 
 [[nodiscard]] Outcome outcome_of(walkers::WalkEnd end) noexcept {
   switch (end) {
-    case walkers::WalkEnd::leaf: return Outcome::translated;
-    case walkers::WalkEnd::absent: return Outcome::absent;
-    case walkers::WalkEnd::malformed: return Outcome::malformed;
+    case walkers::WalkEnd::leaf:           return Outcome::translated;
+    case walkers::WalkEnd::absent:         return Outcome::absent;
+    case walkers::WalkEnd::malformed:      return Outcome::malformed;
     case walkers::WalkEnd::top_unreadable: return Outcome::top_table_unreadable;
-    case walkers::WalkEnd::unreadable: return Outcome::table_unreadable;
+    case walkers::WalkEnd::unreadable:     return Outcome::table_unreadable;
   }
   return Outcome::absent;
 }
@@ -79,8 +79,7 @@ std::uint64_t Waist::readers_in_use() const noexcept {
       readers_, [](const Reader& reader) { return reader.in_use.load(std::memory_order_acquire); }));
 }
 
-Waist::Walked Waist::walk(Reader& reader, const caches::AddressSpaceKey& key, Iova iova,
-                          Rights asked) const noexcept {
+Waist::Walked Waist::walk(Reader& reader, const caches::AddressSpaceKey& key, Iova iova, Rights asked) const noexcept {
   const walkers::Walk walk = walkers::walk(format_, memory_, key.root, key.top_level, iova);
   reader.counters.add(Count::walks);
   reader.counters.add(Count::walk_loads, walk.loads);
@@ -133,7 +132,7 @@ void Waist::drop(const caches::Scope& scope) noexcept {
   switch (scope.kind) {
     case Kind::everything:
     case Kind::translations: return spaces_.for_each(forget);
-    case Kind::domain: return spaces_.for_each_of(scope.domain, forget);
+    case Kind::domain:       return spaces_.for_each_of(scope.domain, forget);
     case Kind::pages:
       return spaces_.for_each_of(scope.domain,
                                  [&](caches::AddressSpace& space) { spaces_.drop_pages(space, scope.range); });
@@ -149,9 +148,8 @@ bool Waist::still_in_use(const Ticket& ticket) noexcept {
   // After the guards: a hold made inside a guard is in the list before that guard ends.
   std::array<OverdueHold, 16> overdue;
   std::size_t told = 0;
-  const bool delayed =
-      holds_.delays(ticket.scopes, ticket.epoch, host_.now_ns(), host_.has_clock() ? options_.hold_report_ns : ~0ULL,
-                    overdue, &told);
+  const bool delayed = holds_.delays(ticket.scopes, ticket.epoch, host_.now_ns(),
+                                     host_.has_clock() ? options_.hold_report_ns : ~0ULL, overdue, &told);
   for (std::size_t i = 0; i < told; ++i) host_.hold_overdue(overdue[i].handle, overdue[i].cookie, overdue[i].age_ns);
   return delayed;
 }
@@ -175,7 +173,8 @@ bool Waist::release(std::uint64_t handle, bool revoked) noexcept {
 
 RegionResult Waist::add_region(const Region& region) noexcept {
   RegionMap* next = nullptr;
-  for (;;) {  // ends: another round only when another thread has added a region meanwhile, at most options.regions times
+  for (;
+       ;) {  // ends: another round only when another thread has added a region meanwhile, at most options.regions times
     next = spare_map(1);
     if (next == nullptr) return RegionResult::no_memory;
     RegionResult result = RegionResult::ok;

@@ -195,8 +195,8 @@ class Waist {
                                           Rights asked) noexcept;
 
   [[nodiscard]] Reader* take(std::size_t first, std::size_t count, Atomic<std::size_t>& ever) noexcept;
-  /// Whether every guard that was open before `epoch` has ended. Looks only at readers that were ever taken: one that is
-  /// taken for the first time raises `ever` before its first guard, so who misses that is older than the guard.
+  /// Whether every guard that was open before `epoch` has ended. Looks only at readers that were ever taken: one that
+  /// is taken for the first time raises `ever` before its first guard, so who misses that is older than the guard.
   [[nodiscard]] bool guards_passed(std::uint64_t epoch) const noexcept;
   void wake_waiter() noexcept {
     if (waiter_.load(std::memory_order_seq_cst) && waiter_.exchange(false, std::memory_order_seq_cst)) host_.wake();

@@ -15,7 +15,8 @@ enum class UnknownAbility : std::uint8_t { closed, legacy };
 enum class Migratable : std::uint8_t { any, only };
 
 /// What a `cfg vtd` line says, with the format's defaults where it says nothing. A recording may also carry `haw` and
-/// `compress`: the format's default for a recording is that the host address width is `aw` and that faults are compressed.
+/// `compress`: the format's default for a recording is that the host address width is `aw` and that faults are
+/// compressed.
 struct VtdConfiguration {
   bool scenario = false;
   std::uint64_t capability = 0;
@@ -43,7 +44,8 @@ struct VtdConfiguration {
 /// Reads the pairs of a `cfg vtd` line. A recording may have keys that are not known here; a scenario may not.
 [[nodiscard]] ParseError parse_vtd_configuration(std::string_view pairs, VtdConfiguration& configuration) noexcept;
 
-/// Writes the pairs that give `configuration` back, into `out`; an empty view when they do not fit. 320 bytes always do.
+/// Writes the pairs that give `configuration` back, into `out`; an empty view when they do not fit. 320 bytes always
+/// do.
 [[nodiscard]] std::string_view format_vtd_configuration(const VtdConfiguration& configuration,
                                                         std::span<char> out) noexcept;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// One line of a trace as a value. Numbers are plain integers here, as on the line: who replays an event gives them types.
-// Texts are views into the line an event was parsed from; an event lives no longer than that line.
+// One line of a trace as a value. Numbers are plain integers here, as on the line: who replays an event gives them
+// types. Texts are views into the line an event was parsed from; an event lives no longer than that line.
 #pragma once
 
 #include <cstdint>

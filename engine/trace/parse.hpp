@@ -14,7 +14,8 @@ namespace viommu::trace {
 /// whether the trace is a recording (unknown first fields are skipped) or a scenario (they are errors).
 class Parser {
  public:
-  /// Reads the next line, given without its line feed. On an error `event` is left as it was, and the parser stays usable.
+  /// Reads the next line, given without its line feed. On an error `event` is left as it was, and the parser stays
+  /// usable.
   [[nodiscard]] ParseError parse(std::string_view line, Event& event) noexcept;
 
   [[nodiscard]] Family family() const noexcept { return family_; }

@@ -21,9 +21,9 @@ namespace {
 [[nodiscard]] bool type_supported(const Capabilities& capabilities, TranslationType type) noexcept {
   switch (type) {
     case TranslationType::untranslated_only: return true;
-    case TranslationType::with_device_tlb: return capabilities.device_tlb;
-    case TranslationType::pass_through: return capabilities.pass_through;
-    case TranslationType::reserved: return false;
+    case TranslationType::with_device_tlb:   return capabilities.device_tlb;
+    case TranslationType::pass_through:      return capabilities.pass_through;
+    case TranslationType::reserved:          return false;
   }
   return false;
 }
@@ -51,8 +51,7 @@ ContextWalk walk_context(const GuestMemory& memory, const Capabilities& capabili
   const TranslationType type = get(low, context_low::type);
   const unsigned width = get(high, context_high::width);
   const bool pass_through = type == TranslationType::pass_through;
-  const bool width_fits =
-      pass_through ? width == capabilities.largest_width : capabilities.supports_width(width);
+  const bool width_fits = pass_through ? width == capabilities.largest_width : capabilities.supports_width(width);
   if (!width_fits || !type_supported(capabilities, type)) return {FaultReason::context_invalid, fault_disable};
 
   caches::AddressSpaceKey key;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// From a source id to an address space: the root and the context table. Source: VT-d, "Legacy Mode Address Translation".
+// From a source id to an address space: the root and the context table. Source: VT-d, "Legacy Mode Address
+// Translation".
 #pragma once
 
 #include <cstdint>

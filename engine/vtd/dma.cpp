@@ -9,11 +9,11 @@ namespace {
 /// VT-d, "Fault Reason Encodings", legacy mode. There is no code for an entry that is not present: it grants nothing.
 [[nodiscard]] FaultReason legacy_reason(const core::Translation& found, Rights asked) noexcept {
   switch (found.outcome) {
-    case core::Outcome::translated: return FaultReason::none;
-    case core::Outcome::beyond_width: return FaultReason::address_beyond_width;
-    case core::Outcome::malformed: return FaultReason::entry_reserved;
-    case core::Outcome::top_table_unreadable: return FaultReason::context_invalid;
-    case core::Outcome::table_unreadable: return FaultReason::table_unreadable;
+    case core::Outcome::translated:                 return FaultReason::none;
+    case core::Outcome::beyond_width:               return FaultReason::address_beyond_width;
+    case core::Outcome::malformed:                  return FaultReason::entry_reserved;
+    case core::Outcome::top_table_unreadable:       return FaultReason::context_invalid;
+    case core::Outcome::table_unreadable:           return FaultReason::table_unreadable;
     case core::Outcome::output_in_interrupt_window: return FaultReason::output_in_interrupt_window;
     case core::Outcome::absent:
     case core::Outcome::denied:
@@ -32,7 +32,7 @@ namespace {
     case FaultReason::not_an_interrupt:
     case FaultReason::root_address_invalid:
     case FaultReason::pasid_in_legacy_mode: return false;
-    default: return true;
+    default:                                return true;
   }
 }
 
@@ -63,10 +63,9 @@ DmaAnswer Dma::translate_without_context(core::Reader& reader, const DmaRequest&
   }
   const caches::ContextEntry* const context =
       root_in_force ? waist_.insert_context(version, request.source, walked.key, walked.fault_disable) : nullptr;
-  const core::Translation found =
-      context != nullptr && context->space->key == walked.key
-          ? waist_.translate(reader, *context->space, request.iova, effective(request))
-          : waist_.translate_uncached(reader, walked.key, request.iova, effective(request));
+  const core::Translation found = context != nullptr && context->space->key == walked.key
+                                      ? waist_.translate(reader, *context->space, request.iova, effective(request))
+                                      : waist_.translate_uncached(reader, walked.key, request.iova, effective(request));
   if (found.outcome == core::Outcome::translated) return answer(found, walked.key);
   return fault_in(reader, request, found, walked.fault_disable);
 }
@@ -74,7 +73,9 @@ DmaAnswer Dma::translate_without_context(core::Reader& reader, const DmaRequest&
 DmaAnswer Dma::translate_special(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept {
   if (!mode.has(Mode::translating)) {
     reader.counters.add(core::Count::identities);
-    const DmaAnswer identity{DmaKind::identity, read_write, {request.iova.value},
+    const DmaAnswer identity{DmaKind::identity,
+                             read_write,
+                             {request.iova.value},
                              interrupt_window.contains(request.iova.value)
                                  ? low_bits(page_shift)
                                  : mask_clear_of_interrupts(request.iova.value)};

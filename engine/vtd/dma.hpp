@@ -27,12 +27,12 @@ namespace viommu::vtd {
 struct DmaRequest {
   SourceId source;
   Iova iova;
-  Rights asked;               ///< both for an atomic
-  std::uint64_t length = 0;   ///< bytes, 0 when not told; matters in the interrupt window only
-  bool zero_length = false;   ///< a zero-length read
+  Rights asked;              ///< both for an atomic
+  std::uint64_t length = 0;  ///< bytes, 0 when not told; matters in the interrupt window only
+  bool zero_length = false;  ///< a zero-length read
   bool has_pasid = false;
   Pasid pasid{};
-  bool report = true;         ///< false: same answer, but no record and no event
+  bool report = true;  ///< false: same answer, but no record and no event
 };
 
 enum class DmaKind : std::uint8_t { fault, translated, identity, interrupt };
@@ -96,8 +96,8 @@ class Dma {
     return request.zero_length && capabilities_.zero_length_read ? Rights{} : request.asked;
   }
   [[nodiscard]] static DmaAnswer answer(const core::Translation& found, const caches::AddressSpaceKey& key) noexcept {
-    const DmaKind kind = key.interpretation == caches::Interpretation::pass_through ? DmaKind::identity
-                                                                                    : DmaKind::translated;
+    const DmaKind kind =
+        key.interpretation == caches::Interpretation::pass_through ? DmaKind::identity : DmaKind::translated;
     return {kind, found.rights, found.gpa, found.mask, FaultReason::none, FaultStatus::none, key.domain};
   }
 

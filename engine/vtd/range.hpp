@@ -23,8 +23,8 @@ struct Piece {
 struct RangeEnd {
   std::uint64_t translated = 0;  ///< bytes
   std::size_t pieces = 0;
-  DmaAnswer fault;               ///< counts when `stopped`
-  bool stopped = false;          ///< by a fault, at `translated`
+  DmaAnswer fault;       ///< counts when `stopped`
+  bool stopped = false;  ///< by a fault, at `translated`
   bool complete = false;
 };
 

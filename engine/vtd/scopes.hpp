@@ -31,8 +31,8 @@ namespace viommu::vtd {
   scope.range = invalidation.pages;
   switch (invalidation.granularity) {
     case IotlbGranularity::domain: scope.kind = caches::Scope::Kind::domain; break;
-    case IotlbGranularity::page: scope.kind = caches::Scope::Kind::pages; break;
-    default: scope.kind = caches::Scope::Kind::translations; break;
+    case IotlbGranularity::page:   scope.kind = caches::Scope::Kind::pages; break;
+    default:                       scope.kind = caches::Scope::Kind::translations; break;
   }
   return scope;
 }

@@ -123,8 +123,8 @@ void Worker::begin_commands() noexcept {
     waist_.drop(everything);
     caches::ScopeSet scopes;
     scopes.add(everything);
-    global_ = GlobalCommand{waist_.ticket(scopes), commands.root_pointer, commands.translation,
-                            commands.protected_memory};
+    global_ =
+        GlobalCommand{waist_.ticket(scopes), commands.root_pointer, commands.translation, commands.protected_memory};
   }
   const auto begin = [this](const auto& invalidation) {
     const caches::Scope scope = scope_of(invalidation);
@@ -166,8 +166,8 @@ bool Worker::finish_commands() noexcept {
 void Worker::count_iotlb(IotlbGranularity granularity) noexcept {
   switch (granularity) {
     case IotlbGranularity::domain: return add(WorkCount::iotlb_domain);
-    case IotlbGranularity::page: return add(WorkCount::iotlb_page);
-    default: return add(WorkCount::iotlb_global);
+    case IotlbGranularity::page:   return add(WorkCount::iotlb_page);
+    default:                       return add(WorkCount::iotlb_global);
   }
 }
 

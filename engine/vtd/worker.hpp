@@ -2,11 +2,12 @@
 // The unit's own work: commands of the register window and the invalidation queue, one thread at a time.
 //
 // Any thread may call process(). The first one takes the role (`role_`: free -> taken) and works; others leave a note
-// (taken -> noted) and go on: the one in the role gives it back only from `taken`, and works again when it was noted. So no
-// thread waits for another, nothing is forgotten, and no lock is held while guest memory is read or the host is called.
+// (taken -> noted) and go on: the one in the role gives it back only from `taken`, and works again when it was noted.
+// So no thread waits for another, nothing is forgotten, and no lock is held while guest memory is read or the host is
+// called.
 //
-// A command becomes visible to the guest (GSTS, ICC, IVT, status write, interrupt) only when its ticket is drained. If it
-// is not, the work stops there with `wait`; the end of a guard or hold calls host.wake.
+// A command becomes visible to the guest (GSTS, ICC, IVT, status write, interrupt) only when its ticket is drained. If
+// it is not, the work stops there with `wait`; the end of a guard or hold calls host.wake.
 #pragma once
 
 #include <array>

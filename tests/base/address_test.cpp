@@ -63,7 +63,7 @@ TEST_CASE("two ranges overlap when one address is in both", "[base]") {
 }
 
 TEST_CASE("the block around an address is the largest that keeps clear of the interrupt window", "[base][B28]") {
-  std::vector<std::uint64_t> addresses{0,          0xFEDFFFFF, 0xFEF00000,  0xFEF00001,     0xFEC00000,
+  std::vector<std::uint64_t> addresses{0,          0xFEDFFFFF, 0xFEF00000,  0xFEF00001, 0xFEC00000,
                                        0xFE000000, 0xFF000000, 0x100000000, 0x80000000, last_address};
   for (unsigned bit = 0; bit < 64; ++bit) addresses.push_back(std::uint64_t{1} << bit);
   test::Random random{1};

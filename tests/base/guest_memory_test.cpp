@@ -120,8 +120,8 @@ TEST_CASE("a region may end at the last address, begin at 0, or lie at 2^52", "[
   ram.store_u64(0, 11);
   ram.store_u64(0xFF0, 22);
   ram.store_u64(0xFF8, 33);
-  const std::uint64_t first = GENERATE(std::uint64_t{0}, std::uint64_t{1} << 52, (std::uint64_t{1} << 52) - 0x1000,
-                                       ~std::uint64_t{0} - 0xFFF);
+  const std::uint64_t first =
+      GENERATE(std::uint64_t{0}, std::uint64_t{1} << 52, (std::uint64_t{1} << 52) - 0x1000, ~std::uint64_t{0} - 0xFFF);
   Memory memory;
   memory.add(ram, false, first);
   CHECK(memory->load_u64({first}) == 11);

@@ -20,7 +20,10 @@ namespace {
 using Kind = Scope::Kind;
 
 AddressSpaceKey key_of(unsigned domain) {
-  return {{static_cast<std::uint16_t>(domain)}, Interpretation::second_stage, 2, {0x1000 * std::uint64_t{domain}},
+  return {{static_cast<std::uint16_t>(domain)},
+          Interpretation::second_stage,
+          2,
+          {0x1000 * std::uint64_t{domain}},
           {low_bits(48)}};
 }
 SourceId source(unsigned id) { return {static_cast<std::uint16_t>(id)}; }
@@ -76,7 +79,8 @@ TEST_CASE("devices with equal contexts share one address space", "[caches][conte
   CHECK(cache.spaces.in_use() == 1);
 }
 
-TEST_CASE("a context read before an invalidation of contexts is not inserted after it", "[caches][contexts][P1][PR-2]") {
+TEST_CASE("a context read before an invalidation of contexts is not inserted after it",
+          "[caches][contexts][P1][PR-2]") {
   Cache cache;
   const std::uint64_t version = cache->version();
   SECTION("everything") { cache->drop({}); }
@@ -93,7 +97,8 @@ TEST_CASE("invalidating translations leaves contexts, and refuses none", "[cache
   Cache cache;
   const std::uint64_t version = cache->version();
   static_cast<void>(cache.insert(1, 5));
-  for (const Kind kind : {Kind::translations, Kind::domain, Kind::pages}) cache->drop({kind, {5}, all_iovas, source(1), 0});
+  for (const Kind kind : {Kind::translations, Kind::domain, Kind::pages})
+    cache->drop({kind, {5}, all_iovas, source(1), 0});
   CHECK(cache.has(1));
   CHECK(cache->version() == version);
   CHECK(cache->insert(version, source(2), key_of(5), false) != nullptr);
@@ -118,7 +123,7 @@ TEST_CASE("a function mask drops exactly the functions it names", "[caches][cont
       Cache cache;
       for (unsigned i = 0; i < 8; ++i) {
         static_cast<void>(cache.insert(device | i, 5));
-        static_cast<void>(cache.insert((device + 8) | i, 5));  // the next device
+        static_cast<void>(cache.insert((device + 8) | i, 5));      // the next device
         static_cast<void>(cache.insert((device + 0x100) | i, 5));  // the same on another bus
       }
       cache->drop(of_source(device | function, ignored));

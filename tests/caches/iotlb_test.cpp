@@ -85,7 +85,8 @@ TEST_CASE("frame and rights come back as they were filled in", "[caches][iotlb]"
   }
 }
 
-TEST_CASE("pages that differ in one bit, of 57, are not confused, nor are tags", "[caches][iotlb][P3][SEC-10][B01][B02]") {
+TEST_CASE("pages that differ in one bit, of 57, are not confused, nor are tags",
+          "[caches][iotlb][P3][SEC-10][B01][B02]") {
   Table table{1 << 14};
   constexpr unsigned address_bits = 57;
   for (unsigned bit = page_shift; bit < address_bits; ++bit) {
@@ -235,7 +236,8 @@ TEST_CASE("which pages share a set depends on the seed", "[caches][iotlb][SEC-10
   for (const unsigned other : {2U, 3U, 99U}) CHECK(first != companions(other));
 }
 
-TEST_CASE("whatever is filled and dropped, a lookup finds the newest fill that was not dropped", "[caches][iotlb][P1]") {
+TEST_CASE("whatever is filled and dropped, a lookup finds the newest fill that was not dropped",
+          "[caches][iotlb][P1]") {
   struct Expected {
     std::uint64_t frame;
     Rights rights;

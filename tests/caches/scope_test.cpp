@@ -68,7 +68,8 @@ TEST_CASE("several scopes are waited for together", "[caches][scope][P2]") {
 TEST_CASE("more scopes than a set holds become everything, which waits longer", "[caches][scope][P2][P5]") {
   ScopeSet set;
   constexpr unsigned room = 16;
-  for (std::uint16_t i = 0; i < room; ++i) set.add({Kind::domain, {static_cast<std::uint16_t>(100 + i)}, all_iovas, {}, 0});
+  for (std::uint16_t i = 0; i < room; ++i)
+    set.add({Kind::domain, {static_cast<std::uint16_t>(100 + i)}, all_iovas, {}, 0});
   CHECK_FALSE(set.concerns(usage));
   set.add({Kind::domain, {99}, all_iovas, {}, 0});
   CHECK(set.concerns(usage));

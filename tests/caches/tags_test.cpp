@@ -193,8 +193,9 @@ TEST_CASE("thousands of reuses of few tags never show one address space another'
   CHECK(spaces->sweeps() > 100);
 }
 
-TEST_CASE("readers that look up while tags go round see their own address space, and nothing forgotten before they came",
-          "[caches][tags][P1][P3][PR-3]") {
+TEST_CASE(
+    "readers that look up while tags go round see their own address space, and nothing forgotten before they came",
+    "[caches][tags][P1][P3][PR-3]") {
   constexpr std::size_t domains = 4;
   struct Slot {
     AddressSpace* space = nullptr;

@@ -168,7 +168,8 @@ TEST_CASE("a request that makes no sense is refused by each function, and asks n
 
 TEST_CASE("regions are whole pages of real memory within the address space", "[capi][regions]") {
   const Engine engine = create();
-  const auto add = [&engine](std::uint64_t gpa, std::uint64_t length, void* hva = buffer.data(), std::uint64_t flags = 0) {
+  const auto add = [&engine](std::uint64_t gpa, std::uint64_t length, void* hva = buffer.data(),
+                             std::uint64_t flags = 0) {
     const viommu_region region{gpa, length, hva, flags};
     return viommu_region_add(engine.get(), &region);
   };

@@ -57,7 +57,9 @@ class CallbackHost {
     };
     host.region_gone = [](void* self, std::uint64_t) { of(self).called("region_gone"); };
     host.routes_changed = [](void* self, std::uint32_t, std::uint32_t) { of(self).called("routes_changed"); };
-    host.hold_overdue = [](void* self, std::uint64_t, std::uint64_t, std::uint64_t) { of(self).called("hold_overdue"); };
+    host.hold_overdue = [](void* self, std::uint64_t, std::uint64_t, std::uint64_t) {
+      of(self).called("hold_overdue");
+    };
     if (recording) {
       host.record = [](void* self, const char* text, std::size_t length) {
         if (length == 0 || text[length - 1] != '\n') ++of(self).broken_lines;
@@ -103,10 +105,10 @@ class Unit {
     Hold hold = machine.reader.hold(request(device, base_iova, VIOMMU_READ), 1, answer);
     CHECK(answer.gpa == 0x5000);
     machine.driver.add_global();
-    machine.driver.add(0x4);                               // interrupt entries: routes_changed
-    machine.driver.add(0x25, pages_base + 0xFF000);        // wait, with a status write by memory_write
-    machine.driver.add(0x15);                              // wait, with an interrupt
-    static_cast<void>(machine.driver.submit());            // withheld: wake
+    machine.driver.add(0x4);                         // interrupt entries: routes_changed
+    machine.driver.add(0x25, pages_base + 0xFF000);  // wait, with a status write by memory_write
+    machine.driver.add(0x15);                        // wait, with an interrupt
+    static_cast<void>(machine.driver.submit());      // withheld: wake
     host_->now_ns += 2'000'000'000;
     static_cast<void>(machine.engine.process());
     hold.release();
@@ -137,8 +139,9 @@ class Unit {
   test::GuardedRegion more{0x10000000, page_bytes};
 };
 
-const std::vector<std::string> all_callbacks{"memory_read", "memory_write", "msi",         "wake",           "now_ns",
-                                             "allocate",    "deallocate",   "region_gone", "routes_changed", "hold_overdue"};
+const std::vector<std::string> all_callbacks{"memory_read",    "memory_write", "msi",        "wake",
+                                             "now_ns",         "allocate",     "deallocate", "region_gone",
+                                             "routes_changed", "hold_overdue"};
 
 }  // namespace
 
@@ -256,7 +259,8 @@ TEST_CASE("a fault that is found in a callback is recorded like any other", "[ca
   CHECK_FALSE(unit.machine.driver.take_fault());
 }
 
-TEST_CASE("one engine's callback may use another engine, whose callback may not use the first", "[capi][callbacks][P7]") {
+TEST_CASE("one engine's callback may use another engine, whose callback may not use the first",
+          "[capi][callbacks][P7]") {
   CallbackHost outer_host;
   CallbackHost inner_host;
   Unit outer{outer_host};

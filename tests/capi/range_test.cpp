@@ -199,7 +199,8 @@ TEST_CASE("the last piece there is room for still grows", "[capi][range]") {
   }
 }
 
-TEST_CASE("lengths of 0, past the last address, or of a zero-length read are no range", "[capi][range][VIO-18][VIO-15]") {
+TEST_CASE("lengths of 0, past the last address, or of a zero-length read are no range",
+          "[capi][range][VIO-18][VIO-15]") {
   Machine machine;
   viommu_piece piece{};
   viommu_range_end end{};
@@ -225,8 +226,7 @@ TEST_CASE("a range may reach to the last address, and be as long as 64 bits can 
   const Answer most = ask(machine, behind_window, last - behind_window + 1);
   CHECK(most.result == VIOMMU_OK);
   CHECK(most.end.complete == 1);
-  CHECK(most.pieces ==
-        Pieces{{behind_window, behind_window, last - behind_window + 1, both, VIOMMU_IDENTITY}});
+  CHECK(most.pieces == Pieces{{behind_window, behind_window, last - behind_window + 1, both, VIOMMU_IDENTITY}});
   CHECK(ask(machine, last, 1).pieces == Pieces{{last, last, 1, both, VIOMMU_IDENTITY}});
   const Answer all = ask(machine, 1, last);
   CHECK(all.result == VIOMMU_OK);

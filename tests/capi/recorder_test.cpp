@@ -128,9 +128,11 @@ void check_round_trip(const std::string& name, std::size_t most_events) {
   RecordedGuest guest{configuration_of(parsed.events)};
   const std::uint64_t asked = feed(guest, parsed.events);
   const cli::Report report = replay(guest.recorded);
-  INFO(name << ": " << (report.first_mismatches.empty() ? "" : report.first_mismatches.front().event + " expected " +
-                                                                   report.first_mismatches.front().expected +
-                                                                   ", found " + report.first_mismatches.front().found));
+  INFO(name << ": "
+            << (report.first_mismatches.empty()
+                    ? ""
+                    : report.first_mismatches.front().event + " expected " + report.first_mismatches.front().expected +
+                          ", found " + report.first_mismatches.front().found));
   REQUIRE_FALSE(report.error);
   CHECK(report.mismatches == 0);
   CHECK(report.translations == asked);
@@ -187,7 +189,8 @@ TEST_CASE("a word of guest memory is written down once while it stays the same",
 
   const auto count = [&](const std::string& line) {
     std::size_t found = 0;
-    for (std::size_t at = guest.recorded.find(line); at != std::string::npos; at = guest.recorded.find(line, at + 1)) ++found;
+    for (std::size_t at = guest.recorded.find(line); at != std::string::npos; at = guest.recorded.find(line, at + 1))
+      ++found;
     return found;
   };
   CHECK(count("m 10000 0\n") == 1);

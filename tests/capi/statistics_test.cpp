@@ -40,20 +40,20 @@ TEST_CASE("an engine that did nothing has counted nothing", "[capi][statistics]"
 TEST_CASE("after a known sequence every counter is exact", "[capi][statistics]") {
   viommu_vtd_options options = default_options();
   options.capability = 0x80D2'078C'222F'0606;  // 48 bit, PSI, 8 fault records, large pages
-  options.extended_capability = 0xF4F;                     // C, QI, DT, IR, PT
+  options.extended_capability = 0xF4F;         // C, QI, DT, IR, PT
   Machine machine{options};
   const viommu_statistics before = machine.engine.statistics();
   machine.map(base_iova, 0x5000, test::entry_read);
   machine.map(base_iova + page_bytes, 0x6000);
 
-  static_cast<void>(machine.ask());                                    // context walk, walk of 3, fill
-  static_cast<void>(machine.ask());                                    // hit
-  static_cast<void>(machine.ask(base_iova + page_bytes));              // context hit, walk of 3, fill
-  static_cast<void>(machine.ask(base_iova, VIOMMU_WRITE));             // walk of 3, fault recorded
-  static_cast<void>(machine.ask(base_iova + 2 * page_bytes));          // walk of 3, fault
-  static_cast<void>(machine.ask(bit(48)));                             // beyond the width: no walk
-  static_cast<void>(machine.ask(0xFEE00000, VIOMMU_WRITE));            // interrupt: no context
-  static_cast<void>(machine.ask(base_iova, VIOMMU_READ, stranger));    // context walk that fails
+  static_cast<void>(machine.ask());                                  // context walk, walk of 3, fill
+  static_cast<void>(machine.ask());                                  // hit
+  static_cast<void>(machine.ask(base_iova + page_bytes));            // context hit, walk of 3, fill
+  static_cast<void>(machine.ask(base_iova, VIOMMU_WRITE));           // walk of 3, fault recorded
+  static_cast<void>(machine.ask(base_iova + 2 * page_bytes));        // walk of 3, fault
+  static_cast<void>(machine.ask(bit(48)));                           // beyond the width: no walk
+  static_cast<void>(machine.ask(0xFEE00000, VIOMMU_WRITE));          // interrupt: no context
+  static_cast<void>(machine.ask(base_iova, VIOMMU_READ, stranger));  // context walk that fails
   viommu_translation answer{};
   Hold hold = machine.reader.hold(request(device, base_iova, VIOMMU_READ), 1, answer);  // hit
 
@@ -90,7 +90,7 @@ TEST_CASE("after a known sequence every counter is exact", "[capi][statistics]")
   machine.driver.add_page(1, base_iova);
   machine.driver.add_page(1, base_iova, 3);
   machine.driver.add(0x3 | std::uint64_t{device} << 32, base_iova);  // device TLB
-  machine.driver.add(0x4);                                            // interrupt entries
+  machine.driver.add(0x4);                                           // interrupt entries
   machine.driver.submit_and_wait();
   s = machine.engine.statistics();
   CHECK(s.descriptors - before_queue.descriptors == 10);
@@ -141,7 +141,8 @@ TEST_CASE("every answer is counted once, by what it is", "[capi][statistics]") {
   Machine machine{options};
   constexpr std::uint16_t passed = 0x0330;
   machine.tables.attach(passed, machine.tree, {2, 9, false});  // pass-through
-  for (std::uint64_t page = 0; page < 8; page += 2) machine.map(base_iova + page * page_bytes, page * page_bytes, 1 + page % 3);
+  for (std::uint64_t page = 0; page < 8; page += 2)
+    machine.map(base_iova + page * page_bytes, page * page_bytes, 1 + page % 3);
   machine.engine.mmio_write(0x68, 4, 0);           // PLMBASE
   machine.engine.mmio_write(0x6C, 4, 0x00200000);  // PLMLIMIT
   test::Random random{8};

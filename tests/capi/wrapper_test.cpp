@@ -144,7 +144,8 @@ TEST_CASE("a guard is open as long as it lives", "[capi][wrapper][P2]") {
   CHECK(machine.driver.completed(ticket));
 }
 
-TEST_CASE("an answer to what makes no sense, or from no reader, is a fault and nothing else", "[capi][wrapper][SEC-12]") {
+TEST_CASE("an answer to what makes no sense, or from no reader, is a fault and nothing else",
+          "[capi][wrapper][SEC-12]") {
   Machine machine;
   machine.map(base_iova, 0x5000);
   viommu_request senseless = good();

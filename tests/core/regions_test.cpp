@@ -34,7 +34,8 @@ TEST_CASE("a region that overlaps another is refused and changes nothing", "[cor
 
 TEST_CASE("regions are bounded", "[core][regions][P6]") {
   TestWaist waist;
-  for (std::uint64_t i = 0; i < test::small_waist.regions; ++i) REQUIRE(waist.add(2 * i * page, page) == RegionResult::ok);
+  for (std::uint64_t i = 0; i < test::small_waist.regions; ++i)
+    REQUIRE(waist.add(2 * i * page, page) == RegionResult::ok);
   CHECK(waist.add(100 * page, page) == RegionResult::limit);
   REQUIRE(waist->remove_region({0}, 1) == RegionResult::ok);
   CHECK(waist.add(100 * page, page) == RegionResult::ok);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// What example.c does, through the C++ header: the same answers by value, everything given back at the end of its scope.
+// What example.c does, through the C++ header: the same answers by value, everything given back at the end of its
+// scope.
 #include <array>
 #include <cstdint>
 #include <iostream>

@@ -44,7 +44,8 @@ TEST_CASE("a bit is a fault if and only if it is reserved at this level under th
     for (unsigned level = 0; level < second_stage_levels; ++level) {
       for (const std::uint64_t rights : {1U, 2U, 3U}) {
         for (const bool as_leaf : {false, true}) {
-          if (as_leaf && (level == 0 || level >= 3)) continue;  // level 0 holds leaves, 3 and 4 none, with or without PS
+          if (as_leaf && (level == 0 || level >= 3))
+            continue;  // level 0 holds leaves, 3 and 4 none, with or without PS
           const std::uint64_t entry = rights | (as_leaf ? bit(page_size_bit) : 0);
           const bool is_leaf = level == 0 || as_leaf;
           const bool allowed = !as_leaf || !reserved(rules, level, true, page_size_bit);
@@ -52,12 +53,11 @@ TEST_CASE("a bit is a fault if and only if it is reserved at this level under th
             if (as_leaf && number == page_size_bit) continue;
             const bool becomes_leaf = is_leaf || (number == page_size_bit && level < 3);
             const bool wrong = !allowed || reserved(rules, level, becomes_leaf, number);
-            const EntryKind expected = wrong          ? EntryKind::malformed
-                                       : becomes_leaf ? EntryKind::leaf
-                                                      : EntryKind::table;
+            const EntryKind expected = wrong ? EntryKind::malformed : becomes_leaf ? EntryKind::leaf : EntryKind::table;
             if (format.classify(entry | bit(number), level) != expected)
               FAIL("width " << rules.host_address_width << " SC " << rules.snoop_control << " 2M " << rules.pages_2m
-                            << " 1G " << rules.pages_1g << " level " << level << " entry " << entry << " bit " << number);
+                            << " 1G " << rules.pages_1g << " level " << level << " entry " << entry << " bit "
+                            << number);
           }
           const EntryKind alone = !allowed ? EntryKind::malformed : is_leaf ? EntryKind::leaf : EntryKind::table;
           CHECK(format.classify(entry, level) == alone);

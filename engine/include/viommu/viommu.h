@@ -2,8 +2,8 @@
 /*
  * libviommu: the C interface, and its manual.
  *
- * An *engine* is one remapping unit (Intel VT-d, legacy mode). The VMM gives it guest memory, passes the guest's register
- * accesses to it, and asks it to translate what devices send.
+ * An *engine* is one remapping unit (Intel VT-d, legacy mode). The VMM gives it guest memory, passes the guest's
+ * register accesses to it, and asks it to translate what devices send.
  *
  *   create     viommu_create_vtd()                        options: what the unit can do; host: what the VMM offers
  *   memory     viommu_region_add(), viommu_region_remove()
@@ -14,10 +14,11 @@
  *
  * Rules that hold for every call
  * - Results are VIOMMU_OK (0) or a negative VIOMMU_E_*; nothing is thrown, printed or aborted, whatever the guest does.
- * - Structs that start with `size` are sized: set it to sizeof(the struct). A zero in any other field means the default,
- *   so `struct viommu_vtd_options options = {sizeof options};` is a complete set of options. They only ever grow.
- *   A longer one is taken when all that this version does not know is zero.
- * - Everything but viommu_destroy() may be called from any thread at any time. One reader is used by one thread at a time.
+ * - Structs that start with `size` are sized: set it to sizeof(the struct). A zero in any other field means the
+ *   default, so `struct viommu_vtd_options options = {sizeof options};` is a complete set of options. They only ever
+ *   grow. A longer one is taken when all that this version does not know is zero.
+ * - Everything but viommu_destroy() may be called from any thread at any time. One reader is used by one thread at a
+ *   time.
  * - From a host callback: translating (with another reader, or viommu_translate_once), viommu_statistics_get() and
  *   the host's own wake are allowed; every other call on the same engine answers VIOMMU_E_BUSY and does nothing.
  * - Addresses and lengths are bytes; lengths of 0 are errors; ranges may end at the last address.
@@ -45,21 +46,21 @@
 extern "C" {
 #endif
 
-/* ---- Results ------------------------------------------------------------------------------------------------------ */
+/* ---- Results ---------------------------------------------------------------------------------------------------- */
 
 typedef int32_t viommu_result;
 
 enum {
   VIOMMU_OK = 0,
-  VIOMMU_E_NOT_FOUND = -2,    /* no such region or hold */
-  VIOMMU_E_MEMORY = -12,      /* the host's allocator had no memory */
-  VIOMMU_E_FAULT = -14,       /* the request is blocked; the translation says why */
-  VIOMMU_E_BUSY = -16,        /* called from a host callback, or readers or holds are still open */
-  VIOMMU_E_EXISTS = -17,      /* the region overlaps one that is there */
-  VIOMMU_E_ARGUMENT = -22,    /* a null pointer, a wrong size, a value that makes no sense */
-  VIOMMU_E_LIMIT = -28,       /* a quota given at creation is used up */
-  VIOMMU_E_RANGE = -34,       /* beyond the register window */
-  VIOMMU_E_UNSUPPORTED = -95  /* capabilities this build does not have; the error text names the field */
+  VIOMMU_E_NOT_FOUND = -2,   /* no such region or hold */
+  VIOMMU_E_MEMORY = -12,     /* the host's allocator had no memory */
+  VIOMMU_E_FAULT = -14,      /* the request is blocked; the translation says why */
+  VIOMMU_E_BUSY = -16,       /* called from a host callback, or readers or holds are still open */
+  VIOMMU_E_EXISTS = -17,     /* the region overlaps one that is there */
+  VIOMMU_E_ARGUMENT = -22,   /* a null pointer, a wrong size, a value that makes no sense */
+  VIOMMU_E_LIMIT = -28,      /* a quota given at creation is used up */
+  VIOMMU_E_RANGE = -34,      /* beyond the register window */
+  VIOMMU_E_UNSUPPORTED = -95 /* capabilities this build does not have; the error text names the field */
 };
 
 /** A short constant text for a result code; "unknown result" for anything else. Threads: any. */
@@ -68,21 +69,21 @@ VIOMMU_API const char* viommu_result_text(viommu_result result);
 /** "major.minor.patch" of the library. Threads: any. */
 VIOMMU_API const char* viommu_version(void);
 
-/* ---- The host ----------------------------------------------------------------------------------------------------- */
+/* ---- The host --------------------------------------------------------------------------------------------------- */
 
 /** Log levels of viommu_host.log. */
 enum { VIOMMU_LOG_ERROR = 0, VIOMMU_LOG_WARNING = 1, VIOMMU_LOG_INFO = 2 };
 
 /**
- * What the VMM offers. Copied at creation. Every function is optional; memory must come from regions or from memory_read.
- * Called without any lock held, from whichever thread called the engine.
+ * What the VMM offers. Copied at creation. Every function is optional; memory must come from regions or from
+ * memory_read. Called without any lock held, from whichever thread called the engine.
  */
 struct viommu_host {
   size_t size;
   void* opaque; /* first argument of each function */
 
-  /** Reads `size` (8 or 16) bytes of guest memory, aligned to `size`, outside all regions. Each 8-byte word must be read
-   *  as a whole. 0, or negative when there is no memory: the guest then sees the specification's access fault. */
+  /** Reads `size` (8 or 16) bytes of guest memory, aligned to `size`, outside all regions. Each 8-byte word must be
+   * read as a whole. 0, or negative when there is no memory: the guest then sees the specification's access fault. */
   int32_t (*memory_read)(void* opaque, uint64_t gpa, void* data, uint64_t size);
   /** Writes `size` (4 or 8) bytes, aligned, outside all regions. 0 or negative. Must refuse what is not RAM. */
   int32_t (*memory_write)(void* opaque, uint64_t gpa, const void* data, uint64_t size);
@@ -90,8 +91,8 @@ struct viommu_host {
    *  negative when there is no memory. */
   int32_t (*memory_compare_exchange)(void* opaque, uint64_t gpa, uint64_t* expected, uint64_t desired);
 
-  /** Sends an interrupt message of the unit itself (fault event, wait completion). After all stores it announces, one at
-   *  a time per engine, in order. */
+  /** Sends an interrupt message of the unit itself (fault event, wait completion). After all stores it announces, one
+   * at a time per engine, in order. */
   void (*msi)(void* opaque, uint64_t address, uint32_t data);
   /** viommu_process() should be called soon, from any thread (not from here). */
   void (*wake)(void* opaque);
@@ -111,12 +112,12 @@ struct viommu_host {
   void (*routes_changed)(void* opaque, uint32_t first, uint32_t count);
   /** A hold has kept a completion back for longer than hold_report_ns; told once for each hold. */
   void (*hold_overdue)(void* opaque, uint64_t hold, uint64_t cookie, uint64_t age_ns);
-  /** Recording sink: receives the trace (one or more whole lines, with line feeds) of everything the engine is asked and
-   *  answers. An engine with a sink serves one call at a time and reads regions through the recorder. */
+  /** Recording sink: receives the trace (one or more whole lines, with line feeds) of everything the engine is asked
+   * and answers. An engine with a sink serves one call at a time and reads regions through the recorder. */
   void (*record)(void* opaque, const char* text, size_t length);
 };
 
-/* ---- Engine ------------------------------------------------------------------------------------------------------- */
+/* ---- Engine ----------------------------------------------------------------------------------------------------- */
 
 typedef struct viommu_engine viommu_engine;
 typedef struct viommu_reader viommu_reader;
@@ -162,11 +163,11 @@ struct viommu_vtd_options {
 VIOMMU_API viommu_result viommu_create_vtd(const struct viommu_vtd_options* options, const struct viommu_host* host,
                                            char* error, size_t error_size, viommu_engine** engine);
 
-/** Frees the engine. No other call may be running. VIOMMU_E_BUSY while readers exist, holds are open, or from a callback.
- *  NULL is allowed. */
+/** Frees the engine. No other call may be running. VIOMMU_E_BUSY while readers exist, holds are open, or from a
+ * callback. NULL is allowed. */
 VIOMMU_API viommu_result viommu_destroy(viommu_engine* engine);
 
-/* ---- Guest memory ------------------------------------------------------------------------------------------------- */
+/* ---- Guest memory ----------------------------------------------------------------------------------------------- */
 
 /** viommu_region.flags. */
 enum { VIOMMU_REGION_READ_ONLY = 1 /* the engine never writes there: a status write is dropped, as outside RAM */ };
@@ -187,7 +188,7 @@ VIOMMU_API viommu_result viommu_region_add(viommu_engine* engine, const struct v
  *  VIOMMU_E_NOT_FOUND; VIOMMU_E_LIMIT while 64 removals are under way. Threads: any. */
 VIOMMU_API viommu_result viommu_region_remove(viommu_engine* engine, uint64_t gpa, uint64_t cookie);
 
-/* ---- The register window and the work behind it ------------------------------------------------------------------- */
+/* ---- The register window and the work behind it ----------------------------------------------------------------- */
 
 /** Size of the register window in bytes, a multiple of 4 KiB. Threads: any. */
 VIOMMU_API uint64_t viommu_mmio_size(const viommu_engine* engine);
@@ -226,7 +227,7 @@ VIOMMU_API viommu_result viommu_reset(viommu_engine* engine);
 /** Drops every cached translation and context. Answers stay the same, the next ones walk. Threads: any. */
 VIOMMU_API viommu_result viommu_drop_caches(viommu_engine* engine);
 
-/* ---- Translating -------------------------------------------------------------------------------------------------- */
+/* ---- Translating ------------------------------------------------------------------------------------------------ */
 
 /** Rights, as asked and as granted. An atomic request asks for both. */
 enum { VIOMMU_READ = 1, VIOMMU_WRITE = 2 };
@@ -250,10 +251,10 @@ struct viommu_request {
 
 /** viommu_translation.kind. */
 enum {
-  VIOMMU_FAULT = 0,       /* blocked: see reason and status */
-  VIOMMU_TRANSLATED = 1,  /* through page tables */
-  VIOMMU_IDENTITY = 2,    /* pass-through, or translation is off: gpa == iova */
-  VIOMMU_INTERRUPT = 3    /* a write into the interrupt address range: an interrupt request, not DMA */
+  VIOMMU_FAULT = 0,      /* blocked: see reason and status */
+  VIOMMU_TRANSLATED = 1, /* through page tables */
+  VIOMMU_IDENTITY = 2,   /* pass-through, or translation is off: gpa == iova */
+  VIOMMU_INTERRUPT = 3   /* a write into the interrupt address range: an interrupt request, not DMA */
 };
 
 /** viommu_translation.status of a fault. */
@@ -268,12 +269,12 @@ enum {
 
 /** The answer to one request. */
 struct viommu_translation {
-  uint64_t gpa;    /* address of the access itself */
-  uint64_t mask;   /* size - 1 of the aligned block around iova (and gpa) in which every address translates alike */
-  uint8_t kind;    /* VIOMMU_TRANSLATED ... */
-  uint8_t rights;  /* VIOMMU_READ | VIOMMU_WRITE that the tables grant */
-  uint8_t reason;  /* VT-d fault reason code, 0 without a fault */
-  uint8_t status;  /* VIOMMU_FAULT_* */
+  uint64_t gpa;      /* address of the access itself */
+  uint64_t mask;     /* size - 1 of the aligned block around iova (and gpa) in which every address translates alike */
+  uint8_t kind;      /* VIOMMU_TRANSLATED ... */
+  uint8_t rights;    /* VIOMMU_READ | VIOMMU_WRITE that the tables grant */
+  uint8_t reason;    /* VT-d fault reason code, 0 without a fault */
+  uint8_t status;    /* VIOMMU_FAULT_* */
   uint32_t reserved; /* 0 */
 };
 
@@ -303,20 +304,20 @@ VIOMMU_API viommu_result viommu_translate_once(viommu_engine* engine, const stru
 struct viommu_piece {
   uint64_t iova;
   uint64_t gpa;
-  uint64_t length;  /* bytes, not 0 */
-  uint8_t kind;     /* VIOMMU_TRANSLATED, _IDENTITY or _INTERRUPT */
+  uint64_t length; /* bytes, not 0 */
+  uint8_t kind;    /* VIOMMU_TRANSLATED, _IDENTITY or _INTERRUPT */
   uint8_t rights;
   uint8_t reserved[6]; /* 0 */
 };
 
 /** Where viommu_translate_range() stopped. */
 struct viommu_range_end {
-  uint64_t translated;  /* bytes covered by the pieces */
-  uint32_t pieces;      /* pieces written */
-  uint8_t reason;       /* of the fault at iova + translated; 0: not stopped by a fault */
-  uint8_t status;       /* VIOMMU_FAULT_* */
-  uint8_t complete;     /* 1: the whole range is covered */
-  uint8_t reserved;     /* 0 */
+  uint64_t translated; /* bytes covered by the pieces */
+  uint32_t pieces;     /* pieces written */
+  uint8_t reason;      /* of the fault at iova + translated; 0: not stopped by a fault */
+  uint8_t status;      /* VIOMMU_FAULT_* */
+  uint8_t complete;    /* 1: the whole range is covered */
+  uint8_t reserved;    /* 0 */
 };
 
 /**
@@ -339,7 +340,7 @@ VIOMMU_API viommu_result viommu_translate_range(viommu_reader* reader, const str
 VIOMMU_API viommu_result viommu_translate_batch(viommu_reader* reader, const struct viommu_request* requests,
                                                 struct viommu_translation* translations, uint32_t count);
 
-/* ---- DMA that outlives the call ----------------------------------------------------------------------------------- */
+/* ---- DMA that outlives the call --------------------------------------------------------------------------------- */
 
 /**
  * Translates like viommu_translate() and keeps the answer usable until viommu_release(): completions of invalidations
@@ -356,39 +357,39 @@ VIOMMU_API viommu_result viommu_release(viommu_engine* engine, uint64_t hold);
 /** The same, said by a VMM that has stopped the device: counted apart. A later viommu_release() of it is NOT_FOUND. */
 VIOMMU_API viommu_result viommu_hold_revoke(viommu_engine* engine, uint64_t hold);
 
-/* ---- Statistics --------------------------------------------------------------------------------------------------- */
+/* ---- Statistics ------------------------------------------------------------------------------------------------- */
 
 /** Counters since creation. Those of readers that run are read without stopping them. */
 struct viommu_statistics {
   size_t size;
-  uint64_t translations;      /* answers given, faults included */
+  uint64_t translations; /* answers given, faults included */
   uint64_t iotlb_hits;
-  uint64_t walks;             /* page-table walks */
-  uint64_t walk_loads;        /* guest words those walks loaded */
-  uint64_t identities;        /* answers without a walk: translation off, pass-through */
-  uint64_t faults;            /* blocked requests, reported or not */
+  uint64_t walks;      /* page-table walks */
+  uint64_t walk_loads; /* guest words those walks loaded */
+  uint64_t identities; /* answers without a walk: translation off, pass-through */
+  uint64_t faults;     /* blocked requests, reported or not */
   uint64_t context_hits;
-  uint64_t context_walks;     /* root and context entries read */
-  uint64_t iotlb_fills;       /* translations put into the IOTLB */
-  uint64_t fills_refused;     /* walks that ended too late: an invalidation came between */
+  uint64_t context_walks; /* root and context entries read */
+  uint64_t iotlb_fills;   /* translations put into the IOTLB */
+  uint64_t fills_refused; /* walks that ended too late: an invalidation came between */
   uint64_t faults_recorded;
   uint64_t faults_overflowed; /* not recorded for want of a register */
   uint64_t descriptors;       /* invalidation descriptors processed */
   uint64_t context_invalidations;
-  uint64_t iotlb_global;      /* IOTLB invalidations, by granularity asked for; register-based ones included */
+  uint64_t iotlb_global; /* IOTLB invalidations, by granularity asked for; register-based ones included */
   uint64_t iotlb_domain;
   uint64_t iotlb_page;
   uint64_t device_tlb_invalidations;
   uint64_t interrupt_entry_invalidations;
-  uint64_t waits;             /* wait descriptors completed */
+  uint64_t waits;                 /* wait descriptors completed */
   uint64_t status_writes_dropped; /* status address outside writable memory */
-  uint64_t messages;          /* MSIs sent */
-  uint64_t holds_open;        /* now */
-  uint64_t holds_overdue;     /* reported */
+  uint64_t messages;              /* MSIs sent */
+  uint64_t holds_open;            /* now */
+  uint64_t holds_overdue;         /* reported */
   uint64_t holds_revoked;
-  uint64_t address_spaces;    /* now in use */
-  uint64_t tag_sweeps;        /* times the IOTLB was swept to make tags free */
-  uint64_t cache_bytes;       /* memory of IOTLB and context cache */
+  uint64_t address_spaces; /* now in use */
+  uint64_t tag_sweeps;     /* times the IOTLB was swept to make tags free */
+  uint64_t cache_bytes;    /* memory of IOTLB and context cache */
 };
 
 /** Fills in as many fields as statistics->size says. Threads: any; allowed in callbacks. */
