@@ -245,13 +245,14 @@ viommu_result viommu_hold(viommu_reader* handle, const viommu_request* request, 
   viommu_engine& engine = engine_of(reader);
   if (engine.host.calling()) return VIOMMU_E_BUSY;
   const CallGuard guard{engine.waist, reader};
+  const std::uint64_t since = engine.waist.hold_since();
   const DmaAnswer answer = ask(engine, reader, *request);
   *translation = translation_of(answer);
   if (answer.kind == DmaKind::fault) return VIOMMU_E_FAULT;
   if (answer.kind == DmaKind::interrupt) return VIOMMU_E_ARGUMENT;
   // The DMA may use the whole block the answer stands for, so that is what is held.
   const viommu::IovaRange held{{request->iova & ~answer.mask}, {(request->iova + (length - 1)) | answer.mask}};
-  *hold = engine.waist.hold(reader, {{request->source}, answer.domain, held}, cookie);
+  *hold = engine.waist.hold(since, {{request->source}, answer.domain, held}, cookie);
   return *hold == 0 ? VIOMMU_E_LIMIT : VIOMMU_OK;
 }
 

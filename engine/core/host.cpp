@@ -27,6 +27,12 @@ void Host::log(LogLevel level, const char* text) const noexcept {
 void Host::region_gone(std::uint64_t cookie) const noexcept {
   call(this, functions_.region_gone, functions_.opaque, cookie);
 }
+void Host::run(std::uint32_t count, void (*task)(void* context, std::uint32_t index),
+               const void* context) const noexcept {
+  void* const same = const_cast<void*>(context);  // only ever used as the const object it is
+  if (functions_.execute != nullptr) return call(this, functions_.execute, functions_.opaque, count, task, same);
+  for (std::uint32_t i = 0; i < count; ++i) task(same, i);
+}
 void Host::routes_changed(std::uint32_t first, std::uint32_t count) const noexcept {
   call(this, functions_.routes_changed, functions_.opaque, first, count);
 }

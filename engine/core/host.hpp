@@ -19,6 +19,8 @@ struct HostFunctions {
   std::uint64_t (*now_ns)(void* opaque) = nullptr;
   void (*log)(void* opaque, std::int32_t level, const char* text) = nullptr;
   void (*region_gone)(void* opaque, std::uint64_t cookie) = nullptr;
+  void (*execute)(void* opaque, std::uint32_t count, void (*task)(void* context, std::uint32_t index),
+                  void* context) = nullptr;
   void (*routes_changed)(void* opaque, std::uint32_t first, std::uint32_t count) = nullptr;
   void (*hold_overdue)(void* opaque, std::uint64_t hold, std::uint64_t cookie, std::uint64_t age_ns) = nullptr;
   /// For a recorder: told about every guest access, and about each message just before it is sent.
@@ -39,6 +41,11 @@ class Host {
   void wake() const noexcept;
   void log(LogLevel level, const char* text) const noexcept;
   void region_gone(std::uint64_t cookie) const noexcept;
+  /// Runs task(i) for every i in [0, count); returns when all have ended. On this thread where the host has no executor.
+  template <class Task>
+  void execute(std::uint32_t count, const Task& task) const noexcept {
+    run(count, [](void* context, std::uint32_t index) { (*static_cast<const Task*>(context))(index); }, &task);
+  }
   void routes_changed(std::uint32_t first, std::uint32_t count) const noexcept;
   void hold_overdue(std::uint64_t hold, std::uint64_t cookie, std::uint64_t age_ns) const noexcept;
   /// 0 without a clock.
@@ -55,6 +62,8 @@ class Host {
   [[nodiscard]] bool calling() const noexcept;
 
  private:
+  void run(std::uint32_t count, void (*task)(void* context, std::uint32_t index), const void* context) const noexcept;
+
   HostFunctions functions_;
 };
 

@@ -9,6 +9,8 @@
 //   core::Waist::translate
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 
 #include "engine/base/access.hpp"
@@ -56,15 +58,25 @@ class Dma {
   [[nodiscard]] DmaAnswer translate(core::Reader& reader, const DmaRequest& request) noexcept {
     const Mode mode{mode_.load(std::memory_order_acquire)};
     if (mode.plain() && !request.has_pasid && !interrupt_window.contains(request.iova.value)) {
-      const caches::ContextEntry* const context = waist_.find_context(request.source);
-      if (context != nullptr) {
-        const core::Translation found = waist_.translate(reader, *context->space, request.iova, effective(request));
-        if (found.outcome == core::Outcome::translated) return answer(found, context->space->key);
-        return fault_in(reader, request, found, context->fault_disable);
+      const caches::ContextEntry context = waist_.find_context(request.source);
+      if (context) {
+        const core::Translation found = waist_.translate(reader, context.space(), request.iova, effective(request));
+        if (found.outcome == core::Outcome::translated) return answer(found, context.space().key);
+        return fault_in(reader, request, found, context.fault_disable());
       }
       return translate_without_context(reader, request, mode);
     }
     return translate_special(reader, request, mode);
+  }
+
+  /// Answers many requests; each is complete or a fault. Hits are answered in the first pass, misses walk together.
+  /// @param request_at  DmaRequest(std::size_t)
+  /// @param answer_to   void(std::size_t, const DmaAnswer&), once for each, in any order
+  template <class RequestAt, class AnswerTo>
+  void translate_batch(core::Reader& reader, std::size_t count, const RequestAt& request_at,
+                       const AnswerTo& answer_to) noexcept {
+    for (std::size_t first = 0; first < count; first += core::batch_width)
+      translate_some(reader, first, std::min(core::batch_width, count - first), request_at, answer_to);
   }
 
   /// What new requests see from now on. Requests that began earlier may still be under the old mode.
@@ -99,6 +111,48 @@ class Dma {
     const DmaKind kind =
         key.interpretation == caches::Interpretation::pass_through ? DmaKind::identity : DmaKind::translated;
     return {kind, found.rights, found.gpa, found.mask, FaultReason::none, FaultStatus::none, key.domain};
+  }
+
+  /// At most core::batch_width of a batch.
+  template <class RequestAt, class AnswerTo>
+  void translate_some(core::Reader& reader, std::size_t first, std::size_t count, const RequestAt& request_at,
+                      const AnswerTo& answer_to) noexcept {
+    const Mode mode{mode_.load(std::memory_order_acquire)};
+    std::array<caches::ContextEntry, core::batch_width> contexts;
+    for (std::size_t i = 0; i < count; ++i) {
+      const DmaRequest request = request_at(first + i);
+      contexts[i] = waist_.find_context(request.source);
+      if (contexts[i]) waist_.prefetch(contexts[i].space(), request.iova);
+    }
+    std::array<core::Miss, core::batch_width> misses;
+    std::array<std::uint8_t, core::batch_width> missed;
+    std::size_t miss_count = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const DmaRequest request = request_at(first + i);
+      if (!contexts[i] || !mode.plain() || request.has_pasid || interrupt_window.contains(request.iova.value)) {
+        answer_to(first + i, translate(reader, request));
+        continue;
+      }
+      caches::AddressSpace& space = contexts[i].space();
+      core::Translation found;
+      if (!waist_.look_up(reader, space, request.iova, effective(request), found)) {
+        misses[miss_count] = {&space, request.iova, effective(request)};
+        missed[miss_count++] = static_cast<std::uint8_t>(i);
+      } else if (found.outcome == core::Outcome::translated) {
+        answer_to(first + i, answer(found, space.key));
+      } else {
+        answer_to(first + i, fault_in(reader, request, found, contexts[i].fault_disable()));
+      }
+    }
+    if (miss_count == 0) return;
+    waist_.walk_and_fill(reader, {misses.data(), miss_count});
+    for (std::size_t m = 0; m < miss_count; ++m) {
+      const std::size_t i = missed[m];
+      const core::Translation& found = misses[m].found;
+      answer_to(first + i, found.outcome == core::Outcome::translated
+                               ? answer(found, misses[m].space->key)
+                               : fault_in(reader, request_at(first + i), found, contexts[i].fault_disable()));
+    }
   }
 
   [[nodiscard]] DmaAnswer translate_without_context(core::Reader& reader, const DmaRequest& request,

@@ -73,7 +73,7 @@ bool Worker::reset() noexcept {
   wait_.reset();
   since_last_wait_.clear();
   dma_.set_mode({}, false, false);
-  waist_.drop({});
+  waist_.drop(caches::Scope{});
   role_.store(Role::free, std::memory_order_seq_cst);  // a note that came meanwhile is the caller's process() to do
   return true;
 }
@@ -87,7 +87,9 @@ WorkState Worker::work(std::uint32_t& budget) noexcept {
   }
   const WorkState queue = run_queue(budget);
   if (!waist_.reclaim_regions()) waiting = true;
+  const bool more = waist_.reclaim();
   if (queue != WorkState::idle) return queue;
+  if (more) return WorkState::more;
   return waiting ? WorkState::wait : WorkState::idle;
 }
 
