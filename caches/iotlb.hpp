@@ -89,19 +89,17 @@ struct CachedTranslation {
   friend constexpr bool operator==(const CachedTranslation&, const CachedTranslation&) = default;
 };
 
-/// Where the entries of an address space are: its tag, ready for a first word, and the first set of its shard.
+/// Where the entries of an address space are: its tag, ready for a first word, and the first set of its shard. One word.
 class Place {
  public:
   constexpr Place() = default;
-  constexpr Place(Tag tag, std::uint32_t first_set) noexcept
-      : prefix_{std::uint64_t{tag} << 48 | 1}, first_set_{first_set} {}
-  [[nodiscard]] constexpr Tag tag() const noexcept { return static_cast<Tag>(prefix_ >> 48); }
-  [[nodiscard]] constexpr std::uint64_t prefix() const noexcept { return prefix_; }
-  [[nodiscard]] constexpr std::uint32_t first_set() const noexcept { return first_set_; }
+  constexpr Place(Tag tag, std::uint32_t first_set) noexcept : word_{std::uint64_t{tag} << 48 | first_set} {}
+  [[nodiscard]] constexpr Tag tag() const noexcept { return static_cast<Tag>(word_ >> 48); }
+  [[nodiscard]] constexpr std::uint64_t prefix() const noexcept { return (word_ & ~low_bits(48)) | 1; }
+  [[nodiscard]] constexpr std::uint32_t first_set() const noexcept { return static_cast<std::uint32_t>(word_); }
 
  private:
-  std::uint64_t prefix_ = 1;
-  std::uint32_t first_set_ = 0;
+  std::uint64_t word_ = 0;
 };
 
 /// Versions of the groups that an answer for one address may be put into, taken before the walk.

@@ -142,8 +142,11 @@ void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
 }
 
 /// Nothing about it needs a second look before the caches are asked.
-[[nodiscard]] bool is_plain(const viommu_request& request) noexcept {
-  return (request.flags & ~VIOMMU_NO_REPORT) == 0 && request.access - 1U < all_access;
+[[nodiscard, gnu::always_inline]] inline bool is_plain(const viommu_request& request) noexcept {
+  static_assert(offsetof(viommu_request, flags) == offsetof(viommu_request, access) + 1);
+  std::uint16_t both;
+  std::memcpy(&both, &request.access, sizeof both);
+  return (both & ~(unsigned{VIOMMU_NO_REPORT} << 8)) - 1U < all_access;
 }
 
 [[nodiscard, gnu::noinline]] viommu_result translate_slowly(viommu_engine& engine, Reader& reader,

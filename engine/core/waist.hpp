@@ -161,20 +161,23 @@ class Waist {
   /// The same in two steps, so that many can be under way: where it will be looked up,
   struct Sought {
     caches::Place place;
-    caches::Sizes sizes = 0;
-    caches::Iotlb::Few few = caches::Iotlb::Few::any;
     std::size_t small_set = 0;
+    caches::Iotlb::Few few = caches::Iotlb::Few::any;
   };
+  [[nodiscard, gnu::always_inline]] Sought sought(const caches::AddressSpace& space, caches::Place place,
+                                                  std::size_t small_set) const noexcept {
+    return {place, small_set, iotlb_.few(space.sizes.load(std::memory_order_relaxed))};
+  }
   [[nodiscard, gnu::always_inline]] Sought seek(const caches::AddressSpace& space, Iova iova) const noexcept {
     const caches::Place place = space.place();
-    const caches::Sizes sizes = space.sizes.load(std::memory_order_relaxed);
-    return {place, sizes, iotlb_.few(sizes), iotlb_.small_set(place, iova)};
+    return sought(space, place, iotlb_.small_set(place, iova));
   }
-  [[gnu::always_inline]] void prefetch(const Sought& sought, Iova iova) const noexcept {
+  [[gnu::always_inline]] void prefetch(const caches::AddressSpace& space, const Sought& sought,
+                                       Iova iova) const noexcept {
     using Few = caches::Iotlb::Few;
     if (sought.few == Few::page) return iotlb_.prefetch_small<Few::page>(sought.small_set, iova);
     if (sought.few == Few::small) return iotlb_.prefetch_small<Few::small>(sought.small_set, iova);
-    iotlb_.prefetch(sought.place, iova, sought.sizes);
+    iotlb_.prefetch(sought.place, iova, space.sizes.load(std::memory_order_relaxed));
   }
   /// and the look. For an address below space.paged.
   [[nodiscard, gnu::always_inline]] Hit look_up(Reader& reader, const caches::AddressSpace& space, Iova iova,

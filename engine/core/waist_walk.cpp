@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Misses: sample what a fill will be checked against, walk, judge, fill.
 #include <algorithm>
-#include <array>
 
+#include "engine/base/scratch.hpp"
 #include "engine/core/waist.hpp"
 #include "walkers/walk_one.hpp"
 
@@ -152,12 +152,12 @@ void Waist::walk_ahead(Reader& reader, caches::AddressSpace& space, const Start&
 }
 
 void Waist::walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept {
-  std::array<Start, batch_width> starts;
-  std::array<walkers::WalkRequest, batch_width> requests;
-  std::array<walkers::WalkAnswer, batch_width> walks;
+  Scratch<Start, batch_width> starts;
+  Scratch<walkers::WalkRequest, batch_width> requests;
+  Scratch<walkers::WalkAnswer, batch_width> walks;
   for (std::size_t i = 0; i < misses.size(); ++i) {
-    starts[i] = start_walk(*misses[i].space, misses[i].iova);
-    requests[i] = starts[i].request;
+    starts.put(i, start_walk(*misses[i].space, misses[i].iova));
+    requests.put(i, starts[i].request);
   }
   kernels_->walk(memory_.view(), masks_, walk_fill(), requests.data(), walks.data(), misses.size());
   for (std::size_t i = 0; i < misses.size(); ++i) {

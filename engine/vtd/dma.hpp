@@ -10,7 +10,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <span>
 
@@ -19,6 +18,7 @@
 #include "engine/base/atomic.hpp"
 #include "engine/base/fault.hpp"
 #include "engine/base/ids.hpp"
+#include "engine/base/scratch.hpp"
 #include "engine/core/waist.hpp"
 #include "engine/vtd/capabilities.hpp"
 #include "engine/vtd/context_walk.hpp"
@@ -107,46 +107,71 @@ class Dma {
     return {kind, found.rights, found.gpa, found.mask, FaultReason::none, FaultStatus::none, key.domain};
   }
 
-  /// Requests [first, end) of a batch, at most core::batch_width.
+  /// Requests [first, end) of a batch, at most core::batch_width. What the first pass finds out is kept word by word: a
+  /// struct would be written in parts and read as a whole, which stalls.
   template <class Batch>
-  void translate_some(core::Reader& reader, std::size_t first, std::size_t end, const Batch& batch) noexcept {
-    std::array<caches::ContextEntry, core::batch_width> contexts;
-    std::array<core::Waist::Sought, core::batch_width> sought;
+  void translate_some(core::Reader& reader, std::size_t first, std::size_t end, Batch batch) noexcept {
+    const bool plain_mode = Mode{mode_.load(std::memory_order_acquire)}.plain();
+    Scratch<caches::ContextEntry, core::batch_width> contexts;
+    Scratch<caches::Place, core::batch_width> places;
+    Scratch<std::size_t, core::batch_width> sets;
     for (std::size_t i = first; i < end; ++i) {
-      const caches::ContextEntry context = usual_context(batch.source(i));
-      const bool usual = context && batch.plain(i) && batch.iova(i) < context.space().paged;
-      contexts[i - first] = usual ? context : caches::ContextEntry{};
-      if (!usual) continue;
-      sought[i - first] = waist_.seek(context.space(), batch.iova(i));
-      waist_.prefetch(sought[i - first], batch.iova(i));
+      const caches::ContextEntry context = waist_.find_context(batch.source(i));
+      const Iova iova = batch.iova(i);
+      if (!context || !plain_mode || !batch.plain(i) || iova >= context.space().paged) [[unlikely]] {
+        contexts.put(i - first, {});
+        continue;
+      }
+      contexts.put(i - first, context);
+      const core::Waist::Sought sought = waist_.seek(context.space(), iova);
+      places.put(i - first, sought.place);
+      sets.put(i - first, sought.small_set);
+      waist_.prefetch(context.space(), sought, iova);
     }
-    std::array<std::uint32_t, core::batch_width> missed;
+    Scratch<std::uint32_t, core::batch_width> missed;
     std::size_t misses = 0;
     for (std::size_t i = first; i < end; ++i) {
       const caches::ContextEntry context = contexts[i - first];
-      const Iova iova = batch.iova(i);
       if (!context) [[unlikely]] {
         batch.answer(i, translate(reader, batch.request(i)));
         continue;
       }
-      const core::Waist::Hit found = waist_.look_up(reader, context.space(), iova, batch.asked(i), sought[i - first]);
-      if (found.found()) [[likely]] {
-        batch.hit(i, found);
-      } else if (!interrupt_window.contains(iova.value)) {
-        contexts[misses] = context;  // of a request that has been looked at
-        missed[misses++] = static_cast<std::uint32_t>(i);
-      } else {
+      const caches::AddressSpace& space = context.space();
+      if (answer_hit(reader, space, i, batch, waist_.sought(space, places[i - first], sets[i - first]))) [[likely]]
+        continue;
+      if (interrupt_window.contains(batch.iova(i).value)) {
         batch.answer(i, translate(reader, batch.request(i)));
+      } else {
+        contexts.put(misses, context);  // in the place of a request that has been looked at
+        missed.put(misses++, static_cast<std::uint32_t>(i));
       }
     }
     if (misses != 0) walk_missed(reader, {missed.data(), misses}, {contexts.data(), misses}, batch);
   }
+  /// @return false when it is no hit
+  template <class Batch>
+  [[nodiscard, gnu::always_inline]] bool answer_hit(core::Reader& reader, const caches::AddressSpace& space,
+                                                    std::size_t i, const Batch& batch,
+                                                    const core::Waist::Sought& sought) noexcept {
+    using Few = caches::Iotlb::Few;
+    const auto answered = [&](const core::Waist::Hit& hit) {
+      if (hit.found()) [[likely]]
+        batch.hit(i, hit);
+      return hit.found();
+    };
+    const Iova iova = batch.iova(i);
+    // Apart, so that the answers of the first two stay in registers.
+    if (sought.few == Few::page) return answered(waist_.look_up_small<Few::page>(reader, iova, batch.asked(i), sought));
+    if (sought.few == Few::small)
+      return answered(waist_.look_up_small<Few::small>(reader, iova, batch.asked(i), sought));
+    return answered(waist_.look_up_any(reader, space, iova, batch.asked(i)));
+  }
   template <class Batch>
   void walk_missed(core::Reader& reader, std::span<const std::uint32_t> missed,
                    std::span<const caches::ContextEntry> contexts, const Batch& batch) noexcept {
-    std::array<core::Miss, core::batch_width> misses;
+    Scratch<core::Miss, core::batch_width> misses;
     for (std::size_t m = 0; m < missed.size(); ++m)
-      misses[m] = {&contexts[m].space(), batch.iova(missed[m]), rights_in(batch.asked(missed[m]))};
+      misses.put(m, {&contexts[m].space(), batch.iova(missed[m]), rights_in(batch.asked(missed[m]))});
     waist_.walk_and_fill(reader, {misses.data(), missed.size()});
     for (std::size_t m = 0; m < missed.size(); ++m) {
       const core::Translation& found = misses[m].found;
