@@ -103,7 +103,10 @@ Tag AddressSpaces::take_tag() noexcept {
     sweep_slice(0, sweep_groups());
     end_sweep();
   }
-  if (free_tags_.empty()) return 0;
+  if (free_tags_.empty()) {
+    short_.store(true, std::memory_order_relaxed);  // begin_sweep() took it back
+    return 0;
+  }
   const Tag tag = free_tags_.pop();
   tagged_.iotlb->set_live(tag, true);
   tagged_.structures->set_live(tag, true);
