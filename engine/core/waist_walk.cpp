@@ -50,7 +50,8 @@ Waist::Start Waist::start_walk(const caches::AddressSpace& space, Iova iova) con
     const auto table = structures_.lookup(tables, iova, static_cast<caches::Sizes>(known & caches::bit_of(size)));
     if (!table) continue;
     const auto level = static_cast<std::uint8_t>(size == PageSize::mib2 ? 0 : 1);
-    start.request = {{table->gpa.value - (iova.value & table->mask)}, iova, level, table->rights, false};
+    const Gpa first{(table->gpa.value - (iova.value & table->mask)) & low_bits(52)};  // as the lookup wrapped it
+    start.request = {first, iova, level, table->rights, false};
     break;
   }
   return start;
