@@ -7,7 +7,11 @@ namespace viommu::caches {
 
 bool announce(Atomic<Sizes>& sizes, Atomic<Sizes>& fillable, Sizes sampled, PageSize size) noexcept {
   const Sizes bit = bit_of(size);
-  if ((sampled & bit) != 0) return true;
+  if ((sampled & bit) != 0) {
+    // Of a small size the first fill says so, of a large one A1 has.
+    if ((sizes.load(std::memory_order_relaxed) & bit) == 0) sizes.fetch_or(bit, std::memory_order_relaxed);  // A0
+    return true;
+  }
   sizes.fetch_or(bit, std::memory_order_relaxed);     // A1
   full_fence();                                       // A2
   fillable.fetch_or(bit, std::memory_order_release);  // A3
@@ -49,8 +53,9 @@ AddressSpace* AddressSpaces::acquire(const AddressSpaceKey& key) noexcept {
   space->key = key;
   space->first_set = tagged_.iotlb->place(tag, key.domain.value).first_set();
   space->paged = key.interpretation == Interpretation::pass_through ? Iova{0} : key.last + 1;
-  for (Atomic<Sizes>* sizes : {&space->sizes, &space->fillable, &space->tables, &space->reachable})
+  for (Atomic<Sizes>* sizes : {&space->sizes, &space->tables, &space->reachable})
     sizes->store(0, std::memory_order_relaxed);
+  space->fillable.store(small_sizes, std::memory_order_relaxed);
   space->tag.store(tag, std::memory_order_release);
   space->references = 1;
   space->next = *chain;
@@ -92,7 +97,7 @@ void AddressSpaces::drop_pages(AddressSpace& space, IovaRange range, bool keep_s
   constexpr std::uint64_t most_probes = 512;
   if (pages == 0 || pages > most_probes) return forget(space);
   const Place place{space.tag.load(std::memory_order_relaxed), space.first_set};
-  tagged_.iotlb->drop_pages(place, range, space.sizes.load(std::memory_order_relaxed));  // B2
+  tagged_.iotlb->drop_pages(place, range, space.sizes);
   if (keep_structures) return;
   const Sizes tables = space.tables.load(std::memory_order_relaxed);  // B2
   if (tables != 0) tagged_.structures->drop_large_pages({place.tag(), 0}, range, tables);
@@ -104,7 +109,10 @@ Tag AddressSpaces::take_tag() noexcept {
     sweep_slice(0, sweep_groups());
     end_sweep();
   }
-  if (free_tags_.empty()) return 0;
+  if (free_tags_.empty()) {
+    short_.store(true, std::memory_order_relaxed);  // begin_sweep() took it back
+    return 0;
+  }
   const Tag tag = free_tags_.pop();
   tagged_.iotlb->set_live(tag, true);
   tagged_.structures->set_live(tag, true);

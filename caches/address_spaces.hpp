@@ -14,6 +14,9 @@
 //   dropper  B1 full fence -> B2 sizes: groups of other sizes are not locked
 // If B2 misses the bit, B1 precedes A2; whoever fills that size sampled `fillable` after A3, so its walk began after A2
 // and reads guest memory as it was before B1: changed already.
+// Small sizes are fillable from the start, because every page invalidation locks their group anyway. A filler says the
+// size before it locks (A0), a dropper looks after it has locked: if it misses the bit, the fill's F2 comes later and
+// finds another version.
 //
 // Devices share an address space only when domain, table, width and interpretation are all equal. One domain id may
 // have several address spaces; an invalidation of the domain means all of them.
@@ -48,7 +51,7 @@ struct AddressSpaceKey {
 struct alignas(64) AddressSpace {
   Atomic<Tag> tag{0};
   Atomic<Sizes> sizes{0};       ///< page sizes announced; only grows while the object lives
-  Atomic<Sizes> fillable{0};    ///< those that may be filled
+  Atomic<Sizes> fillable{0};    ///< those that may be filled; small ones always
   Atomic<Sizes> tables{0};      ///< as `sizes`, for the paging-structure cache: how much a cached table maps
   Atomic<Sizes> reachable{0};   ///< as `fillable`, for it
   std::uint32_t first_set = 0;  ///< of its shard; this and the rest are constant while anybody can reach the object
@@ -65,7 +68,7 @@ struct alignas(64) AddressSpace {
   std::uint64_t retired_at = 0;
 };
 
-/// Announces `size` (see above). @return whether it was fillable when `sampled` was loaded
+/// To be called before a fill of `size` (see above). @return whether it was fillable when `sampled` was loaded
 [[nodiscard]] bool announce(Atomic<Sizes>& sizes, Atomic<Sizes>& fillable, Sizes sampled, PageSize size) noexcept;
 
 /// Threads: readers use AddressSpace's public members at any time inside a guard; sweep_slice() by one thread at a time;

@@ -111,7 +111,7 @@ std::size_t Iotlb::victim(const Set& set, std::uint64_t version, const Recent* r
   return cold != ways ? cold : version % ways;
 }
 
-void Iotlb::drop_pages(Place place, IovaRange range, Sizes sizes) noexcept {
+void Iotlb::drop_pages(Place place, IovaRange range, const Atomic<Sizes>& sizes) noexcept {
   const std::uint64_t first_page = range.first.value >> page_shift;
   const std::uint64_t last_page = range.last.value >> page_shift;
   constexpr std::uint64_t last_in_block = pages_per_block - 1;
@@ -121,7 +121,8 @@ void Iotlb::drop_pages(Place place, IovaRange range, Sizes sizes) noexcept {
     const auto to = static_cast<unsigned>(std::min(last_page, block * pages_per_block + last_in_block) & last_in_block);
     drop_small(place, block, (2U << to) - (1U << from), sizes);
   }
-  if ((sizes & ~small_sizes) != 0) drop_large_pages(place, range, sizes);
+  const Sizes known = sizes.load(std::memory_order_relaxed);  // B2
+  if ((known & ~small_sizes) != 0) drop_large_pages(place, range, known);
 }
 
 void Iotlb::drop_large_pages(Place place, IovaRange range, Sizes sizes) noexcept {
@@ -133,13 +134,14 @@ void Iotlb::drop_large_pages(Place place, IovaRange range, Sizes sizes) noexcept
   }
 }
 
-void Iotlb::drop_small(Place place, std::uint64_t block, unsigned pages, Sizes sizes) noexcept {
+void Iotlb::drop_small(Place place, std::uint64_t block, unsigned pages, const Atomic<Sizes>& sizes) noexcept {
   const Iova first{block << block_shift};
   const std::uint64_t block_word = word_for(place, first, PageSize::kib32);
   const std::size_t block_set = set_of(place, block_word);
   const std::size_t group = block_set / sets_per_group;
-  const std::uint64_t found = lock(group);  // I1
-  if ((sizes & bit_of(PageSize::kib4)) != 0) {
+  const std::uint64_t found = lock(group);                    // I1
+  const Sizes known = sizes.load(std::memory_order_relaxed);  // after I1: what was filled here before had said its size
+  if ((known & bit_of(PageSize::kib4)) != 0) {
     for (unsigned rest = pages; rest != 0; rest &= rest - 1) {  // at most 8
       const Iova page = first + (static_cast<std::uint64_t>(std::countr_zero(rest)) << page_shift);
       const std::uint64_t word = word_for(place, page, PageSize::kib4);
@@ -147,7 +149,7 @@ void Iotlb::drop_small(Place place, std::uint64_t block, unsigned pages, Sizes s
         if (entry.first() == word) entry.store({});  // I2
     }
   }
-  if ((sizes & bit_of(PageSize::kib32)) != 0) {
+  if ((known & bit_of(PageSize::kib32)) != 0) {
     for (AtomicPair& entry : sets_[block_set].entries) {
       if (entry.first() != block_word) continue;
       const std::uint64_t second = entry.load().second & ~(std::uint64_t{pages} << pages_at);

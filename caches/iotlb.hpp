@@ -192,8 +192,8 @@ class Iotlb {
   bool fill(const FillGuard& guard, Place place, Iova iova, const CachedPage& page, const Recent* recent) noexcept;
 
   /// Drops every page that overlaps `range`; cost: one group each 8 pages, and one each large page in `sizes`.
-  /// @param sizes  what may be there
-  void drop_pages(Place place, IovaRange range, Sizes sizes) noexcept;
+  /// @param sizes  what may be there; small sizes count when they were put in before the fill (see AddressSpaces)
+  void drop_pages(Place place, IovaRange range, const Atomic<Sizes>& sizes) noexcept;
   /// Of large pages only: for a table that holds no others.
   void drop_large_pages(Place place, IovaRange range, Sizes sizes) noexcept;
   void prefetch_for_drop(Place place, Iova iova) const noexcept {
@@ -282,7 +282,7 @@ class Iotlb {
   [[nodiscard]] bool is_live(Tag tag) const noexcept {
     return (live_[tag / 64].load(std::memory_order_relaxed) >> (tag % 64) & 1) != 0;
   }
-  void drop_small(Place place, std::uint64_t block, unsigned pages, Sizes sizes) noexcept;
+  void drop_small(Place place, std::uint64_t block, unsigned pages, const Atomic<Sizes>& sizes) noexcept;
   void drop_large(Place place, std::uint64_t word) noexcept;
   template <class Named>
   void sweep_groups(std::size_t first, std::size_t count, const Named& named) noexcept;

@@ -64,6 +64,9 @@ struct Miss {
 /// Most of them in one call, and the width that a batch is worked in: so many walks are in flight at a time.
 inline constexpr std::size_t batch_width = 64;
 
+/// Where a walk begins.
+enum class WalkFrom : std::uint8_t { root, cached_table };
+
 /// What a walk may put into the IOTLB besides its answer.
 enum class FillMode : std::uint8_t {
   exact,  ///< nothing, and only entries on the path of the address are loaded
@@ -135,13 +138,16 @@ class Waist {
 
   // ---- Lookups, inside a guard ----
   /// @param asked  nothing asked (a zero-length read) is granted by any right
-  [[nodiscard]] Translation translate(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked) noexcept {
+  /// @param from   where a walk may begin; a request that has loaded a context begins at the root, so that its loads
+  ///               stay few even if a cached table turns out to be stale
+  [[nodiscard]] Translation translate(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
+                                      WalkFrom from = WalkFrom::cached_table) noexcept {
     if (iova > space.key.last) return beyond_width(reader);
     if (space.key.interpretation == caches::Interpretation::pass_through) return identity(reader, iova);
     if (const Hit hit = look_up(reader, space, iova, bits_of(asked)); hit.found())
       return {Outcome::translated, rights_in(hit.rights), hit.gpa, hit.mask};
     // Also when the cached rights do not suffice: a fault is always decided on what the tables say now.
-    return walk_and_fill(reader, space, iova, asked);
+    return walk_and_fill(reader, space, iova, asked, from);
   }
   /// What the IOTLB says, when that is all it takes.
   struct Hit {
@@ -293,15 +299,20 @@ class Waist {
     caches::Sizes reachable = 0;
     walkers::WalkRequest request;
   };
-  [[nodiscard]] Start start_walk(const caches::AddressSpace& space, Iova iova) const noexcept;
+  [[nodiscard]] Start start_walk(const caches::AddressSpace& space, Iova iova,
+                                 WalkFrom from = WalkFrom::cached_table) const noexcept;
+  /// What the tables say now, for a walk that began at a cached table and came to no answer: a fault is never decided on
+  /// what is cached. Words that were loaded are not loaded again unless another path leads to them.
+  [[nodiscard]] walkers::WalkAnswer check_path(const caches::AddressSpace& space, Start& start,
+                                               const walkers::WalkAnswer& walk) const noexcept;
   [[nodiscard]] static Walked judge(Reader& reader, Iova iova, Rights asked, const walkers::WalkAnswer& walk) noexcept;
-  [[nodiscard]] Translation finish_walk(Reader& reader, caches::AddressSpace& space, const Start& start, Iova iova,
-                                        Rights asked, const walkers::WalkAnswer& walk) noexcept;
+  [[nodiscard]] Translation finish_walk(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked,
+                                        walkers::WalkAnswer walk) noexcept;
   void fill_page(Reader& reader, caches::AddressSpace& space, const Start& start, Iova iova,
                  const caches::CachedPage& page) noexcept;
   void fill_table(caches::AddressSpace& space, const Start& start, Iova iova, const walkers::WalkAnswer& walk) noexcept;
-  [[nodiscard]] Translation walk_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova,
-                                          Rights asked) noexcept;
+  [[nodiscard]] Translation walk_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
+                                          WalkFrom from) noexcept;
   void walk_ahead(Reader& reader, caches::AddressSpace& space, const Start& start, Iova next,
                   const walkers::WalkAnswer& walk) noexcept;
   [[nodiscard]] walkers::Fill walk_fill() const noexcept {

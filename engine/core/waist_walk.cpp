@@ -30,6 +30,13 @@ using caches::PageSize;
   return Range<std::uint64_t>{frame.value, frame.value + caches::mask_of(size)}.overlaps(interrupt_window);
 }
 
+/// Memory that is one word, loaded already: a walk whose first entry is no table ends there.
+struct OneWord {
+  std::optional<std::uint64_t> word;
+  [[nodiscard]] std::optional<std::uint64_t> load_u64(Gpa /*at*/) const noexcept { return word; }
+  [[nodiscard]] static bool load_line(Gpa /*at*/, Line& /*line*/) noexcept { return false; }
+};
+
 [[nodiscard]] bool more_than_one(unsigned pages) noexcept { return (pages & (pages - 1)) != 0; }
 
 }  // namespace
@@ -46,7 +53,7 @@ Waist::Hit Waist::look_up_any(Reader& reader, const caches::AddressSpace& space,
   return {caches::Iotlb::gpa_in(entry, iova), clear, entry.second & all_right_bits};
 }
 
-Waist::Start Waist::start_walk(const caches::AddressSpace& space, Iova iova) const noexcept {
+Waist::Start Waist::start_walk(const caches::AddressSpace& space, Iova iova, WalkFrom from) const noexcept {
   Start start;
   start.place = space.place();
   start.fillable = space.fillable.load(std::memory_order_acquire);
@@ -56,13 +63,14 @@ Waist::Start Waist::start_walk(const caches::AddressSpace& space, Iova iova) con
   start.tables = structures_.sample(tables, iova, start.reachable);
   start.request = {space.key.root, iova, space.key.top_level, read_write, true};
   const caches::Sizes known = space.tables.load(std::memory_order_relaxed);
-  if (known == 0) return start;
+  if (known == 0 || from == WalkFrom::root) return start;
   // The table that maps least, and so is nearest to the leaf, comes first.
   for (const PageSize size : {PageSize::mib2, PageSize::gib1}) {
     const auto table = structures_.lookup(tables, iova, static_cast<caches::Sizes>(known & caches::bit_of(size)));
     if (!table) continue;
     const auto level = static_cast<std::uint8_t>(size == PageSize::mib2 ? 0 : 1);
-    start.request = {{table->gpa.value - (iova.value & table->mask)}, iova, level, table->rights, false};
+    const Gpa first{(table->gpa.value - (iova.value & table->mask)) & low_bits(52)};  // as the lookup wrapped it
+    start.request = {first, iova, level, table->rights, false};
     break;
   }
   return start;
@@ -107,8 +115,40 @@ void Waist::fill_table(caches::AddressSpace& space, const Start& start, Iova iov
   structures_.fill(start.tables, {start.place.tag(), 0}, iova, {walk.table, size, walk.table_rights}, nullptr);
 }
 
-Translation Waist::finish_walk(Reader& reader, caches::AddressSpace& space, const Start& start, Iova iova, Rights asked,
-                               const walkers::WalkAnswer& walk) noexcept {
+walkers::WalkAnswer Waist::check_path(const caches::AddressSpace& space, Start& start,
+                                      const walkers::WalkAnswer& walk) const noexcept {
+  using Format = walkers::SecondStage;
+  const walkers::WalkRequest cached = start.request;
+  start.request = {space.key.root, cached.iova, space.key.top_level, read_write, true};
+  walkers::WalkRequest at = start.request;
+  unsigned loads = walk.loads;
+  std::optional<walkers::WalkAnswer> other;
+  for (; at.level > cached.level && !other; --at.level) {  // at most second_stage_levels - 1
+    const OneWord entry{memory_.view().load_u64(Format::slot(at.table, at.iova, at.level))};
+    if (entry.word && format_.classify(*entry.word, at.level) == walkers::EntryKind::table) {
+      at.table = Format::next_table(*entry.word);
+      at.rights = at.rights & Format::rights(*entry.word);
+      at.is_root = false;
+      ++loads;
+    } else {
+      other = walkers::walk_one(format_, entry, walkers::Fill::exact, at);
+    }
+  }
+  const bool same = !other && at.table == cached.table && at.rights == cached.rights;
+  if (same) {
+    loads -= walk.loads;
+    other = walk;
+  }
+  if (!other) other = walkers::walk_one(format_, memory_.view(), walk_fill(), at);
+  other->loads = static_cast<std::uint8_t>(other->loads + loads);
+  return *other;
+}
+
+Translation Waist::finish_walk(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked,
+                               walkers::WalkAnswer walk) noexcept {
+  const bool answered = walk.end == walkers::WalkEnd::leaf && grants(walk.rights, asked);
+  if (!answered && !start.request.is_root) walk = check_path(space, start, walk);
+  const Iova iova = start.request.iova;
   const Walked walked = judge(reader, iova, asked, walk);
   // A tag that is no longer the address space's is nobody's; filling under it would only waste the place.
   if (walked.page && !options_.uncached && space.tag.load(std::memory_order_relaxed) == start.place.tag()) {
@@ -118,19 +158,22 @@ Translation Waist::finish_walk(Reader& reader, caches::AddressSpace& space, cons
   return walked.translation;
 }
 
-Translation Waist::walk_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked) noexcept {
-  const Start start = start_walk(space, iova);
+Translation Waist::walk_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
+                                 WalkFrom from) noexcept {
+  Start start = start_walk(space, iova, from);
   const std::uint64_t block = iova.value >> caches::block_shift;
   const bool sequential = options_.fill == FillMode::all && reader.last_place.tag() == start.place.tag() &&
-                          reader.next_block == block && !options_.uncached;
+                          reader.next_block == block && !options_.uncached && from == WalkFrom::cached_table;
   const Iova next{(block + 1) << caches::block_shift};
   std::optional<Start> ahead;
   if (sequential && next < space.paged && !interrupt_window.contains(next.value)) ahead = start_walk(space, next);
   const walkers::WalkAnswer walk = walkers::walk_one(format_, memory_.view(), walk_fill(), start.request);
-  const Translation found = finish_walk(reader, space, start, iova, asked, walk);
+  const Translation found = finish_walk(reader, space, start, asked, walk);
   reader.last_place = start.place;
   reader.next_block = block + 1;
-  if (ahead && found.outcome == Outcome::translated && walk.level == 0) walk_ahead(reader, space, *ahead, next, walk);
+  const bool by_this_walk = walk.end == walkers::WalkEnd::leaf && grants(walk.rights, asked);  // not check_path()'s
+  if (ahead && found.outcome == Outcome::translated && by_this_walk && walk.level == 0)
+    walk_ahead(reader, space, *ahead, next, walk);
   return found;
 }
 
@@ -162,7 +205,7 @@ void Waist::walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept {
   kernels_->walk(memory_.view(), masks_, walk_fill(), requests.data(), walks.data(), misses.size());
   for (std::size_t i = 0; i < misses.size(); ++i) {
     Miss& miss = misses[i];
-    miss.found = finish_walk(reader, *miss.space, starts[i], miss.iova, miss.asked, walks[i]);
+    miss.found = finish_walk(reader, *miss.space, starts[i], miss.asked, walks[i]);
   }
 }
 

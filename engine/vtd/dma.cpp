@@ -75,9 +75,10 @@ DmaAnswer Dma::translate_without_context(core::Reader& reader, const DmaRequest&
   const caches::ContextEntry context =
       root_in_force ? waist_.insert_context(version, request.source, walked.key, walked.fault_disable)
                     : caches::ContextEntry{};
-  const core::Translation found = context && context.space().key == walked.key
-                                      ? waist_.translate(reader, context.space(), request.iova, effective(request))
-                                      : waist_.translate_uncached(reader, walked.key, request.iova, effective(request));
+  const core::Translation found =
+      context && context.space().key == walked.key
+          ? waist_.translate(reader, context.space(), request.iova, effective(request), core::WalkFrom::root)
+          : waist_.translate_uncached(reader, walked.key, request.iova, effective(request));
   if (found.outcome == core::Outcome::translated) return answer(found, walked.key);
   return fault_in(reader, request, found, walked.fault_disable);
 }

@@ -77,7 +77,7 @@ TEST_CASE("a removed region waits for the holds that were open", "[core][regions
   Reader& reader = waist.reader();
   REQUIRE(waist.add(0, page) == RegionResult::ok);
   waist->enter(reader);
-  const std::uint64_t hold = waist->hold(reader, {{1}, {5}, {{0}, {0}}}, 0);
+  const std::uint64_t hold = waist->hold(waist->hold_since(), {{1}, {5}, {{0}, {0}}}, 0);
   waist->leave(reader);
   REQUIRE(waist->remove_region({0}, 7) == RegionResult::ok);
   CHECK_FALSE(waist->reclaim_regions());
@@ -91,7 +91,7 @@ TEST_CASE("adding a region waits for no hold and tells nobody", "[core][regions]
   TestWaist waist;
   Reader& reader = waist.reader();
   waist->enter(reader);
-  const std::uint64_t hold = waist->hold(reader, {{1}, {5}, {{0}, {0}}}, 0);
+  const std::uint64_t hold = waist->hold(waist->hold_since(), {{1}, {5}, {{0}, {0}}}, 0);
   waist->leave(reader);
   REQUIRE(waist.add(0, page) == RegionResult::ok);
   CHECK(waist->reclaim_regions());
