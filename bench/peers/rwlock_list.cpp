@@ -73,8 +73,7 @@ void RwlockList::insert(Device& device, std::uint64_t iova, const PeerLeaf& leaf
 }
 
 void RwlockList::drop_page(std::uint16_t domain, std::uint64_t iova) {
-  for (std::size_t source = 0; source < devices_.size(); ++source) {
-    if (!devices_[source] || walk_.contexts()[source].domain != domain) continue;
+  for (const std::uint16_t source : walk_.sources(domain)) {
     Device& device = *devices_[source];
     const std::lock_guard lock{device.lock};
     const auto found = std::find_if(device.entries.begin(), device.entries.end(), [iova](const Entry& entry) {
@@ -85,8 +84,7 @@ void RwlockList::drop_page(std::uint16_t domain, std::uint64_t iova) {
 }
 
 void RwlockList::drop_domain(std::uint16_t domain) {
-  for (std::size_t source = 0; source < devices_.size(); ++source) {
-    if (!devices_[source] || walk_.contexts()[source].domain != domain) continue;
+  for (const std::uint16_t source : walk_.sources(domain)) {
     const std::lock_guard lock{devices_[source]->lock};
     devices_[source]->entries.clear();
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // The shape of VMMs written in Rust: domains in an ordered map, each with an ordered map of intervals, all under one
-// reader/writer lock.
+// reader/writer lock. A domain has one table: devices of one domain id with tables of their own are beyond it.
 #pragma once
 
 #include <cstdint>

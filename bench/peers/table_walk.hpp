@@ -7,8 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <optional>
 #include <span>
+#include <vector>
 
 namespace viommu::bench {
 
@@ -37,12 +39,18 @@ class TableWalk {
     for (std::size_t source = 0; source < contexts_.size(); ++source) {
       const std::uint64_t low = load(contexts + 16 * source);
       if ((low & 1) == 0) continue;
-      contexts_[source] = {low & frame_bits, static_cast<std::uint16_t>(load(contexts + 16 * source + 8) >> 8)};
+      const auto domain = static_cast<std::uint16_t>(load(contexts + 16 * source + 8) >> 8);
+      contexts_[source] = {low & frame_bits, domain};
+      sources_of_domain_[domain].push_back(static_cast<std::uint16_t>(source));
     }
   }
 
   [[nodiscard]] const PeerContext& context(std::uint16_t source) const noexcept { return contexts_[source & 0xff]; }
   [[nodiscard]] const std::array<PeerContext, 256>& contexts() const noexcept { return contexts_; }
+
+  [[nodiscard]] const std::vector<std::uint16_t>& sources(std::uint16_t domain) const {
+    return sources_of_domain_.at(domain);
+  }
 
   [[nodiscard]] std::optional<PeerLeaf> walk(std::uint64_t table, std::uint64_t iova) const noexcept {
     for (unsigned level = 4;; --level) {  // ends: level 1 holds leaves only
@@ -68,6 +76,7 @@ class TableWalk {
 
   std::span<const std::byte> ram_;
   std::array<PeerContext, 256> contexts_{};
+  std::map<std::uint16_t, std::vector<std::uint16_t>> sources_of_domain_;
 };
 
 }  // namespace viommu::bench

@@ -34,6 +34,7 @@ namespace {
   options.size = sizeof options;
   options.iotlb_pages = setup.iotlb_pages;
   if (!setup.caches) options.flags |= uncached;
+  if (setup.fill_exactly) options.fill = VIOMMU_FILL_EXACT;
   return options;
 }
 

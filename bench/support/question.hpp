@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -56,11 +57,31 @@ template <class Work>
 [[nodiscard]] std::uint64_t chunk_of(Work& work, std::uint64_t block) {
   constexpr double enough_ns = 0.5e6;
   for (std::uint64_t count = block;; count *= 2) {
-    const Stopwatch stopwatch;
-    work(count);
-    if (stopwatch.stop().ns >= enough_ns) return count;
+    double least = std::numeric_limits<double>::max();
+    for (int attempt = 0; attempt < quiet_tries && least >= enough_ns; ++attempt) {
+      const Stopwatch stopwatch;
+      work(count);
+      least = std::min(least, stopwatch.stop().ns);
+    }
+    if (least >= enough_ns) return count;
   }
 }
+
+/// Says how undisturbed a benchmark was: the part of its time that a thread of it waited for a core, mean of chunks.
+class Disturbance {
+ public:
+  void add(double waited_part) noexcept {
+    sum_ += waited_part;
+    ++chunks_;
+  }
+  void tell(benchmark::State& state) const {
+    state.counters["waited"] = benchmark::Counter{sum_ / std::max(chunks_, 1), benchmark::Counter::kAvgThreads};
+  }
+
+ private:
+  double sum_ = 0;
+  int chunks_ = 0;
+};
 
 /// Times `work(count)` in every thread at once; an item is one of `count`.
 template <class Work>
@@ -70,12 +91,14 @@ void measure(benchmark::State& state, Together& together, std::uint64_t block, W
   pin_this_thread(static_cast<unsigned>(thread));
   if (leads) together.chunk = chunk_of(work, block);
   together.meet();
+  const int tries = state.threads() > 1 ? quiet_tries_of_two : quiet_tries;
   std::uint64_t items = 0;
+  Disturbance disturbance;
   for (auto _ : state) {
     Elapsed best;
     std::uint64_t best_items = 0;
     double best_worst = 2;  // more than any
-    for (int attempt = 0; attempt < quiet_tries && best_worst > quiet_part; ++attempt) {
+    for (int attempt = 0; attempt < tries && best_worst > quiet_part; ++attempt) {
       if (leads) together.stop.store(false, std::memory_order_relaxed);
       together.meet();
       const Stopwatch stopwatch;
@@ -95,15 +118,18 @@ void measure(benchmark::State& state, Together& together, std::uint64_t block, W
       best_worst = worst;
     }
     state.SetIterationTime(best.ns * 1e-9);
+    disturbance.add(best_worst);
     items += best_items;
   }
   state.SetItemsProcessed(static_cast<std::int64_t>(items));
+  disturbance.tell(state);
 }
 
-/// Registers `question<Translator>/arguments` for each of the arguments.
+/// Registers `question<Translator>/arguments` for each of the arguments. `chunks` fixes the number of iterations where
+/// the time that counts is only a small part of what passes.
 template <class Translator, class Run>
 void add(const std::string& question, const std::vector<Arguments>& arguments, Run run,
-         std::initializer_list<int> threads = {1}) {
+         std::initializer_list<int> threads = {1}, int chunks = 0) {
   for (const int count : threads) {
     const auto together = std::make_shared<Together>(static_cast<unsigned>(count));
     auto* const registered =
@@ -111,8 +137,16 @@ void add(const std::string& question, const std::vector<Arguments>& arguments, R
                                      [run, together](benchmark::State& state) { run(state, *together); });
     registered->UseManualTime();
     if (count > 1) registered->Threads(count);
+    if (chunks != 0) registered->Iterations(chunks);
     for (const Arguments& one : arguments) registered->Args(one);
   }
+}
+
+/// As add(), for questions that are answered beside another thread or in sections: five chunks.
+template <class Translator, class Run>
+void add_chunks(const std::string& question, const std::vector<Arguments>& arguments, Run run) {
+  constexpr int chunks = 5;
+  add<Translator>(question, arguments, [run](benchmark::State& state, Together&) { run(state); }, {1}, chunks);
 }
 
 /// Runs `add_all`, then the benchmarks that the command line names. The executable's exit status.
