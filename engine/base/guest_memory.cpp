@@ -23,17 +23,13 @@ namespace {
 static_assert(std::endian::native == std::endian::little,
               "guest structures are little endian, and so must the host be");
 
-[[nodiscard]] std::uint64_t load_word(std::byte* host) noexcept {
-  return std::atomic_ref{*reinterpret_cast<std::uint64_t*>(host)}.load(std::memory_order_acquire);
-}
-
 /// Low, high, low again: the pair stood still if low did.
 [[nodiscard]] Word128 load_pair(std::byte* host) noexcept {
-  Word128 word{load_word(host), load_word(host + 8)};
+  Word128 word{load_mapped_u64(host), load_mapped_u64(host + 8)};
   for (int attempt = 1; attempt < 4; ++attempt) {
-    const std::uint64_t again = load_word(host);
+    const std::uint64_t again = load_mapped_u64(host);
     if (again == word.low) break;
-    word = {again, load_word(host + 8)};
+    word = {again, load_mapped_u64(host + 8)};
   }
   return word;
 }
@@ -85,12 +81,28 @@ void RegionMap::assign_with(const RegionMap* base, const Region& region) noexcep
   *out++ = region;
   std::copy(after, old.end(), out);
   count_ = old.size() + 1;
+  choose_spans();
 }
 
 void RegionMap::assign_without(const RegionMap& base, Gpa first) noexcept {
   const auto kept =
       std::ranges::copy_if(base.regions(), regions_.begin(), [&](const Region& r) { return r.range.first != first; });
   count_ = static_cast<std::size_t>(kept.out - regions_.begin());
+  choose_spans();
+}
+
+void RegionMap::choose_spans() noexcept {
+  const auto size = [](const MemorySpan& span) { return span.last.value - span.first.value; };
+  span_count_ = 0;
+  for (const Region& region : regions()) {
+    const MemorySpan span{region.range.first, region.range.last, region.host};
+    std::size_t place = std::min(span_count_, view_spans);  // insertion sort, the largest first; the smallest falls out
+    for (; place > 0 && size(spans_[place - 1]) < size(span); --place)
+      if (place < view_spans) spans_[place] = spans_[place - 1];
+    if (place == view_spans) continue;
+    spans_[place] = span;
+    span_count_ = std::min(span_count_ + 1, view_spans);
+  }
 }
 
 const Region* RegionMap::find(Gpa gpa) const noexcept {
@@ -145,7 +157,7 @@ void GuestMemory::tell_stored(Gpa gpa, bool done, std::uint64_t value, std::size
 std::optional<std::uint64_t> GuestMemory::load_u64(Gpa gpa) const noexcept {
   std::optional<std::uint64_t> word{0};
   if (std::byte* const host = find(gpa, false); host != nullptr) {
-    word = load_word(host);
+    word = load_mapped_u64(host);
   } else if (!read(gpa, &*word, sizeof *word)) {
     word.reset();
   }
@@ -163,6 +175,31 @@ std::optional<Word128> GuestMemory::load_u128(Gpa gpa) const noexcept {
   }
   tell_loaded(gpa, word);
   return word;
+}
+
+bool GuestMemory::load_line(Gpa gpa, Line& line) const noexcept {
+  std::byte* const host = find(gpa, false);
+  if (host == nullptr) return false;
+  load_mapped_line(host, line);
+  if (tap_.loaded != nullptr) tap_.loaded(tap_.opaque, gpa.value, line.words.data(), line.words.size());
+  return true;
+}
+
+MemoryView GuestMemory::view() const noexcept {
+  MemoryView view;
+  view.opaque = this;
+  view.any_u64 = [](const void* memory, std::uint64_t gpa, std::uint64_t& word) noexcept {
+    const std::optional<std::uint64_t> loaded = static_cast<const GuestMemory*>(memory)->load_u64({gpa});
+    if (loaded) word = *loaded;
+    return loaded.has_value();
+  };
+  view.any_line = [](const void* memory, std::uint64_t gpa, Line& line) noexcept {
+    return static_cast<const GuestMemory*>(memory)->load_line({gpa}, line);
+  };
+  const bool tapped = tap_.loaded != nullptr || tap_.load_failed != nullptr;
+  const RegionMap* const map = this->map();
+  if (!tapped && map != nullptr) view.spans = map->spans();
+  return view;
 }
 
 bool GuestMemory::store_u32(Gpa gpa, std::uint32_t value) const noexcept {
