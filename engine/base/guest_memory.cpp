@@ -111,16 +111,11 @@ bool RegionMap::overlaps(GpaRange range) const noexcept {
   return std::ranges::any_of(regions(), [&](const Region& r) { return r.range.overlaps(range); });
 }
 
-std::byte* GuestMemory::find(Gpa gpa, bool to_write) const noexcept {
+GuestMemory::Place GuestMemory::find(Gpa gpa) const noexcept {
   const RegionMap* const map = this->map();
   const Region* const region = map == nullptr ? nullptr : map->find(gpa);
-  if (region == nullptr || (to_write && region->read_only)) return nullptr;
-  return region->host + (gpa.value - region->range.first.value);
-}
-
-bool GuestMemory::in_a_region(Gpa gpa) const noexcept {
-  const RegionMap* const map = this->map();
-  return map != nullptr && map->find(gpa) != nullptr;
+  if (region == nullptr) return {};
+  return {region->host + (gpa.value - region->range.first.value), region->read_only};
 }
 
 bool GuestMemory::read(Gpa gpa, void* data, std::size_t size_bytes) const noexcept {
@@ -144,7 +139,7 @@ void GuestMemory::tell_stored(Gpa gpa, bool done, std::uint64_t value, std::size
 
 std::optional<std::uint64_t> GuestMemory::load_u64(Gpa gpa) const noexcept {
   std::optional<std::uint64_t> word{0};
-  if (std::byte* const host = find(gpa, false); host != nullptr) {
+  if (std::byte* const host = find(gpa).host; host != nullptr) {
     word = load_word(host);
   } else if (!read(gpa, &*word, sizeof *word)) {
     word.reset();
@@ -156,7 +151,7 @@ std::optional<std::uint64_t> GuestMemory::load_u64(Gpa gpa) const noexcept {
 std::optional<Word128> GuestMemory::load_u128(Gpa gpa) const noexcept {
   static_assert(sizeof(Word128) == 16);
   std::optional<Word128> word{Word128{}};
-  if (std::byte* const host = find(gpa, false); host != nullptr) {
+  if (std::byte* const host = find(gpa).host; host != nullptr) {
     word = load_both(host);
   } else if (!read(gpa, &*word, sizeof *word)) {
     word.reset();
@@ -167,10 +162,12 @@ std::optional<Word128> GuestMemory::load_u128(Gpa gpa) const noexcept {
 
 bool GuestMemory::store_u32(Gpa gpa, std::uint32_t value) const noexcept {
   bool done = false;
-  if (std::byte* const host = find(gpa, true); host != nullptr) {
-    std::atomic_ref{*reinterpret_cast<std::uint32_t*>(host)}.store(value, std::memory_order_release);
-    done = true;
-  } else if (!in_a_region(gpa)) {  // else it is read-only
+  if (const Place place = find(gpa); place.host != nullptr) {
+    if (!place.read_only) {
+      std::atomic_ref{*reinterpret_cast<std::uint32_t*>(place.host)}.store(value, std::memory_order_release);
+      done = true;
+    }
+  } else {
     done = callbacks_.write != nullptr && callbacks_.write(callbacks_.opaque, gpa.value, &value, sizeof value) == 0;
   }
   tell_stored(gpa, done, value, sizeof value);
@@ -179,11 +176,13 @@ bool GuestMemory::store_u32(Gpa gpa, std::uint32_t value) const noexcept {
 
 Exchange GuestMemory::compare_exchange_u64(Gpa gpa, std::uint64_t& expected, std::uint64_t desired) const noexcept {
   Exchange outcome = Exchange::failed;
-  if (std::byte* const host = find(gpa, true); host != nullptr) {
-    const std::atomic_ref word{*reinterpret_cast<std::uint64_t*>(host)};
-    outcome =
-        word.compare_exchange_strong(expected, desired, std::memory_order_acq_rel) ? Exchange::done : Exchange::lost;
-  } else if (!in_a_region(gpa) && callbacks_.compare_exchange != nullptr) {
+  if (const Place place = find(gpa); place.host != nullptr) {
+    if (!place.read_only) {
+      const std::atomic_ref word{*reinterpret_cast<std::uint64_t*>(place.host)};
+      outcome =
+          word.compare_exchange_strong(expected, desired, std::memory_order_acq_rel) ? Exchange::done : Exchange::lost;
+    }
+  } else if (callbacks_.compare_exchange != nullptr) {
     const std::int32_t result = callbacks_.compare_exchange(callbacks_.opaque, gpa.value, &expected, desired);
     outcome = result == 0 ? Exchange::done : result > 0 ? Exchange::lost : Exchange::failed;
   }
