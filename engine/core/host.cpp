@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 #include "engine/core/host.hpp"
 
+#include <array>
+#include <cinttypes>
+#include <cstdio>
+
 #include "engine/core/callback.hpp"
 
 namespace viommu::core {
@@ -32,6 +36,15 @@ void Host::routes_changed(std::uint32_t first, std::uint32_t count) const noexce
 }
 void Host::hold_overdue(std::uint64_t hold, std::uint64_t cookie, std::uint64_t age_ns) const noexcept {
   call(this, functions_.hold_overdue, functions_.opaque, hold, cookie, age_ns);
+  const std::uint64_t times = overdue_holds_.happened();
+  if (times == 0 || !has_log()) return;
+  constexpr std::uint64_t ns_per_ms = 1'000'000;
+  std::array<char, 192> text;
+  std::snprintf(text.data(), text.size(),
+                "hold 0x%" PRIx64 " (cookie 0x%" PRIx64 ") has kept a completion back for %" PRIu64
+                " ms; overdue holds so far: %" PRIu64,
+                hold, cookie, age_ns / ns_per_ms, times);
+  log(LogLevel::warning, text.data());
 }
 
 std::uint64_t Host::now_ns() const noexcept {

@@ -4,6 +4,7 @@
 
 #include "engine/base/guest_memory.hpp"
 #include "engine/base/host_memory.hpp"
+#include "engine/core/log_limit.hpp"
 
 #include <cstdint>
 
@@ -37,9 +38,12 @@ class Host {
 
   void msi(std::uint64_t address, std::uint32_t data) const noexcept;
   void wake() const noexcept;
+  /// What a guest can bring about goes through a LogLimit first.
   void log(LogLevel level, const char* text) const noexcept;
+  [[nodiscard]] bool has_log() const noexcept { return functions_.log != nullptr; }
   void region_gone(std::uint64_t cookie) const noexcept;
   void routes_changed(std::uint32_t first, std::uint32_t count) const noexcept;
+  /// Also logged.
   void hold_overdue(std::uint64_t hold, std::uint64_t cookie, std::uint64_t age_ns) const noexcept;
   /// 0 without a clock.
   [[nodiscard]] std::uint64_t now_ns() const noexcept;
@@ -56,6 +60,7 @@ class Host {
 
  private:
   HostFunctions functions_;
+  mutable LogLimit overdue_holds_;  ///< says nothing about what this object does, so const calls count
 };
 
 }  // namespace viommu::core
