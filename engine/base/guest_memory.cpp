@@ -73,7 +73,8 @@ RegionMap* RegionMap::create(const HostAllocator& allocator, std::size_t count) 
 
 void RegionMap::destroy(const HostAllocator& allocator, const RegionMap* map) noexcept {
   if (map == nullptr) return;
-  auto* const owned = const_cast<RegionMap*>(map);
+  // create() made it not const; it is const to those who look things up in it.
+  auto* const owned = const_cast<RegionMap*>(map);  // NOLINT(cppcoreguidelines-pro-type-const-cast)
   owned->~RegionMap();
   allocator.put(owned, sizeof(RegionMap), alignof(RegionMap));
 }
@@ -125,7 +126,8 @@ bool GuestMemory::read(Gpa gpa, void* data, std::size_t size_bytes) const noexce
 template <class Word>
 void GuestMemory::tell_loaded(Gpa gpa, const std::optional<Word>& word) const noexcept {
   if (word && tap_.loaded != nullptr) {
-    std::array<std::uint64_t, sizeof(Word) / sizeof(std::uint64_t)> words;
+    constexpr std::size_t word_bytes = 8;
+    std::array<std::uint64_t, sizeof(Word) / word_bytes> words;
     std::memcpy(words.data(), &*word, sizeof(Word));
     tap_.loaded(tap_.opaque, gpa.value, words.data(), words.size());
   }

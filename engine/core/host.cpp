@@ -18,6 +18,9 @@ void call(const Host* host, Function function, Arguments... arguments) noexcept 
   function(arguments...);
 }
 
+/// What the marked functions of memory() and allocator() are told.
+[[nodiscard]] const Host& host_of(void* opaque) noexcept { return **static_cast<const Host**>(opaque); }
+
 }  // namespace
 
 void Host::msi(std::uint64_t address, std::uint32_t data) const noexcept {
@@ -57,14 +60,14 @@ bool Host::calling() const noexcept { return CallbackScope::inside(this); }
 
 HostAllocator Host::allocator() const noexcept {
   if (functions_.allocator.allocate == nullptr) return functions_.allocator;
-  return {const_cast<Host*>(this),  // only ever used as the const object it is
+  return {&self_,
           [](void* opaque, std::size_t size, std::size_t alignment) {
-            const auto& host = *static_cast<const Host*>(opaque);
+            const auto& host = host_of(opaque);
             const CallbackScope scope{&host};
             return host.functions_.allocator.get(size, alignment);
           },
           [](void* opaque, void* memory, std::size_t size, std::size_t alignment) {
-            const auto& host = *static_cast<const Host*>(opaque);
+            const auto& host = host_of(opaque);
             const CallbackScope scope{&host};
             host.functions_.allocator.put(memory, size, alignment);
           }};
@@ -72,23 +75,23 @@ HostAllocator Host::allocator() const noexcept {
 
 MemoryCallbacks Host::memory() const noexcept {
   MemoryCallbacks marked;
-  marked.opaque = const_cast<Host*>(this);  // only ever used as the const object it is
+  marked.opaque = &self_;
   if (functions_.memory.read != nullptr)
     marked.read = [](void* opaque, std::uint64_t gpa, void* data, std::uint64_t size) -> std::int32_t {
-      const auto& host = *static_cast<const Host*>(opaque);
+      const auto& host = host_of(opaque);
       const CallbackScope scope{&host};
       return host.functions_.memory.read(host.functions_.memory.opaque, gpa, data, size);
     };
   if (functions_.memory.write != nullptr)
     marked.write = [](void* opaque, std::uint64_t gpa, const void* data, std::uint64_t size) -> std::int32_t {
-      const auto& host = *static_cast<const Host*>(opaque);
+      const auto& host = host_of(opaque);
       const CallbackScope scope{&host};
       return host.functions_.memory.write(host.functions_.memory.opaque, gpa, data, size);
     };
   if (functions_.memory.compare_exchange != nullptr)
     marked.compare_exchange = [](void* opaque, std::uint64_t gpa, std::uint64_t* expected,
                                  std::uint64_t desired) -> std::int32_t {
-      const auto& host = *static_cast<const Host*>(opaque);
+      const auto& host = host_of(opaque);
       const CallbackScope scope{&host};
       return host.functions_.memory.compare_exchange(host.functions_.memory.opaque, gpa, expected, desired);
     };

@@ -60,6 +60,8 @@ class Host {
 
  private:
   HostFunctions functions_;
+  /// Where the marked functions find this object: their `opaque` is not a pointer to const.
+  mutable const Host* self_ = this;
   mutable LogLimit overdue_holds_;  ///< says nothing about what this object does, so const calls count
 };
 

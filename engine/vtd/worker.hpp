@@ -135,6 +135,7 @@ class Worker {
   /// @return false when the descriptor is a wait that waits for its ticket.
   [[nodiscard]] bool execute(const Descriptor& descriptor, std::uint32_t next_head) noexcept;
   void show_head(std::uint32_t head) noexcept;
+  /// @return false while the open wait waits for its ticket; true also when there is none.
   [[nodiscard]] bool finish_wait() noexcept;
   /// @param raw  the descriptor at the head, where that is what is wrong and could be read
   void stop_queue(QueueErrorCode code, const QueueView& queue, const std::optional<RawDescriptor>& raw) noexcept;

@@ -20,7 +20,7 @@ struct Overloaded : Handlers... {
 }  // namespace
 
 WorkState Worker::run_queue(std::uint32_t& budget) noexcept {
-  if (wait_ && !finish_wait()) return WorkState::wait;
+  if (!finish_wait()) return WorkState::wait;
   while (true) {  // ends: each turn uses up budget, stops the queue or finds it empty
     const QueueView queue = look_at_queue();
     if (!queue.may_run) return WorkState::idle;
@@ -79,6 +79,7 @@ std::optional<RawDescriptor> Worker::fetch(const QueueView& queue) const noexcep
   return RawDescriptor{{low->low, low->high, high->low, high->high}};
 }
 
+// NOLINTNEXTLINE(bugprone-exception-escape): a descriptor of trivial alternatives is never without a value
 bool Worker::execute(const Descriptor& descriptor, std::uint32_t next_head) noexcept {
   return std::visit(Overloaded{
                         [](const QueueErrorCode&) { return true; },  // the caller has stopped the queue
@@ -117,6 +118,7 @@ bool Worker::execute(const Descriptor& descriptor, std::uint32_t next_head) noex
 }
 
 bool Worker::finish_wait() noexcept {
+  if (!wait_) return true;
   if (!drained(wait_->ticket, wait_->withheld, "an invalidation wait")) return false;
   const Wait wait = wait_->wait;
   show_head(wait_->next_head);

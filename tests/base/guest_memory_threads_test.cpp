@@ -129,6 +129,7 @@ TEST_CASE("compare-exchanges of several threads on one word each count", "[base]
   RegionMap::destroy({}, memory.publish(map_of(ram)));
   {
     std::vector<std::thread> all;
+    all.reserve(threads);
     for (unsigned t = 0; t < threads; ++t)
       all.emplace_back([&memory, each] {
         for (std::uint64_t done = 0; done < each;) {

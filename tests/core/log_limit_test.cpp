@@ -33,6 +33,7 @@ TEST_CASE("several threads together are told no more than one", "[core][log]") {
   std::array<std::vector<std::uint64_t>, 3> told;
   {
     std::vector<std::thread> threads;
+    threads.reserve(told.size());
     for (auto& mine : told) threads.emplace_back([&] { mine = told_of(limit, each); });
     for (std::thread& thread : threads) thread.join();
   }
