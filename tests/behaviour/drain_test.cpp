@@ -123,6 +123,32 @@ TEST_CASE("a wait without an invalidation before it waits for nobody", "[behavio
   CHECK(guest.done(3));
 }
 
+TEST_CASE("a wait is for the invalidations since the one before it, and for none from before a restart",
+          "[behaviour][vtd][drain]") {
+  Guest guest;
+  SECTION("the wait before it") { CHECK(guest.completes(descriptor::iotlb_global)); }
+  SECTION("the queue was off") {
+    guest.ring.put(descriptor::iotlb_global);
+    guest.ring.go();
+    guest.machine.command(0, command::queue);
+    guest.ring = Ring{guest.machine};
+    guest.machine.write(offset::queue_tail, 0, 8);
+    guest.ring.enable();
+  }
+  SECTION("the unit was reset") {
+    guest.ring.put(descriptor::iotlb_global);
+    guest.ring.go();
+    REQUIRE(guest.machine.engine.reset() == VIOMMU_OK);
+    guest.machine.boot_without_queue();
+    guest.ring = Ring{guest.machine};
+    guest.ring.enable();
+  }
+  const Hold hold = guest.hold(device, 0x5000);
+  guest.ring.put_wait(descriptor::wait_status, 3);
+  guest.ring.go();
+  CHECK(guest.done(3));
+}
+
 TEST_CASE("a hold delays the invalidations that concern it and no others", "[behaviour][vtd][drain][SEC-11]") {
   Guest guest;
   Hold hold = guest.hold(device, 0x5000);
@@ -227,6 +253,20 @@ TEST_CASE("an overdue hold is reported once with its cookie, and the completion 
   CHECK(machine.engine.statistics().holds_revoked == (revoke ? 1 : 0));
   CHECK(machine.engine.process().state == VIOMMU_PROCESS_IDLE);
   CHECK(machine.effects == std::vector<Effect>{{Effect::store, Machine::status_word, guest.last_wait}});
+}
+
+TEST_CASE("a hold released while it is being reported delays no longer, and nobody needs to wake the unit",
+          "[behaviour][vtd][drain]") {
+  Guest guest;
+  Hold hold = guest.hold(device, 0x5000);
+  CHECK_FALSE(guest.completes(descriptor::iotlb_global));
+  guest.machine.on_effect = [&](const Effect& effect) {
+    if (effect.kind == Effect::overdue) elsewhere([&] { hold.release(); });
+  };
+  guest.machine.now_ns += second;
+  // Once: the release came when nobody was waiting to be woken yet.
+  CHECK(guest.machine.engine.process().state == VIOMMU_PROCESS_IDLE);
+  CHECK(guest.done(guest.last_wait));
 }
 
 TEST_CASE("a hold taken in a guard goes on delaying when the guard has ended, whoever releases it",

@@ -284,9 +284,19 @@ TEST_CASE("register invalidations that cannot be are answered with 00", "[vtd][C
   SECTION("beside the queue") {
     registers.command(qie);
     refuses(registers, 0xA000'0000, 0x9000'0000);
+    refuses(registers, 0xE000'0000, 0xB000'0000);  // nor what is narrower and all right by itself
     registers.command(0);
     CHECK(registers.write32(context_high, 0xA000'0000).context_invalidation);
     CHECK(registers.write32(iotlb_high, 0x9000'0000).iotlb_invalidation);
+  }
+  SECTION("beside a queue that is on its way on, or on its way off") {
+    CHECK(registers.write32(offset::global_command, qie).queue == true);
+    refuses(registers, 0xA000'0000, 0x9000'0000);
+    registers.file.complete_queue(true);
+    CHECK(registers.write32(offset::global_command, 0).queue == false);
+    refuses(registers, 0xA000'0000, 0x9000'0000);
+    registers.file.complete_queue(false);
+    CHECK(registers.write32(context_high, 0xA000'0000).context_invalidation);
   }
   SECTION("from version 6 on") {
     Registers newer{capable(0x80D2'008C'222F'0006, test::ecap_remapping, 48, 0x60)};
@@ -299,6 +309,17 @@ TEST_CASE("register invalidations that cannot be are answered with 00", "[vtd][C
     registers.write64(iva_offset, 18);
     CHECK(registers.write32(iotlb_high, 0xB000'0007).iotlb_invalidation);
   }
+}
+
+TEST_CASE("what a value has beyond the size of its access is not written and starts nothing",
+          "[vtd][Software Access to Registers]") {
+  Registers registers;
+  constexpr std::uint64_t stray = 0xFFFF'FFFF'FFFF'0000;
+  CHECK_FALSE(registers.file.write(offset::context_command + 4, 2, stray).context_invalidation);
+  CHECK_FALSE(registers.file.write(iotlb_offset + 4, 2, stray).iotlb_invalidation);
+  CHECK_FALSE(registers.file.write(offset::global_command, 2, stray).translation);
+  CHECK(registers.read64(offset::context_command) == 0);
+  CHECK(registers.read64(iotlb_offset) == 0);
 }
 
 }  // namespace viommu::vtd
