@@ -52,7 +52,7 @@ class Stopwatch {
 inline constexpr double quiet_part = 0.03;
 inline constexpr int quiet_tries = 5;
 /// Two threads are seldom left alone at the same time.
-inline constexpr int quiet_tries_of_two = 40;
+inline constexpr int quiet_tries_of_two = 20;
 
 /// Runs `measure`, which returns an Elapsed, again while another process took too much of it; the quietest counts.
 template <class Measure>
