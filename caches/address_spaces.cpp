@@ -5,20 +5,34 @@
 
 namespace viommu::caches {
 
-bool AddressSpaces::reset(const HostAllocator& allocator, std::size_t count, unsigned tag_bits, Readers readers,
-                          Iotlb& iotlb) noexcept {
-  readers_ = readers;
-  iotlb_ = &iotlb;
-  const std::size_t tags = std::size_t{1} << tag_bits;
+bool announce(Atomic<Sizes>& sizes, Atomic<Sizes>& fillable, Sizes sampled, PageSize size) noexcept {
+  const Sizes bit = bit_of(size);
+  if ((sampled & bit) != 0) {
+    // Of a small size the first fill says so, of a large one A1 has.
+    if ((sizes.load(std::memory_order_relaxed) & bit) == 0) sizes.fetch_or(bit, std::memory_order_relaxed);  // A0
+    return true;
+  }
+  sizes.fetch_or(bit, std::memory_order_relaxed);     // A1
+  full_fence();                                       // A2
+  fillable.fetch_or(bit, std::memory_order_release);  // A3
+  return false;
+}
+
+bool AddressSpaces::reset(const HostAllocator& allocator, std::size_t count, unsigned tag_bits, Epochs& epochs,
+                          Tagged tagged) noexcept {
+  epochs_ = &epochs;
+  tagged_ = tagged;
+  tags_ = std::size_t{1} << tag_bits;
   // Twice as many objects as can be in use: the other half may be waiting for its grace period.
   if (!spaces_.reset(allocator, count * 2) || !chains_.reset(allocator, std::max<std::size_t>(count, 16)) ||
-      !used_.reset(allocator, count) || !free_tags_.reset(allocator, tags) || !retired_tags_.reset(allocator, tags))
+      !used_.reset(allocator, count) || !free_tags_.reset(allocator, tags_) || !retired_tags_.reset(allocator, tags_) ||
+      !swept_tags_.reset(allocator, tags_))
     return false;
   for (AddressSpace& space : spaces_) {
     space.next = free_;
     free_ = &space;
   }
-  for (std::size_t tag = 1; tag < tags; ++tag) free_tags_.push(static_cast<Tag>(tag));
+  for (std::size_t tag = 1; tag < tags_; ++tag) free_tags_.push(static_cast<Tag>(tag));
   return true;
 }
 
@@ -30,18 +44,23 @@ AddressSpace* AddressSpaces::acquire(const AddressSpaceKey& key) noexcept {
     return space;
   }
   if (free_ == nullptr) reclaim_objects();
+  if (free_ == nullptr) short_.store(true, std::memory_order_relaxed);
   if (free_ == nullptr || in_use_ == used_.size()) return nullptr;
   const Tag tag = take_tag();
   if (tag == 0) return nullptr;
   AddressSpace* const space = free_;
   free_ = space->next;
   space->key = key;
-  space->sizes.store(0, std::memory_order_relaxed);
+  space->first_set = tagged_.iotlb->place(tag, key.domain.value).first_set();
+  space->paged = key.interpretation == Interpretation::pass_through ? Iova{0} : key.last + 1;
+  for (Atomic<Sizes>* sizes : {&space->sizes, &space->tables, &space->reachable})
+    sizes->store(0, std::memory_order_relaxed);
+  space->fillable.store(small_sizes, std::memory_order_relaxed);
   space->tag.store(tag, std::memory_order_release);
   space->references = 1;
   space->next = *chain;
   *chain = space;
-  space->place = static_cast<std::uint32_t>(in_use_);
+  space->position = static_cast<std::uint32_t>(in_use_);
   used_[in_use_++] = space;
   return space;
 }
@@ -51,68 +70,98 @@ void AddressSpaces::release(AddressSpace& space) noexcept {
   AddressSpace** link = &chains_[chain_of(space.key.domain)];
   while (*link != &space) link = &(*link)->next;  // it is in this chain: acquire() put it there
   *link = space.next;
-  used_[space.place] = used_[--in_use_];
-  used_[space.place]->place = space.place;
-  retire_tag(static_cast<Tag>(space.tag.load(std::memory_order_relaxed)));
-  space.retired_at = readers_.epochs->advance();
+  used_[space.position] = used_[--in_use_];
+  used_[space.position]->position = space.position;
+  retire_tag(space.tag.load(std::memory_order_relaxed));
+  space.retired_at = epochs_->advance();
   space.next = nullptr;
   (retired_last_ == nullptr ? retired_first_ : retired_last_->next) = &space;
   retired_last_ = &space;
 }
 
 void AddressSpaces::forget(AddressSpace& space) noexcept {
-  const Tag old = static_cast<Tag>(space.tag.load(std::memory_order_relaxed));
+  const Tag old = space.tag.load(std::memory_order_relaxed);
   const Tag fresh = take_tag();
   if (fresh != 0) {
     space.tag.store(fresh, std::memory_order_release);
-    retire_tag(old);
-    return;
+    return retire_tag(old);
   }
-  sweep_set_.reset();
-  sweep_set_.set(old);
-  sweep(sweep_set_);
+  tagged_.iotlb->sweep(old);
+  tagged_.structures->sweep(old);
+  ++sweeps_;
 }
 
-void AddressSpaces::drop_pages(AddressSpace& space, IovaRange range) noexcept {
+void AddressSpaces::drop_pages(AddressSpace& space, IovaRange range, bool keep_structures) noexcept {
   const std::uint64_t pages = (range.last.value >> page_shift) - (range.first.value >> page_shift) + 1;
   // A probe touches a set; past this many a new tag is cheaper, and it bounds what one descriptor can cost.
   constexpr std::uint64_t most_probes = 512;
   if (pages == 0 || pages > most_probes) return forget(space);
-  iotlb_->drop_pages(static_cast<Tag>(space.tag.load(std::memory_order_relaxed)), range);
+  const Place place{space.tag.load(std::memory_order_relaxed), space.first_set};
+  tagged_.iotlb->drop_pages(place, range, space.sizes);
+  if (keep_structures) return;
+  const Sizes tables = space.tables.load(std::memory_order_relaxed);  // B2
+  if (tables != 0) tagged_.structures->drop_large_pages({place.tag(), 0}, range, tables);
 }
 
 Tag AddressSpaces::take_tag() noexcept {
-  if (free_tags_.empty()) reclaim_tags();
-  return free_tags_.empty() ? Tag{0} : free_tags_.pop();
+  if (free_tags_.count() <= tags_ / 4 && !retired_tags_.empty()) short_.store(true, std::memory_order_relaxed);
+  if (free_tags_.empty() && !sweeping_ && begin_sweep()) {  // nobody has swept in time
+    sweep_slice(0, sweep_groups());
+    end_sweep();
+  }
+  if (free_tags_.empty()) {
+    short_.store(true, std::memory_order_relaxed);  // begin_sweep() took it back
+    return 0;
+  }
+  const Tag tag = free_tags_.pop();
+  tagged_.iotlb->set_live(tag, true);
+  tagged_.structures->set_live(tag, true);
+  return tag;
 }
 
-void AddressSpaces::retire_tag(Tag tag) noexcept { retired_tags_.push({tag, readers_.epochs->advance()}); }
+void AddressSpaces::retire_tag(Tag tag) noexcept {
+  tagged_.iotlb->set_live(tag, false);
+  tagged_.structures->set_live(tag, false);
+  retired_tags_.push({tag, epochs_->advance()});
+}
 
-void AddressSpaces::reclaim_tags() noexcept {
+bool AddressSpaces::begin_sweep() noexcept {
+  short_.store(false, std::memory_order_relaxed);
+  reclaim_objects();
+  if (sweeping_) return false;
   sweep_set_.reset();
-  bool any = false;
-  while (!retired_tags_.empty() && Epochs::passed(readers_.words, retired_tags_.front().at)) {
+  while (!retired_tags_.empty() && epochs_->passed(retired_tags_.front().at)) {
     const Tag tag = retired_tags_.pop().tag;
     sweep_set_.set(tag);
-    free_tags_.push(tag);
-    any = true;
+    swept_tags_.push(tag);
   }
-  if (any) sweep(sweep_set_);
+  sweeping_ = !swept_tags_.empty();
+  return sweeping_;
+}
+
+std::size_t AddressSpaces::sweep_groups() const noexcept {
+  return std::max(tagged_.iotlb->groups(), tagged_.structures->groups());
+}
+
+void AddressSpaces::sweep_slice(std::size_t first, std::size_t count) noexcept {
+  tagged_.iotlb->sweep(sweep_set_, first, count);
+  tagged_.structures->sweep(sweep_set_, first, count);
+}
+
+void AddressSpaces::end_sweep() noexcept {
+  while (!swept_tags_.empty()) free_tags_.push(swept_tags_.pop());
+  sweeping_ = false;
+  ++sweeps_;
 }
 
 void AddressSpaces::reclaim_objects() noexcept {
-  while (retired_first_ != nullptr && Epochs::passed(readers_.words, retired_first_->retired_at)) {
+  while (retired_first_ != nullptr && epochs_->passed(retired_first_->retired_at)) {
     AddressSpace* const space = retired_first_;
     retired_first_ = space->next;
     if (retired_first_ == nullptr) retired_last_ = nullptr;
     space->next = free_;
     free_ = space;
   }
-}
-
-void AddressSpaces::sweep(const TagSet& tags) noexcept {
-  iotlb_->sweep(tags);
-  ++sweeps_;
 }
 
 }  // namespace viommu::caches

@@ -1,14 +1,25 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Address spaces and their tags.
 //
-//   context entry (immutable) -> address space {tag, sizes} -> IOTLB entries that carry the tag
+//   context table -> address space {tag, sizes} -> IOTLB entries that carry the tag
 //
 // Forgetting an address space is one store: a new tag. An old tag takes the way  retired -> grace -> sweep -> free:
 // it is given out again only when no guard that could still look up or fill under it is open, and after every entry
-// that carries it is gone. When no tag is free, the table is swept of the address space's entries instead; a tag in use
-// by a stalled reader is never taken early. Devices share an address space only when domain, table, width and
-// interpretation are all equal. One domain id may have several address spaces; an invalidation of the domain means all
-// of them.
+// that carries it is gone. Sweeps go in slices, begun before tags are short. When no tag is free all the same, the
+// table is swept of the address space's entries instead; a tag in use by a stalled reader is never taken early.
+//
+// Which page sizes may be cached is announced per address space, so that an invalidation need not look for the others:
+//   walker   finds a leaf of a size that was not fillable at F0: A1 sizes |= it -> A2 full fence -> A3 fillable |= it,
+//            and does not fill this time
+//   dropper  B1 full fence -> B2 sizes: groups of other sizes are not locked
+// If B2 misses the bit, B1 precedes A2; whoever fills that size sampled `fillable` after A3, so its walk began after A2
+// and reads guest memory as it was before B1: changed already.
+// Small sizes are fillable from the start, because every page invalidation locks their group anyway. A filler says the
+// size before it locks (A0), a dropper looks after it has locked: if it misses the bit, the fill's F2 comes later and
+// finds another version.
+//
+// Devices share an address space only when domain, table, width and interpretation are all equal. One domain id may
+// have several address spaces; an invalidation of the domain means all of them.
 #pragma once
 
 #include "caches/epoch.hpp"
@@ -19,7 +30,6 @@
 #include "engine/base/ids.hpp"
 
 #include <cstdint>
-#include <span>
 
 namespace viommu::caches {
 
@@ -39,32 +49,43 @@ struct AddressSpaceKey {
 
 /// Alone in its line: readers load it on each lookup, and only its own invalidations write it.
 struct alignas(64) AddressSpace {
-  Atomic<std::uint32_t> tag{0};
-  Atomic<std::uint8_t> sizes{0};  ///< page sizes ever filled; only grows while the object lives
-  AddressSpaceKey key{};          ///< constant while anybody can reach the object
+  Atomic<Tag> tag{0};
+  Atomic<Sizes> sizes{0};       ///< page sizes announced; only grows while the object lives
+  Atomic<Sizes> fillable{0};    ///< those that may be filled; small ones always
+  Atomic<Sizes> tables{0};      ///< as `sizes`, for the paging-structure cache: how much a cached table maps
+  Atomic<Sizes> reachable{0};   ///< as `fillable`, for it
+  std::uint32_t first_set = 0;  ///< of its shard; this and the rest are constant while anybody can reach the object
+  Iova paged;                   ///< addresses below it are looked up: key.last + 1, or 0 for pass-through
+  AddressSpaceKey key{};
+
+  [[nodiscard]] Place place() const noexcept { return {tag.load(std::memory_order_acquire), first_set}; }
 
  private:
   friend class AddressSpaces;
   std::uint32_t references = 0;
-  std::uint32_t place = 0;       ///< in the list of those in use
+  std::uint32_t position = 0;    ///< in the list of those in use
   AddressSpace* next = nullptr;  ///< in its hash chain, or in the free or retired list
   std::uint64_t retired_at = 0;
 };
 
-/// Threads: readers use AddressSpace::tag and ::sizes at any time inside a guard; every member function is called under
-/// one lock of the owner, which is held across no callback and no guest access.
+/// To be called before a fill of `size` (see above). @return whether it was fillable when `sampled` was loaded
+[[nodiscard]] bool announce(Atomic<Sizes>& sizes, Atomic<Sizes>& fillable, Sizes sampled, PageSize size) noexcept;
+
+/// Threads: readers use AddressSpace's public members at any time inside a guard; sweep_slice() by one thread at a time;
+/// every other member function is called under one lock of the owner, which is held across no callback and no guest
+/// access.
 class AddressSpaces {
  public:
-  /// Where grace periods are looked up.
-  struct Readers {
-    Epochs* epochs = nullptr;
-    std::span<const EpochWord> words;
+  /// What carries tags: translations, and cached tables.
+  struct Tagged {
+    Iotlb* iotlb = nullptr;
+    Iotlb* structures = nullptr;
   };
 
   /// @param count     address spaces at a time
   /// @param tag_bits  4..16
-  [[nodiscard]] bool reset(const HostAllocator& allocator, std::size_t count, unsigned tag_bits, Readers readers,
-                           Iotlb& iotlb) noexcept;
+  [[nodiscard]] bool reset(const HostAllocator& allocator, std::size_t count, unsigned tag_bits, Epochs& epochs,
+                           Tagged tagged) noexcept;
 
   /// The address space with this key, made if need be, with one reference more. Null when objects or tags are used up.
   [[nodiscard]] AddressSpace* acquire(const AddressSpaceKey& key) noexcept;
@@ -73,8 +94,10 @@ class AddressSpaces {
 
   /// Forgets all translations of one address space.
   void forget(AddressSpace& space) noexcept;
-  /// Drops the pages of one address space that overlap `range`; forgets it when that costs less.
-  void drop_pages(AddressSpace& space, IovaRange range) noexcept;
+  /// Drops the pages of one address space that overlap `range`; forgets it when that costs less. The caller has made a
+  /// full fence (B1) since the guest asked for it.
+  /// @param keep_structures  cached tables may stay
+  void drop_pages(AddressSpace& space, IovaRange range, bool keep_structures) noexcept;
 
   template <class Action>
   void for_each_of(DomainId domain, Action&& action) noexcept {
@@ -90,10 +113,21 @@ class AddressSpaces {
     for (std::size_t i = 0; i < in_use_; ++i) action(*used_[i]);
   }
 
+  /// Whether objects or tags that wait for their grace period will soon be needed. Threads: any.
+  [[nodiscard]] bool short_of_something() const noexcept { return short_.load(std::memory_order_relaxed); }
+  /// After a scan of the epochs: frees objects, and takes the tags whose grace period has passed into a sweep.
+  /// @return whether there is something to sweep: then sweep_slice() over [0, sweep_groups()), then end_sweep()
+  [[nodiscard]] bool begin_sweep() noexcept;
+  [[nodiscard]] std::size_t sweep_groups() const noexcept;
+  /// Not under the lock. Any slices in any order, from several threads.
+  void sweep_slice(std::size_t first, std::size_t count) noexcept;
+  void end_sweep() noexcept;
+
   [[nodiscard]] std::uint64_t in_use() const noexcept { return in_use_; }
   [[nodiscard]] std::uint64_t sweeps() const noexcept { return sweeps_; }
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return spaces_.bytes() + chains_.bytes() + used_.bytes() + free_tags_.bytes() + retired_tags_.bytes();
+    return spaces_.bytes() + chains_.bytes() + used_.bytes() + free_tags_.bytes() + retired_tags_.bytes() +
+           swept_tags_.bytes();
   }
 
  private:
@@ -118,6 +152,7 @@ class AddressSpaces {
       return item;
     }
     [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
+    [[nodiscard]] std::size_t count() const noexcept { return count_; }
     [[nodiscard]] std::size_t bytes() const noexcept { return items_.bytes(); }
 
    private:
@@ -130,23 +165,25 @@ class AddressSpaces {
   /// 0 when none can be had now.
   [[nodiscard]] Tag take_tag() noexcept;
   void retire_tag(Tag tag) noexcept;
-  void reclaim_tags() noexcept;
   void reclaim_objects() noexcept;
-  void sweep(const TagSet& tags) noexcept;
 
-  Readers readers_;
-  Iotlb* iotlb_ = nullptr;
+  Epochs* epochs_ = nullptr;
+  Tagged tagged_;
   HostArray<AddressSpace> spaces_;
   HostArray<AddressSpace*> chains_;
   HostArray<AddressSpace*> used_;  ///< the first in_use_ of them, in no order
   AddressSpace* free_ = nullptr;
   AddressSpace* retired_first_ = nullptr;  ///< oldest
   AddressSpace* retired_last_ = nullptr;
+  std::size_t tags_ = 0;
   Fifo<Tag> free_tags_;
   Fifo<RetiredTag> retired_tags_;
+  Fifo<Tag> swept_tags_;  ///< free when the sweep under way has ended
+  bool sweeping_ = false;
+  Atomic<bool> short_{false};
   std::uint64_t in_use_ = 0;
   std::uint64_t sweeps_ = 0;
-  TagSet sweep_set_;
+  TagSet sweep_set_;  ///< constant while a sweep is under way
 };
 
 }  // namespace viommu::caches

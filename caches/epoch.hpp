@@ -1,55 +1,159 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// Epochs: who may still be using what was valid a moment ago.
+// Who may still be using what was valid a moment ago.
 //
-//   reader   enter: E1 load epoch -> E2 store it into the own word -> E3 load epoch again     leave: L1 store 0
-//   dropper  drop:  D1 unpublish  -> D2 advance the epoch (now n)  -> D3 load every word: passed(n)
+//   reader   enter: E1 own turn + 1 -> E2 store it (odd) -> now and then: E3 fences + 1, E4 full fence     (lookups)
+//            leave: L1 store the next turn (even, release)
+//   dropper  D1 unpublish -> D2 advance() = n, a ticket
+//   scan     S0 target -> S1 fence or process barrier -> S2 snapshot of all words -> S5 each word in it has moved on:
+//            tickets up to the target have passed
 //
-// passed(n) is true when every word is 0 or >= n. Then no reader uses anything unpublished before advance() returned n:
-// - A reader whose word D3 sees as 0 or >= n by its leave or a later enter has ended (L1 is a release, D3 acquires it).
-// - A reader whose E2 store D3 misses: E2, E3, D2 and D3 are sequentially consistent, D3 precedes E2, so D2 precedes
-// E3.
-//   E3 then reads n or more, which acquires D2 and with it D1: whatever this reader looks up later is without D1's
-//   things.
-// A word that holds an older epoch although its reader entered late only delays, never the other way round.
-// No stand-alone fence is used, because thread sanitizers do not understand them.
+// A reader's word is written by that reader alone, and nothing that a dropper writes is read by a reader: entering and
+// leaving are two plain stores into its own line, and a completion costs a reader nothing but the look at that line.
+//
+// The argument, for a reader whose guard may use what D1 unpublished:
+// - Fenced scan (each entry makes E4). If S2 does not see the guard's E2, then S1 precedes E4 in the order of fences, so
+//   the guard's lookups see D1. If S2 sees it, the turn is odd and the scan waits for another turn (S5, acquire of L1).
+// - Barrier scan (no entry needs E4). The process barrier is a full fence in every thread. A guard whose E2 was not
+//   executed before it looks up after it and sees D1; one whose E2 was is visible to S2.
+// - Amortised scan (each k-th entry makes E4). S2 notes the count of fences. When that count changes, the entry that
+//   raised it made its E4 after S1 (else S2 had seen E3), so its guard and all later ones see D1; and the release in E3
+//   says that all earlier guards of this reader have ended. No system call, and the reader pays for a fence each k-th
+//   time. Readers that do not move within a bounded number of looks get a barrier scan.
+// - Fenced scans begin with a process barrier that comes after fence_mask_ = 1: then every entry that read an older mask
+//   has been seen. They end when a reader, tired of fences that no completion asks for, or the scanning thread stores
+//   another mask. An entry that reads a mask it did not know makes a fence in any case (E4): if the scan's look at the
+//   mask, after S1, still finds 1, then S1 precedes that E4, and the guard sees D1.
 #pragma once
 
-#include "engine/base/atomic.hpp"
-
+#include <array>
 #include <cstdint>
 #include <span>
 
+#include "engine/base/atomic.hpp"
+#include "engine/base/host_memory.hpp"
+
 namespace viommu::caches {
 
-/// One reader's announcement, alone in its lines: 0 outside a guard, else the epoch in which the guard began.
-struct alignas(shared_line_bytes) EpochWord {
-  Atomic<std::uint64_t> entered{0};
+/// One reader's announcement, alone in its lines.
+struct alignas(shared_line_bytes) GuardWord {
+  Atomic<std::uint64_t> turn{0};    ///< odd inside a guard; counts both ends
+  Atomic<std::uint64_t> fences{0};  ///< entries that made a full fence
+  // The reader's alone:
+  std::uint64_t mask = 0;      ///< fence_mask_ as it saw it last
+  std::uint32_t in_a_row = 0;  ///< entries with a fence since no other kind
 };
 
-/// The clock of one engine. Threads: everything from any thread; a word belongs to one thread at a time.
+/// How a guard announces itself, and who pays.
+enum class Drain : std::uint8_t {
+  fence,      ///< each entry makes a full fence; completions make no system call
+  barrier,    ///< entries make none; each completion makes a process barrier
+  automatic,  ///< by the measured number of guards between completions
+};
+
+/// The clock of one engine. Threads: enter() and leave() with the word's own thread; advance() and passed() from any;
+/// scan() by one thread at a time (the worker's role), never under a lock.
 class Epochs {
  public:
-  void enter(EpochWord& word) const noexcept {
-    word.entered.store(now_.load(std::memory_order_relaxed), std::memory_order_seq_cst);  // E1, E2
-    static_cast<void>(now_.load(std::memory_order_seq_cst));                              // E3
+  /// Words of two kinds of readers, each kind used from its first word on; they stay where they are.
+  struct Words {
+    std::span<GuardWord> kept;
+    std::span<GuardWord> transient;
+  };
+  [[nodiscard]] bool reset(const HostAllocator& allocator, const Words& words, Drain drain) noexcept;
+
+  /// Before the first guard of a reader: scans look at its word, and at those before it, from now on.
+  void use(const GuardWord& word) noexcept;
+
+  void enter(GuardWord& word) noexcept {
+    const std::uint64_t turn = word.turn.load(std::memory_order_relaxed) + 1;  // E1
+    word.turn.store(turn, std::memory_order_relaxed);                          // E2
+    const std::uint64_t mask = fence_mask_.load(std::memory_order_relaxed);
+    if ((turn & mask) == 1 || mask != word.mask) [[unlikely]]
+      enter_with_fence(word, mask);
+    compiler_fence();
   }
-  /// Sequentially consistent, so that a leaver that misses a waiter's flag is seen by that waiter's next look.
-  static void leave(EpochWord& word) noexcept { word.entered.store(0, std::memory_order_seq_cst); }  // L1
-
-  [[nodiscard]] std::uint64_t now() const noexcept { return now_.load(std::memory_order_acquire); }
-  /// Call after unpublishing. @return the epoch whose passing shows that older users have gone.
-  [[nodiscard]] std::uint64_t advance() noexcept { return now_.fetch_add(1, std::memory_order_seq_cst) + 1; }  // D2
-
-  [[nodiscard]] static bool passed(std::span<const EpochWord> words, std::uint64_t epoch) noexcept {
-    for (const EpochWord& word : words) {
-      const std::uint64_t entered = word.entered.load(std::memory_order_seq_cst);  // D3
-      if (entered != 0 && entered < epoch) return false;
-    }
+  /// The same, unless the entry has to make a fence: @return false, and nothing is done
+  [[nodiscard, gnu::always_inline]] bool enter_cheaply(GuardWord& word) noexcept {
+    const std::uint64_t turn = word.turn.load(std::memory_order_relaxed) + 1;  // E1
+    const std::uint64_t mask = fence_mask_.load(std::memory_order_relaxed);
+    if ((turn & mask) == 1 || mask != word.mask) [[unlikely]]
+      return false;
+    word.turn.store(turn, std::memory_order_relaxed);  // E2
+    compiler_fence();
     return true;
   }
+  void leave(GuardWord& word) const noexcept {
+    word.turn.store(word.turn.load(std::memory_order_relaxed) + 1, std::memory_order_release);  // L1
+    // So that a leaver that misses a waiter's flag is seen by that waiter's next look; see settle().
+    if (leavers_fence_) full_fence();
+  }
+  [[nodiscard]] static bool inside(const GuardWord& word) noexcept {
+    return word.turn.load(std::memory_order_relaxed) % 2 != 0;
+  }
+
+  /// A ticket for what has just been unpublished.
+  [[nodiscard]] std::uint64_t advance() noexcept { return issued_.fetch_add(1, std::memory_order_acq_rel) + 1; }  // D2
+  /// The latest ticket given out.
+  [[nodiscard]] std::uint64_t issued() const noexcept { return issued_.load(std::memory_order_acquire); }
+  /// Whether nobody uses any more what was unpublished before `ticket`. Only scan() makes it true.
+  [[nodiscard]] bool passed(std::uint64_t ticket) const noexcept {
+    return completed_.load(std::memory_order_acquire) >= ticket;
+  }
+  /// Looks at the words until `ticket` has passed or a guard is in the way; a bounded number of looks.
+  [[nodiscard]] bool scan(std::uint64_t ticket) noexcept;
+  /// After raising a flag for leavers, before another scan: each leaver is then either seen or sees the flag.
+  void settle() noexcept;
+
+  [[nodiscard]] std::size_t bytes() const noexcept { return kinds_[0].seen.bytes() + kinds_[1].seen.bytes(); }
+  /// Process barriers made so far.
+  [[nodiscard]] std::uint64_t barriers() const noexcept { return barriers_.load(std::memory_order_relaxed); }
 
  private:
-  alignas(shared_line_bytes) Atomic<std::uint64_t> now_{1};
+  /// The words of one kind, and what S2 saw of those that the scan under way waits for.
+  struct Seen {
+    std::uint64_t turn = 0;
+    std::uint64_t fences = 0;
+    bool pending = false;
+  };
+  struct Kind {
+    std::span<GuardWord> words;
+    HostArray<Seen> seen;
+    Atomic<std::size_t> used{0};  ///< words that had a reader
+    std::size_t scanned = 0;      ///< of them, in the scan under way
+  };
+
+  void enter_with_fence(GuardWord& word, std::uint64_t mask) noexcept;
+  void begin_scan() noexcept;
+  /// S2. @param confirmed  all older guards are visible: only the odd words are pending
+  void snapshot(bool confirmed) noexcept;
+  /// S5, once. @return whether nobody is pending
+  [[nodiscard]] bool look() noexcept;
+  [[nodiscard]] bool look_for_a_while() noexcept;
+  void confirm() noexcept;
+  [[nodiscard]] std::uint64_t turns_of_pending() const noexcept;
+  void barrier() noexcept;
+  void choose_mode() noexcept;
+  template <class Action>
+  void for_each_scanned(Action&& action) noexcept {
+    for (Kind& kind : kinds_)
+      for (std::size_t i = 0; i < kind.scanned; ++i) action(kind.words[i], kind.seen[i]);
+  }
+
+  alignas(shared_line_bytes) Atomic<std::uint64_t> fence_mask_{1};  ///< read by every entry, seldom written
+  bool leavers_fence_ = false;                                      ///< constant after reset()
+  alignas(shared_line_bytes) Atomic<std::uint64_t> issued_{0};
+  Atomic<std::uint64_t> completed_{0};
+  Atomic<std::uint64_t> barriers_{0};
+  // The scanning thread's:
+  std::array<Kind, 2> kinds_{};
+  Drain drain_ = Drain::fence;
+  bool fenced_ = true;  ///< every entry since some process barrier makes a fence
+  bool scanning_ = false;
+  bool confirmed_ = true;
+  std::uint64_t target_ = 0;
+  std::uint64_t turns_ = 0;            ///< of all readers in the snapshot
+  std::uint64_t turns_before_ = 0;     ///< in the snapshot before
+  std::uint64_t guards_per_scan_ = 0;  ///< moving average, in 1/8
 };
 
 }  // namespace viommu::caches

@@ -3,88 +3,209 @@
 
 #include <algorithm>
 #include <bit>
-#include <thread>
 
 namespace viommu::caches {
 
-bool Iotlb::reset(const HostAllocator& allocator, std::size_t pages, std::uint64_t seed) noexcept {
-  const std::size_t count = std::max<std::size_t>(2, std::bit_ceil(pages * 2 / ways));
+bool Iotlb::reset(const HostAllocator& allocator, std::size_t pages, unsigned shards, std::uint64_t seed) noexcept {
+  const std::size_t sets = std::max(std::bit_ceil(pages * 2 / ways / shards), sets_per_group);
   seed_ = seed;
-  hash_shift_ = 64 - static_cast<unsigned>(std::bit_width(count - 1));
-  return sets_.reset(allocator, count) && versions_.reset(allocator, count);
+  shard_mask_ = shards - 1;
+  shard_bits_ = static_cast<unsigned>(std::bit_width(sets - 1));
+  hash_shift_ = 64 - shard_bits_;
+  whole_ = AtomicPair::whole();
+  plain_sizes_ = whole_ ? bit_of(PageSize::kib4) : Sizes{0xFF};
+  not_small_ = whole_ ? static_cast<Sizes>(~small_sizes) : Sizes{0xFF};
+  return sets_.reset(allocator, sets * shards) && versions_.reset(allocator, sets * shards / sets_per_group) &&
+         live_.reset(allocator, max_tags / 64);
 }
 
-FillGuard Iotlb::sample(Tag tag, Iova iova) const noexcept {
-  FillGuard guard;
-  for (std::size_t i = 0; i < page_sizes.size(); ++i)
-    guard.versions[i] = versions_[set_of(word_for(tag, iova, page_sizes[i]))].load(std::memory_order_acquire);
+Pair Iotlb::find_any(Place place, Iova iova, Sizes sizes) const noexcept {
+  if (!whole_) return find_portable(place, iova, sizes);
+  // All sizes before any decision: which one it is mispredicts, how many there are does not.
+  const AtomicPair* best = &sets_[place.first_set()].entries[0];
+  std::uint64_t wanted = 0;
+  const auto probe = [&](PageSize size) {
+    if ((sizes & bit_of(size)) == 0) return;
+    const std::uint64_t word = word_for(place, iova, size);
+    const Set& set = sets_[set_of(place, word)];
+    for (std::size_t i = 0; i < ways; ++i) {  // R1
+      const bool same = set.entries[i].first() == word;
+      best = same ? &set.entries[i] : best;
+      wanted = same ? word : wanted;
+    }
+  };
+  probe(PageSize::gib1);
+  probe(PageSize::mib2);
+  probe(PageSize::kib32);
+  probe(PageSize::kib4);            // last, because it may stand beside a block that lacks the page
+  const Pair entry = best->load();  // R2
+  return wanted != 0 && entry.first == wanted && has_page(iova, size_of(wanted), entry.second) ? entry : Pair{};
+}
+
+Pair Iotlb::find_portable(Place place, Iova iova, Sizes sizes) const noexcept {
+  for (const PageSize size : page_sizes) {
+    if ((sizes & bit_of(size)) == 0) continue;
+    const std::uint64_t word = word_for(place, iova, size);
+    const std::size_t index = set_of(place, word);
+    const Atomic<std::uint64_t>& version = versions_[index / sets_per_group];
+    const std::uint64_t before = version.load(std::memory_order_acquire);  // P1
+    for (const AtomicPair& entry : sets_[index].entries) {
+      const Pair copy = entry.load();  // P2
+      if (copy.first != word) continue;
+      if (before % 2 != 0 || version.load(std::memory_order_relaxed) != before) return {};  // P3
+      if (has_page(iova, size, copy.second)) return copy;
+    }
+  }
+  return {};
+}
+
+FillGuard Iotlb::sample(Place place, Iova iova, Sizes sizes) const noexcept {
+  const auto version_for = [&](PageSize size) {
+    return versions_[set_of(place, word_for(place, iova, size)) / sets_per_group].load(std::memory_order_acquire);
+  };
+  FillGuard guard;  // F0
+  guard.small = version_for(PageSize::kib4);
+  // An odd version is never exchanged for: what was not sampled is not filled.
+  guard.mib2 = (sizes & bit_of(PageSize::mib2)) != 0 ? version_for(PageSize::mib2) : 1;
+  guard.gib1 = (sizes & bit_of(PageSize::gib1)) != 0 ? version_for(PageSize::gib1) : 1;
   return guard;
 }
 
-bool Iotlb::fill(const FillGuard& guard, Tag tag, Iova iova, const CachedPage& page) noexcept {
-  const std::uint64_t word = word_for(tag, iova, page.size);
-  const std::size_t index = set_of(word);
-  const auto size_index = static_cast<std::size_t>(std::ranges::find(page_sizes, page.size) - page_sizes.begin());
-  std::uint64_t version = guard.versions[size_index];
-  if (version % 2 != 0) return false;
-  if (!versions_[index].compare_exchange_strong(version, version + 1, std::memory_order_acquire,
+bool Iotlb::fill(const FillGuard& guard, Place place, Iova iova, const CachedPage& page,
+                 const Recent* recent) noexcept {
+  const std::uint64_t word = word_for(place, iova, page.size);
+  const std::size_t index = set_of(place, word);
+  const std::size_t group = index / sets_per_group;
+  const std::uint64_t sampled = page.size == PageSize::mib2   ? guard.mib2
+                                : page.size == PageSize::gib1 ? guard.gib1
+                                                              : guard.small;
+  std::uint64_t version = sampled;
+  if (sampled % 2 != 0) return false;
+  if (!versions_[group].compare_exchange_strong(version, sampled + 1, std::memory_order_acquire,
                                                 std::memory_order_relaxed))
-    return false;  // W1
+    return false;  // F2
+  const std::uint64_t into_block = iova.value & viommu::caches::mask_of(page.size) & frame_bits;
+  std::uint64_t second = ((page.frame.value - (page.size == PageSize::kib32 ? into_block : 0)) & frame_bits) |
+                         std::uint64_t{page.pages} << pages_at | bits_of(page.rights);
   auto& entries = sets_[index].entries;
-  const auto holding = [&entries](std::uint64_t wanted) {
-    return std::ranges::find_if(
-        entries, [wanted](const Entry& entry) { return entry.tag.load(std::memory_order_relaxed) == wanted; });
-  };
-  auto victim = holding(word);
-  if (victim == entries.end()) victim = holding(0);
-  if (victim == entries.end()) victim = entries.begin() + static_cast<std::ptrdiff_t>((version / 2) % ways);
-  const std::uint64_t rights = (page.rights.read ? 1U : 0U) | (page.rights.write ? 2U : 0U);
-  victim->tag.store(word, std::memory_order_release);                        // W2
-  victim->data.store(page.frame.value | rights, std::memory_order_release);  // W2
-  unlock(index);                                                             // W3
+  const auto same = std::ranges::find_if(entries, [&](const AtomicPair& entry) { return entry.first() == word; });
+  std::size_t way = static_cast<std::size_t>(same - entries.begin());
+  if (way == ways) {
+    way = victim(sets_[index], sampled / 2, recent);
+  } else if (const Pair old = same->load(); ((old.second ^ second) & low_bits(pages_at)) == 0) {
+    second |= old.second;  // more pages of the same block
+  }
+  entries[way].store({word, second});  // F3
+  unlock(group, sampled);              // F4
   return true;
 }
 
-void Iotlb::drop_pages(Tag tag, IovaRange range) noexcept {
-  for (const PageSize size : page_sizes) {
-    const unsigned shift = shift_of(size);
-    const std::uint64_t last = range.last.value >> shift;
-    for (std::uint64_t number = range.first.value >> shift; number <= last; ++number) {  // bound: the caller's range
-      const std::uint64_t word = word_for(tag, {number << shift}, size);
-      const std::size_t index = set_of(word);
-      lock(index);
-      for (Entry& entry : sets_[index].entries)
-        if (entry.tag.load(std::memory_order_relaxed) == word) entry.tag.store(0, std::memory_order_release);
-      unlock(index);
-    }
+std::size_t Iotlb::victim(const Set& set, std::uint64_t version, const Recent* recent) const noexcept {
+  std::size_t cold = ways;
+  for (std::size_t i = 0; i < ways; ++i) {
+    const std::size_t way = (i + version) % ways;  // begins elsewhere each time, so that none is favoured
+    const std::uint64_t word = set.entries[way].first();
+    if (word == 0 || !is_live(tag_of(word))) return way;
+    if (cold == ways && (recent == nullptr || !recent->contains(trace_of(word)))) cold = way;
+  }
+  return cold != ways ? cold : version % ways;
+}
+
+void Iotlb::drop_pages(Place place, IovaRange range, const Atomic<Sizes>& sizes) noexcept {
+  const std::uint64_t first_page = range.first.value >> page_shift;
+  const std::uint64_t last_page = range.last.value >> page_shift;
+  constexpr std::uint64_t last_in_block = pages_per_block - 1;
+  const std::uint64_t last_block = last_page / pages_per_block;
+  for (std::uint64_t block = first_page / pages_per_block; block <= last_block; ++block) {  // bound: the caller's range
+    const auto from = static_cast<unsigned>(std::max(first_page, block * pages_per_block) & last_in_block);
+    const auto to = static_cast<unsigned>(std::min(last_page, block * pages_per_block + last_in_block) & last_in_block);
+    drop_small(place, block, (2U << to) - (1U << from), sizes);
+  }
+  const Sizes known = sizes.load(std::memory_order_relaxed);  // B2
+  if ((known & ~small_sizes) != 0) drop_large_pages(place, range, known);
+}
+
+void Iotlb::drop_large_pages(Place place, IovaRange range, Sizes sizes) noexcept {
+  for (const PageSize size : {PageSize::mib2, PageSize::gib1}) {
+    if ((sizes & bit_of(size)) == 0) continue;
+    const std::uint64_t last = range.last.value >> shift_of(size);
+    for (std::uint64_t number = range.first.value >> shift_of(size); number <= last; ++number)  // bound: as above
+      drop_large(place, word_for(place, {number << shift_of(size)}, size));
   }
 }
 
-void Iotlb::sweep(const TagSet& tags) noexcept {
-  for (std::size_t index = 0; index < sets_.size(); ++index) {
-    lock(index);
-    for (Entry& entry : sets_[index].entries) {
-      const std::uint64_t word = entry.tag.load(std::memory_order_relaxed);
-      if (word != 0 && tags.test(tag_of(word))) entry.tag.store(0, std::memory_order_release);
+void Iotlb::drop_small(Place place, std::uint64_t block, unsigned pages, const Atomic<Sizes>& sizes) noexcept {
+  const Iova first{block << block_shift};
+  const std::uint64_t block_word = word_for(place, first, PageSize::kib32);
+  const std::size_t block_set = set_of(place, block_word);
+  const std::size_t group = block_set / sets_per_group;
+  const std::uint64_t found = lock(group);                    // I1
+  const Sizes known = sizes.load(std::memory_order_relaxed);  // after I1: what was filled here before had said its size
+  if ((known & bit_of(PageSize::kib4)) != 0) {
+    for (unsigned rest = pages; rest != 0; rest &= rest - 1) {  // at most 8
+      const Iova page = first + (static_cast<std::uint64_t>(std::countr_zero(rest)) << page_shift);
+      const std::uint64_t word = word_for(place, page, PageSize::kib4);
+      for (AtomicPair& entry : sets_[set_of(place, word)].entries)
+        if (entry.first() == word) entry.store({});  // I2
     }
-    unlock(index);
+  }
+  if ((known & bit_of(PageSize::kib32)) != 0) {
+    for (AtomicPair& entry : sets_[block_set].entries) {
+      if (entry.first() != block_word) continue;
+      const std::uint64_t second = entry.load().second & ~(std::uint64_t{pages} << pages_at);
+      entry.store(second >> pages_at == 0 ? Pair{} : Pair{block_word, second});  // I2
+    }
+  }
+  unlock(group, found);  // I3
+}
+
+void Iotlb::drop_large(Place place, std::uint64_t word) noexcept {
+  const std::size_t index = set_of(place, word);
+  const std::uint64_t found = lock(index / sets_per_group);  // I1
+  for (AtomicPair& entry : sets_[index].entries)
+    if (entry.first() == word) entry.store({});  // I2
+  unlock(index / sets_per_group, found);         // I3
+}
+
+template <class Named>
+void Iotlb::sweep_groups(std::size_t first, std::size_t count, const Named& named) noexcept {
+  const std::size_t end = std::min(groups(), first + count);
+  for (std::size_t group = first; group < end; ++group) {
+    const std::uint64_t found = lock(group);
+    for (std::size_t set = group * sets_per_group; set < (group + 1) * sets_per_group; ++set)
+      for (AtomicPair& entry : sets_[set].entries)
+        if (const std::uint64_t word = entry.first(); word != 0 && named(tag_of(word))) entry.store({});
+    unlock(group, found);
   }
 }
 
-void Iotlb::lock(std::size_t index) noexcept {
+void Iotlb::sweep(const TagSet& tags, std::size_t first, std::size_t count) noexcept {
+  sweep_groups(first, count, [&](Tag tag) { return tags.test(tag); });
+}
+
+void Iotlb::sweep(Tag tag) noexcept {
+  sweep_groups(0, groups(), [=](Tag other) { return other == tag; });
+}
+
+void Iotlb::set_live(Tag tag, bool live) noexcept {
+  Atomic<std::uint64_t>& word = live_[tag / 64];
+  const std::uint64_t bit = std::uint64_t{1} << (tag % 64);
+  if (live) {
+    word.fetch_or(bit, std::memory_order_relaxed);
+  } else {
+    word.fetch_and(~bit, std::memory_order_relaxed);
+  }
+}
+
+std::uint64_t Iotlb::lock(std::size_t group) noexcept {
   // Held for a few stores and never across anything that waits, so the loop ends when the holder is next scheduled.
-  for (unsigned spins = 1;; ++spins) {
-    std::uint64_t version = versions_[index].load(std::memory_order_relaxed);
-    if (version % 2 == 0 && versions_[index].compare_exchange_weak(version, version + 1, std::memory_order_acquire,
+  for (unsigned round = 0;; ++round) {
+    std::uint64_t version = versions_[group].load(std::memory_order_relaxed);
+    if (version % 2 == 0 && versions_[group].compare_exchange_weak(version, version + 1, std::memory_order_acquire,
                                                                    std::memory_order_relaxed))
-      return;
-    if (spins % 64 == 0) std::this_thread::yield();
+      return version;
+    spin_pause(round);
   }
-}
-
-void Iotlb::unlock(std::size_t index) noexcept {
-  // Only the holder of the lock changes an odd version, so this need not be a read-modify-write.
-  versions_[index].store(versions_[index].load(std::memory_order_relaxed) + 1, std::memory_order_release);
 }
 
 }  // namespace viommu::caches

@@ -1,31 +1,42 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // The IOTLB: set-associative, 4 entries of 16 bytes to a cache line, one line a hit.
 //
-//   entry  tag   63:48 address-space tag | 47:3 page number | 2:1 size code | 0 valid
-//          data  51:12 frame | 1:0 rights
-//   set    4 entries, and in an array of its own a version word: odd while a writer is inside, and changed by each
-//          writer and each invalidation that names the set, whether it found something or not.
+//   entry  first   63:48 tag of the address space | 47:3 page number | 2:1 size code | 0 valid
+//          second  63:56 pages of a block that are valid | 51:12 frame | 1:0 rights (RightBits)
+//   set    4 entries, one line
+//   group  8 sets, and one version word in an array of its own: odd while a writer is inside, and another even number
+//          after each writer and each invalidation that names the group, whether it found something or not
+//   shard  groups; the address spaces of one domain use one shard
 //
-// Reader   R1 load version (acquire) -> R2 load tag, then data (acquire) -> R3 load version again
-// Writer   W1 version even -> odd (acquire; the lock) -> W2 store tag and data (release) -> W3 next even version
+// A block stands for 8 pages whose leaves lie in one cache line of the guest's table, contiguous with equal rights. The
+// 4 KiB pages of a block are spread over the 8 sets of one group and the block itself lies in the same group, so a page
+// invalidation locks one word for both.
 //
-// No torn pair: if R2 saw a word of W2, that release carries W1, so R3 differs from R1. If R1 saw W3, R2 sees that
-// writer's words or newer ones, and newer is the case above. A reader that loses a race has a miss, never waits.
-// No late fill: a walker samples the versions of every set its answer may go to before its first guest load; fill()
-// takes the lock only by exchanging the sampled version. An invalidation in between has changed it. Versions are 64
-// bits wide, so they do not come round.
+// Reader   R1 relaxed look at the first words of the set: a hint which way -> R2 one 16-byte load of that way: its
+//          first word decides. No version is read, nothing is written.
+//          Where 16-byte loads are not whole: P1 version -> P2 words -> P3 version again, equal and even.
+// Fill     F0 sample the versions, before the first guest load -> the walk -> F2 exchange exactly the sampled version
+//          for an odd one -> F3 store the entry -> F4 the next even version
+// Drop     I1 lock the group of each page (compare-exchange even -> odd) -> I2 clear what is found -> I3 next even one
+//
+// No torn pair: R2 moves both words at once (AtomicPair). In the portable form a word of F3 or I2 seen by P2 carries
+// the odd version (release, acquire), so P3 differs from P1. A reader that loses a race has a miss, never waits.
+// No late fill: whatever a fill may go into was sampled by F0; an invalidation in between has changed that version (I1),
+// and F2 fails. Versions are 64 bits wide and do not come round.
 // An address space is forgotten at once by giving it another tag: the old entries match nobody (AddressSpaces).
 #pragma once
-
-#include "engine/base/access.hpp"
-#include "engine/base/address.hpp"
-#include "engine/base/atomic.hpp"
-#include "engine/base/host_memory.hpp"
 
 #include <array>
 #include <bitset>
 #include <cstdint>
 #include <optional>
+
+#include "caches/recent.hpp"
+#include "engine/base/access.hpp"
+#include "engine/base/address.hpp"
+#include "engine/base/atomic.hpp"
+#include "engine/base/atomic_pair.hpp"
+#include "engine/base/host_memory.hpp"
 
 namespace viommu::caches {
 
@@ -34,100 +45,263 @@ using Tag = std::uint16_t;
 inline constexpr std::size_t max_tags = std::size_t{1} << 16;
 using TagSet = std::bitset<max_tags>;
 
-/// Sizes an entry can stand for. The value is the code in the entry.
-enum class PageSize : std::uint8_t { kib4 = 0, mib2 = 2, gib1 = 3 };
-inline constexpr std::array page_sizes{PageSize::kib4, PageSize::mib2, PageSize::gib1};
+/// Sizes an entry can stand for. The value is the code in the entry. A block of 32 KiB is eight pages of 4 KiB.
+enum class PageSize : std::uint8_t { kib4 = 0, kib32 = 1, mib2 = 2, gib1 = 3 };
+inline constexpr std::array page_sizes{PageSize::kib4, PageSize::kib32, PageSize::mib2, PageSize::gib1};
+inline constexpr unsigned pages_per_block = 8;
+inline constexpr unsigned block_shift = page_shift + 3;
 
 [[nodiscard]] constexpr unsigned shift_of(PageSize size) noexcept {
-  return size == PageSize::kib4 ? 12 : size == PageSize::mib2 ? 21 : 30;
+  // A byte for each code, in one word: a table would be one more load on each hit.
+  constexpr std::uint32_t shifts = page_shift | block_shift << 8 | 21U << 16 | 30U << 24;
+  return shifts >> (static_cast<unsigned>(size) * 8) & 0xFF;
 }
 [[nodiscard]] constexpr std::uint64_t mask_of(PageSize size) noexcept { return low_bits(shift_of(size)); }
-/// Bit of a size in a set of sizes.
-[[nodiscard]] constexpr std::uint8_t bit_of(PageSize size) noexcept {
-  return static_cast<std::uint8_t>(1U << static_cast<unsigned>(size));
+/// Sets of sizes.
+using Sizes = std::uint8_t;
+[[nodiscard]] constexpr Sizes bit_of(PageSize size) noexcept {
+  return static_cast<Sizes>(1U << static_cast<unsigned>(size));
+}
+inline constexpr Sizes small_sizes = bit_of(PageSize::kib4) | bit_of(PageSize::kib32);
+inline constexpr Sizes all_sizes = small_sizes | bit_of(PageSize::mib2) | bit_of(PageSize::gib1);
+
+/// The page of a block that an address lies in, 0..7.
+[[nodiscard]] constexpr unsigned page_in_block(Iova iova) noexcept {
+  return static_cast<unsigned>(iova.value >> page_shift) % pages_per_block;
 }
 
-/// A page and what may be done with it.
+/// A page, or a block of pages, as it is put in.
 struct CachedPage {
-  Gpa frame;  ///< of the page's first byte
+  Gpa frame;  ///< of the page that was asked for, whatever its place in a block
   PageSize size = PageSize::kib4;
   Rights rights;
+  std::uint8_t pages = 0;  ///< of a block: bit i for page i, the asked one among them
+
+  friend constexpr bool operator==(const CachedPage&, const CachedPage&) = default;
 };
 
-/// Versions of the sets that an answer for one address may be put into, taken before the walk.
+/// What a lookup found.
+struct CachedTranslation {
+  Gpa gpa;                 ///< of the address asked for
+  std::uint64_t mask = 0;  ///< size - 1 of the aligned block around it in which every address translates alike
+  Rights rights;
+
+  friend constexpr bool operator==(const CachedTranslation&, const CachedTranslation&) = default;
+};
+
+/// Where the entries of an address space are: its tag, ready for a first word, and the first set of its shard. One word.
+class Place {
+ public:
+  constexpr Place() = default;
+  constexpr Place(Tag tag, std::uint32_t first_set) noexcept : word_{std::uint64_t{tag} << 48 | first_set} {}
+  [[nodiscard]] constexpr Tag tag() const noexcept { return static_cast<Tag>(word_ >> 48); }
+  [[nodiscard]] constexpr std::uint64_t prefix() const noexcept { return (word_ & ~low_bits(48)) | 1; }
+  [[nodiscard]] constexpr std::uint32_t first_set() const noexcept { return static_cast<std::uint32_t>(word_); }
+
+ private:
+  std::uint64_t word_ = 0;
+};
+
+/// Versions of the groups that an answer for one address may be put into, taken before the walk.
 struct FillGuard {
-  std::array<std::uint64_t, page_sizes.size()> versions{};
+  std::uint64_t small = 0;  ///< of the group of the page and its block
+  std::uint64_t mib2 = 0;
+  std::uint64_t gib1 = 0;
 };
 
 /// Threads: everything from any thread. lookup() is wait-free and writes nothing.
 class Iotlb {
  public:
-  /// @param pages  translations to lay out for; the table has twice as many entries, rounded up to a power of two
-  /// @param seed   of the hash, so that a guest cannot choose colliding pages
-  [[nodiscard]] bool reset(const HostAllocator& allocator, std::size_t pages, std::uint64_t seed) noexcept;
+  /// @param pages   translations to lay out for; the table has twice as many entries, rounded up to a power of two
+  /// @param shards  a power of two, at most 64
+  /// @param seed    of the hash, so that a guest cannot choose colliding pages
+  [[nodiscard]] bool reset(const HostAllocator& allocator, std::size_t pages, unsigned shards,
+                           std::uint64_t seed) noexcept;
 
-  /// @param sizes  set of sizes worth probing (bit_of)
-  [[nodiscard]] std::optional<CachedPage> lookup(Tag tag, Iova iova, std::uint8_t sizes) const noexcept {
-    for (const PageSize size : page_sizes) {
-      if ((sizes & bit_of(size)) == 0) continue;
-      if (const auto found = probe(word_for(tag, iova, size), size)) return found;
+  [[nodiscard]] Place place(Tag tag, std::uint16_t domain) const noexcept {
+    return {tag, (domain & shard_mask_) << shard_bits_};
+  }
+
+  /// @param sizes  set of sizes worth probing
+  [[nodiscard]] std::optional<CachedTranslation> lookup(Place place, Iova iova, Sizes sizes) const noexcept {
+    const Pair entry = find_any(place, iova, sizes);
+    if (entry.first == 0) return {};
+    return CachedTranslation{gpa_in(entry, iova), mask_of(entry), rights_in(entry.second)};
+  }
+  /// The entry for an address; zeroes when there is none.
+  [[nodiscard]] Pair find_any(Place place, Iova iova, Sizes sizes) const noexcept;
+  /// How a set of sizes is looked up: the usual ones in line, for the hot path.
+  enum class Few : std::uint8_t {
+    page,   ///< 4 KiB alone
+    small,  ///< those and blocks
+    any,
+  };
+  [[nodiscard, gnu::always_inline]] Few few(Sizes sizes) const noexcept {
+    if (sizes == plain_sizes_) return Few::page;
+    return (sizes & not_small_) == 0 ? Few::small : Few::any;
+  }
+  /// Where the 4 KiB page and the block of an address are: the set of the block, whose group it is.
+  [[nodiscard, gnu::always_inline]] std::size_t small_set(Place place, Iova iova) const noexcept {
+    return set_of(place, word_for(place, iova, PageSize::kib32));
+  }
+  template <Few which>
+  [[gnu::always_inline]] void prefetch_small(std::size_t small_set, Iova iova) const noexcept {
+    __builtin_prefetch(&sets_[small_set ^ page_in_block(iova)]);
+    if constexpr (which == Few::small) __builtin_prefetch(&sets_[small_set]);
+  }
+  /// As find_any(), for Few::page and Few::small.
+  template <Few which>
+  [[nodiscard, gnu::always_inline]] Pair find_small(Place place, Iova iova, std::size_t small_set) const noexcept {
+    const std::uint64_t page_word = word_for(place, iova, PageSize::kib4);
+    const Set& of_page = sets_[small_set ^ page_in_block(iova)];
+    const AtomicPair& page = of_page.entries[way_of(of_page, page_word)];  // R1
+    if constexpr (which == Few::page) {
+      const Pair entry = page.load();  // R2
+      return entry.first == page_word ? entry : Pair{};
+    } else {
+      const std::uint64_t block_word = word_for(place, iova, PageSize::kib32);
+      const Set& of_block = sets_[small_set];
+      const AtomicPair& block = of_block.entries[way_of(of_block, block_word)];  // R1
+      // A page may stand beside a block that lacks it, so it goes first.
+      const bool is_page = page.first() == page_word;
+      const Pair entry = (is_page ? page : block).load();  // R2
+      const bool found = entry.first == (is_page ? page_word : block_word);
+      return found && (is_page || has_page(iova, PageSize::kib32, entry.second)) ? entry : Pair{};
     }
-    return {};
+  }
+  /// The address in what find_small() found.
+  template <Few which>
+  [[nodiscard, gnu::always_inline]] static Gpa small_gpa(Pair entry, Iova iova) noexcept {
+    const std::uint64_t frame = entry.second & frame_bits;
+    if constexpr (which == Few::page) return {frame | (iova.value & low_bits(page_shift))};
+    const std::uint64_t in_block =
+        size_of(entry.first) == PageSize::kib32 ? low_bits(block_shift) : low_bits(page_shift);
+    return {(frame + (iova.value & in_block)) & low_bits(52)};
+  }
+
+  /// Brings the lines near that lookup() will want.
+  void prefetch(Place place, Iova iova, Sizes sizes) const noexcept {
+    for (const PageSize size : page_sizes)
+      if ((sizes & bit_of(size)) != 0) __builtin_prefetch(&sets_[set_of(place, word_for(place, iova, size))]);
   }
 
   /// Before the walk's first guest load.
-  [[nodiscard]] FillGuard sample(Tag tag, Iova iova) const noexcept;
-  /// After the walk. @return false when an invalidation or another writer came between: nothing is cached then.
-  bool fill(const FillGuard& guard, Tag tag, Iova iova, const CachedPage& page) noexcept;
+  [[nodiscard]] FillGuard sample(Place place, Iova iova, Sizes sizes) const noexcept;
+  /// After the walk. @param recent  what must rather stay (may be null)
+  /// @return false when an invalidation or another writer came between: nothing is cached then.
+  bool fill(const FillGuard& guard, Place place, Iova iova, const CachedPage& page, const Recent* recent) noexcept;
 
-  /// Drops every page of `tag` that overlaps `range`; cost: one set a page and size.
-  void drop_pages(Tag tag, IovaRange range) noexcept;
-  /// Drops every page of every tag in `tags`; cost: the whole table.
-  void sweep(const TagSet& tags) noexcept;
+  /// Drops every page that overlaps `range`; cost: one group each 8 pages, and one each large page in `sizes`.
+  /// @param sizes  what may be there; small sizes count when they were put in before the fill (see AddressSpaces)
+  void drop_pages(Place place, IovaRange range, const Atomic<Sizes>& sizes) noexcept;
+  /// Of large pages only: for a table that holds no others.
+  void drop_large_pages(Place place, IovaRange range, Sizes sizes) noexcept;
+  void prefetch_for_drop(Place place, Iova iova) const noexcept {
+    const std::size_t set = set_of(place, word_for(place, iova, PageSize::kib4));
+    __builtin_prefetch(&versions_[set / sets_per_group], 1);
+    __builtin_prefetch(&sets_[set], 1);
+  }
 
-  [[nodiscard]] std::size_t sets() const noexcept { return sets_.size(); }
-  [[nodiscard]] std::size_t bytes() const noexcept { return sets_.bytes() + versions_.bytes(); }
+  [[nodiscard]] std::size_t groups() const noexcept { return versions_.size(); }
+  /// Drops every page of every tag in `tags` from groups [first, first + count).
+  void sweep(const TagSet& tags, std::size_t first, std::size_t count) noexcept;
+  /// Drops every page of `tag`; cost: the whole table.
+  void sweep(Tag tag) noexcept;
+
+  /// Entries of tags that are not live are the first to be replaced.
+  void set_live(Tag tag, bool live) noexcept;
+
+  [[nodiscard]] std::size_t bytes() const noexcept { return sets_.bytes() + versions_.bytes() + live_.bytes(); }
+  /// What an entry says of an address that it was found for.
+  [[nodiscard, gnu::always_inline]] static Gpa gpa_in(Pair entry, Iova iova) noexcept {
+    return {((entry.second & frame_bits) + (iova.value & viommu::caches::mask_of(size_of(entry.first)))) &
+            low_bits(52)};
+  }
+  [[nodiscard, gnu::always_inline]] static std::uint64_t mask_of(Pair entry) noexcept {
+    const PageSize size = size_of(entry.first);
+    const std::uint64_t mask = viommu::caches::mask_of(size);
+    if (size != PageSize::kib32) return mask;
+    const bool one_aligned_piece = entry.second >> pages_at == 0xFF && (entry.second & mask & frame_bits) == 0;
+    return one_aligned_piece ? mask : low_bits(page_shift);
+  }
+  /// What recent.hpp remembers a hit by: the large page, or the block whether it is cached as one or not.
+  /// @param mask  as lookup() answered it
+  [[nodiscard]] static std::uint64_t trace_of(Place place, Iova iova, std::uint64_t mask) noexcept {
+    const PageSize size = mask >= viommu::caches::mask_of(PageSize::gib1)   ? PageSize::gib1
+                          : mask >= viommu::caches::mask_of(PageSize::mib2) ? PageSize::mib2
+                                                                            : PageSize::kib32;
+    return trace_of(word_for(place, iova, size));
+  }
 
  private:
   static constexpr std::size_t ways = 4;
-  struct Entry {
-    Atomic<std::uint64_t> tag{0};
-    Atomic<std::uint64_t> data{0};
-  };
+  static constexpr std::size_t sets_per_group = 8;
   struct alignas(64) Set {
-    std::array<Entry, ways> entries{};
+    std::array<AtomicPair, ways> entries{};
   };
+  static_assert(sizeof(Set) == 64);
 
-  [[nodiscard]] static constexpr std::uint64_t word_for(Tag tag, Iova iova, PageSize size) noexcept {
-    const std::uint64_t number = (iova.value >> shift_of(size)) & low_bits(45);
-    return std::uint64_t{tag} << 48 | number << 3 | static_cast<std::uint64_t>(size) << 1 | 1;
+  static constexpr std::uint64_t frame_bits = low_bits(52) & ~low_bits(page_shift);
+  static constexpr unsigned pages_at = 56;
+
+  /// The first word of an entry, for an address of at most 57 bits. A block is known by the number of its first page, so
+  /// that the hash, which leaves the three low bits of the number out, sends it to the group of its pages.
+  [[nodiscard, gnu::always_inline]] static constexpr std::uint64_t word_for(Place place, Iova iova,
+                                                                            PageSize size) noexcept {
+    constexpr unsigned number_at = 3;
+    const std::uint64_t code = static_cast<std::uint64_t>(size) << 1;
+    if (size == PageSize::kib32) return place.prefix() | (iova.value >> block_shift) << (number_at + 3) | code;
+    return place.prefix() | (iova.value >> shift_of(size)) << number_at | code;
   }
+  [[nodiscard]] static constexpr std::uint64_t trace_of(std::uint64_t word) noexcept { return word & ~low_bits(6); }
   [[nodiscard]] static constexpr Tag tag_of(std::uint64_t word) noexcept { return static_cast<Tag>(word >> 48); }
-  /// Multiplicative hashing spreads the contiguous pages that guests allocate better than random ones.
-  [[nodiscard]] std::size_t set_of(std::uint64_t word) const noexcept {
-    return ((word ^ (word >> 32) ^ seed_) * 0x9E3779B97F4A7C15) >> hash_shift_;
+  [[nodiscard]] static constexpr PageSize size_of(std::uint64_t word) noexcept {
+    return static_cast<PageSize>(word >> 1 & 3);
   }
 
-  [[nodiscard]] std::optional<CachedPage> probe(std::uint64_t word, PageSize size) const noexcept {
-    const std::size_t index = set_of(word);
-    const std::uint64_t before = versions_[index].load(std::memory_order_acquire);  // R1
-    for (const Entry& entry : sets_[index].entries) {
-      if (entry.tag.load(std::memory_order_acquire) != word) continue;                                    // R2
-      const std::uint64_t data = entry.data.load(std::memory_order_acquire);                              // R2
-      const bool stable = versions_[index].load(std::memory_order_relaxed) == before && before % 2 == 0;  // R3
-      if (!stable) return {};
-      return CachedPage{{data & ~low_bits(12)}, size, {(data & 1) != 0, (data & 2) != 0}};
-    }
-    return {};
+  /// Multiplicative hashing spreads the contiguous pages that guests allocate better than random ones. Large pages get
+  /// a place of their own: small numbers of both kinds would meet in the same groups.
+  [[nodiscard, gnu::always_inline]] std::size_t set_of(Place place, std::uint64_t word) const noexcept {
+    const std::uint64_t key = (word >> 6) ^ ((word & 4) << 40);
+    const std::size_t hashed = ((key ^ seed_) * 0x9E3779B97F4A7C15) >> hash_shift_;
+    return place.first_set() + (hashed ^ (word >> 3 & (sets_per_group - 1)));
+  }
+  /// The way that has the word, if one has it. A sum, because the compiler would make a loop with a branch of anything
+  /// that looks like a search.
+  [[nodiscard, gnu::always_inline]] static std::size_t way_of(const Set& set, std::uint64_t word) noexcept {
+    const auto has = [&](std::size_t way) -> std::size_t { return set.entries[way].first() == word ? 1 : 0; };
+    return has(1) + 2 * has(2) + 3 * has(3);
   }
 
-  void lock(std::size_t index) noexcept;
-  void unlock(std::size_t index) noexcept;
+  [[nodiscard]] static bool has_page(Iova iova, PageSize size, std::uint64_t second) noexcept {
+    return size != PageSize::kib32 || (second >> (pages_at + page_in_block(iova)) & 1) != 0;
+  }
+  [[nodiscard]] Pair find_portable(Place place, Iova iova, Sizes sizes) const noexcept;
+
+  [[nodiscard]] std::size_t victim(const Set& set, std::uint64_t version, const Recent* recent) const noexcept;
+  [[nodiscard]] bool is_live(Tag tag) const noexcept {
+    return (live_[tag / 64].load(std::memory_order_relaxed) >> (tag % 64) & 1) != 0;
+  }
+  void drop_small(Place place, std::uint64_t block, unsigned pages, const Atomic<Sizes>& sizes) noexcept;
+  void drop_large(Place place, std::uint64_t word) noexcept;
+  template <class Named>
+  void sweep_groups(std::size_t first, std::size_t count, const Named& named) noexcept;
+  /// @return the even version that was found
+  std::uint64_t lock(std::size_t group) noexcept;
+  void unlock(std::size_t group, std::uint64_t found) noexcept {
+    versions_[group].store(found + 2, std::memory_order_release);
+  }
 
   HostArray<Set> sets_;
   HostArray<Atomic<std::uint64_t>> versions_;
+  HostArray<Atomic<std::uint64_t>> live_;  ///< a bit for each tag
   std::uint64_t seed_ = 0;
+  std::uint32_t shard_mask_ = 0;
+  unsigned shard_bits_ = 0;  ///< log2 of the sets of a shard
   unsigned hash_shift_ = 63;
+  bool whole_ = false;     ///< 16-byte loads and stores are atomic here
+  Sizes plain_sizes_ = 0;  ///< the set that is Few::page, and the sizes that are not Few::small; without whole
+  Sizes not_small_ = 0;    ///< pairs nothing is either
 };
 
 }  // namespace viommu::caches

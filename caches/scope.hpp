@@ -35,6 +35,7 @@ struct Scope {
   IovaRange range = all_iovas;
   SourceId source{};
   std::uint16_t ignored_source_bits = 0;
+  bool keep_structures = false;  ///< of `pages`: cached tables may stay
 
   [[nodiscard]] constexpr bool names(SourceId id) const noexcept {
     return ((id.value ^ source.value) & ~ignored_source_bits & 0xFFFF) == 0;

@@ -11,7 +11,9 @@
 #include "engine/base/address.hpp"
 #include "engine/base/atomic.hpp"
 #include "engine/base/host_memory.hpp"
+#include "engine/base/memory_view.hpp"
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -71,10 +73,16 @@ class RegionMap {
   [[nodiscard]] bool overlaps(GpaRange range) const noexcept;
   [[nodiscard]] std::span<const Region> regions() const noexcept { return {regions_.begin(), count_}; }
   [[nodiscard]] std::size_t capacity() const noexcept { return regions_.size(); }
+  /// The largest regions, for MemoryView.
+  [[nodiscard]] std::span<const MemorySpan> spans() const noexcept { return {spans_.data(), span_count_}; }
 
  private:
+  void choose_spans() noexcept;
+
   HostArray<Region> regions_;
   std::size_t count_ = 0;
+  std::array<MemorySpan, view_spans> spans_{};
+  std::size_t span_count_ = 0;
 };
 
 /// Threads: loads and stores from any thread inside a guard; publish() by one thread at a time.
@@ -89,6 +97,12 @@ class GuestMemory {
   /// again until low stands still, at most 4 times (the guest may write on; a torn pair is then possible and harmless:
   /// every decision is taken on this copy).
   [[nodiscard]] std::optional<Word128> load_u128(Gpa gpa) const noexcept;
+  /// The aligned 64-byte line at `gpa`, where it lies in a region. Outside of them false, and `line` is as it was: the
+  /// host's callback is asked for the words that a decision needs, never for their neighbours.
+  [[nodiscard]] bool load_line(Gpa gpa, Line& line) const noexcept;
+  /// For code that loads many words. Inside a guard; valid until it ends. A tap sees every access all the same: then
+  /// the view has no spans.
+  [[nodiscard]] MemoryView view() const noexcept;
   /// Release store of 4 bytes at an aligned address. False when nothing writable is there: nothing is written then.
   [[nodiscard]] bool store_u32(Gpa gpa, std::uint32_t value) const noexcept;
   /// Compare-exchange of an aligned word; `expected` receives what was found when it is lost.
@@ -99,8 +113,13 @@ class GuestMemory {
   const RegionMap* publish(const RegionMap* next) noexcept { return map_.exchange(next, std::memory_order_acq_rel); }
 
  private:
-  [[nodiscard]] std::byte* find(Gpa gpa, bool to_write) const noexcept;
-  [[nodiscard]] bool in_a_region(Gpa gpa) const noexcept;
+  /// Where an address leads. One look at one map tells both: with two looks a region that is added between them turns
+  /// memory behind the callbacks into memory that looks read-only, and a write to it would be dropped.
+  struct Place {
+    std::byte* host = nullptr;  ///< null outside all regions: the callbacks' memory, or none
+    bool read_only = false;
+  };
+  [[nodiscard]] Place find(Gpa gpa) const noexcept;
   [[nodiscard]] bool read(Gpa gpa, void* data, std::size_t size_bytes) const noexcept;
   template <class Word>
   void tell_loaded(Gpa gpa, const std::optional<Word>& word) const noexcept;

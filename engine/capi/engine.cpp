@@ -74,6 +74,7 @@ constexpr const char* library_version = "0.1.0";
   s.address_spaces = caches.address_spaces;
   s.tag_sweeps = caches.tag_sweeps;
   s.cache_bytes = caches.bytes;
+  s.process_barriers = caches.barriers;
   return s;
 }
 
@@ -132,6 +133,8 @@ viommu_result viommu_create_vtd(const viommu_vtd_options* options, const viommu_
   *engine = created;
   return VIOMMU_OK;
 }
+
+const char* viommu_kernel(const viommu_engine* engine) { return engine == nullptr ? "" : engine->waist.kernel(); }
 
 viommu_result viommu_destroy(viommu_engine* engine) {
   if (engine == nullptr) return VIOMMU_OK;
@@ -225,7 +228,7 @@ viommu_result viommu_drop_caches(viommu_engine* engine) {
   if (engine->host.calling()) return VIOMMU_E_BUSY;
   const RecordedCall call{engine->recorder.get()};
   if (engine->recorder != nullptr) engine->recorder->caches_dropped();
-  engine->waist.drop({});
+  engine->waist.drop(viommu::caches::Scope{});
   return VIOMMU_OK;
 }
 

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Creation options: defaults, ranges, and the words for what is wrong.
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <string>
+#include <string_view>
 
 #include "engine/base/bits.hpp"
 #include "engine/capi/engine.hpp"
 #include "engine/vtd/capability_layouts.hpp"
+#include "walkers/simd/select.hpp"
 
 namespace viommu::capi {
 namespace {
@@ -44,15 +48,42 @@ namespace {
   return ecap.raw;
 }
 
-[[nodiscard]] std::uint64_t random_seed() noexcept {
-  std::uint64_t seed = static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
+/// 0 where the system has no source of random numbers.
+[[nodiscard]] std::uint64_t random_word() noexcept {
   try {
     std::random_device device;
-    seed ^= std::uint64_t{device()} << 32 | device();
+    return std::uint64_t{device()} << 32 | device();
   } catch (...) {
-    // The clock alone is a weaker seed, and still not the guest's to choose.
+    return 0;
   }
-  return seed * 0x9E3779B97F4A7C15 | 1;
+}
+
+[[nodiscard]] std::uint64_t random_seed() noexcept {
+  // The clock alone would be a weaker seed, and still not the guest's to choose.
+  const auto now = static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
+  return (now ^ random_word()) * 0x9E3779B97F4A7C15 | 1;
+}
+
+[[nodiscard]] caches::Drain drain_of(std::uint32_t option) noexcept {
+  switch (option) {
+    case VIOMMU_DRAIN_FENCE:   return caches::Drain::fence;
+    case VIOMMU_DRAIN_BARRIER: return caches::Drain::barrier;
+    default:                   return caches::Drain::automatic;
+  }
+}
+
+[[nodiscard]] core::FillMode fill_of(std::uint32_t option) noexcept {
+  switch (option) {
+    case VIOMMU_FILL_EXACT: return core::FillMode::exact;
+    case VIOMMU_FILL_LINE:  return core::FillMode::line;
+    default:                return core::FillMode::all;
+  }
+}
+
+/// So that tests of whole programs can run each kernel. Null when it is not set, or set to nothing.
+[[nodiscard]] const char* kernel_of_environment() noexcept {
+  const char* const name = std::getenv("VIOMMU_KERNEL");
+  return name != nullptr && *name != '\0' ? name : nullptr;
 }
 
 struct Complaint {
@@ -125,16 +156,25 @@ viommu_result read_settings(const viommu_vtd_options& given, Settings& settings,
     }
   }
 
-  if ((options.flags & ~std::uint32_t{VIOMMU_FAULT_COMPRESSION}) != 0)
+  if ((options.flags & ~std::uint32_t{VIOMMU_FAULT_COMPRESSION | VIOMMU_UNCACHED}) != 0)
     return complain(VIOMMU_E_ARGUMENT, "options.flags: an unknown flag");
-  if (options.drain > VIOMMU_DRAIN_FENCE) return complain(VIOMMU_E_ARGUMENT, "options.drain: an unknown mode");
-  if (options.fill > VIOMMU_FILL_EXACT) return complain(VIOMMU_E_ARGUMENT, "options.fill: an unknown mode");
+  if (options.drain > VIOMMU_DRAIN_AUTO) return complain(VIOMMU_E_ARGUMENT, "options.drain: an unknown mode");
+  if (options.fill > VIOMMU_FILL_ALL) return complain(VIOMMU_E_ARGUMENT, "options.fill: an unknown mode");
   settings.registers.compress_faults = (options.flags & VIOMMU_FAULT_COMPRESSION) != 0;
 
   core::WaistOptions& waist = settings.waist;
+  waist.uncached = (options.flags & VIOMMU_UNCACHED) != 0;
+  waist.drain = drain_of(options.drain);
+  waist.fill = fill_of(options.fill);
+  const char* const kernel = options.kernel != nullptr ? options.kernel : kernel_of_environment();
+  waist.kernels = walkers::select_kernels(kernel == nullptr ? std::string_view{} : std::string_view{kernel});
+  if (waist.kernels == nullptr)
+    return complain(VIOMMU_E_UNSUPPORTED, "options.kernel (or VIOMMU_KERNEL): not a kernel of this build and CPU");
   const std::uint32_t contexts = options.context_entries != 0 ? options.context_entries : 4096;
   const Limit limits[] = {
       {"iotlb_pages", options.iotlb_pages, 65536, 1, 1U << 24, &waist.iotlb_pages},
+      {"structures", options.structures, 4096, 1, 1U << 20, &waist.structures},
+      {"shards", options.shards, 1, 1, 64, &waist.shards},
       {"context_entries", options.context_entries, 4096, 1, 65536, &waist.context_entries},
       {"address_spaces", options.address_spaces, contexts, 1, 65536, &waist.address_spaces},
       {"tag_bits", options.tag_bits, 16, 4, 16, &waist.tag_bits},
@@ -150,6 +190,7 @@ viommu_result read_settings(const viommu_vtd_options& given, Settings& settings,
                   limit.least, limit.most);
     return complain(VIOMMU_E_ARGUMENT, words);
   }
+  if (!std::has_single_bit(waist.shards)) return complain(VIOMMU_E_ARGUMENT, "options.shards: not a power of two");
   constexpr std::uint64_t one_second_ns = 1'000'000'000;
   waist.hold_report_ns = options.hold_report_ns != 0 ? options.hold_report_ns : one_second_ns;
   waist.hash_seed = options.hash_seed != 0 ? options.hash_seed : random_seed();
@@ -172,6 +213,7 @@ core::HostFunctions functions_of(const viommu_host& host) noexcept {
   functions.wake = host.wake;
   functions.now_ns = host.now_ns;
   functions.log = host.log;
+  functions.execute = host.execute;
   functions.region_gone = host.region_gone;
   functions.routes_changed = host.routes_changed;
   functions.hold_overdue = host.hold_overdue;

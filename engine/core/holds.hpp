@@ -61,7 +61,7 @@ class Holds {
     return std::uint64_t{generation} << 32 | index;
   }
 
-  mutable std::mutex lock_;
+  mutable Mutex lock_;
   HostArray<Slot> slots_;
   std::uint32_t free_ = nobody;
   std::uint32_t open_ = nobody;

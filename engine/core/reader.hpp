@@ -3,6 +3,8 @@
 #pragma once
 
 #include "caches/epoch.hpp"
+#include "caches/iotlb.hpp"
+#include "caches/recent.hpp"
 #include "engine/base/atomic.hpp"
 
 #include <array>
@@ -41,9 +43,12 @@ class Counters {
   }
   Counters& operator=(const Counters&) = delete;
 
-  void add(Count which, std::uint64_t amount = 1) noexcept {
+  /// @return the new value
+  std::uint64_t add(Count which, std::uint64_t amount = 1) noexcept {
     Atomic<std::uint64_t>& counter = counters_[static_cast<std::size_t>(which)];
-    counter.store(counter.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
+    const std::uint64_t value = counter.load(std::memory_order_relaxed) + amount;
+    counter.store(value, std::memory_order_relaxed);
+    return value;
   }
   [[nodiscard]] std::uint64_t get(Count which) const noexcept {
     return counters_[static_cast<std::size_t>(which)].load(std::memory_order_relaxed);
@@ -55,10 +60,13 @@ class Counters {
 
 /// Used by one thread at a time. The counters outlive the reader that used the slot, so that totals never shrink.
 struct alignas(shared_line_bytes) Reader {
-  caches::EpochWord* word = nullptr;
+  caches::GuardWord* word = nullptr;
   void* owner = nullptr;    ///< of whoever hands readers out
   std::uint32_t depth = 0;  ///< of nested guards
   Counters counters;
+  caches::Recent recent;         ///< for replacement
+  caches::Place last_place;      ///< of the last miss, and
+  std::uint64_t next_block = 0;  ///< the block that would go on from it: a miss there is a sequential stream's
   Atomic<bool> in_use{false};
 };
 

@@ -19,12 +19,13 @@
 #include "engine/core/holds.hpp"
 #include "engine/core/host.hpp"
 #include "engine/core/reader.hpp"
+#include "walkers/batch.hpp"
 #include "walkers/format/second_stage.hpp"
 
 #include <array>
 #include <cstdint>
-#include <mutex>
 #include <optional>
+#include <span>
 
 namespace viommu::core {
 
@@ -42,7 +43,7 @@ enum class Outcome : std::uint8_t {
 
 struct Translation {
   Outcome outcome = Outcome::absent;
-  Rights rights;
+  Rights rights{};
   Gpa gpa;                 ///< of the address asked for
   std::uint64_t mask = 0;  ///< size - 1 of the aligned block in which every address translates alike
 };
@@ -53,18 +54,44 @@ struct Ticket {
   caches::ScopeSet scopes;
 };
 
-/// Sizes, fixed at creation. All within the ranges that viommu.h gives.
+/// One lookup of a batch that the IOTLB did not answer.
+struct Miss {
+  caches::AddressSpace* space = nullptr;
+  Iova iova;
+  Rights asked;
+  Translation found{};
+};
+/// Most of them in one call, and the width that a batch is worked in: so many walks are in flight at a time.
+inline constexpr std::size_t batch_width = 64;
+
+/// Where a walk begins.
+enum class WalkFrom : std::uint8_t { root, cached_table };
+
+/// What a walk may put into the IOTLB besides its answer.
+enum class FillMode : std::uint8_t {
+  exact,  ///< nothing, and only entries on the path of the address are loaded
+  line,   ///< the neighbours in the leaf's cache line that go on alike
+  all,    ///< also the next line of a sequential stream
+};
+
+/// Fixed at creation. All within the ranges that viommu.h gives.
 struct WaistOptions {
   walkers::SecondStageRules rules;
   std::uint64_t hash_seed = 0;
   std::uint64_t hold_report_ns = 0;
   std::uint32_t iotlb_pages = 0;
+  std::uint32_t structures = 0;  ///< tables that the paging-structure cache is laid out for
+  std::uint32_t shards = 1;
   std::uint32_t context_entries = 0;
   std::uint32_t address_spaces = 0;
   std::uint32_t tag_bits = 0;
   std::uint32_t readers = 0;
   std::uint32_t holds = 0;
   std::uint32_t regions = 0;
+  FillMode fill = FillMode::all;
+  bool uncached = false;  ///< nothing is filled: each request walks
+  caches::Drain drain = caches::Drain::automatic;
+  const walkers::Kernels* kernels = nullptr;  ///< null: the best that this CPU has
 };
 
 enum class RegionResult : std::uint8_t { ok, exists, not_found, limit, no_memory };
@@ -80,11 +107,9 @@ class Waist {
 
   // ---- Readers and guards ----
   /// Null when all are in use.
-  [[nodiscard]] Reader* take_reader() noexcept { return take(0, options_.readers, readers_ever_); }
+  [[nodiscard]] Reader* take_reader() noexcept { return take(0, options_.readers); }
   /// A reader for one call; null when `transient_readers` such calls are running.
-  [[nodiscard]] Reader* take_transient_reader() noexcept {
-    return take(options_.readers, transient_readers, transients_ever_);
-  }
+  [[nodiscard]] Reader* take_transient_reader() noexcept { return take(options_.readers, transient_readers); }
   void put_reader(Reader& reader) noexcept { reader.in_use.store(false, std::memory_order_release); }
   [[nodiscard]] std::uint64_t readers_in_use() const noexcept;
 
@@ -93,49 +118,123 @@ class Waist {
   }
   void leave(Reader& reader) noexcept {
     if (reader.depth == 0 || --reader.depth != 0) return;
-    caches::Epochs::leave(*reader.word);
-    wake_waiter();
+    leave_now(reader);
+  }
+  /// A guard for the length of one call that nests no other: @return whether it was opened, for leave_once().
+  [[nodiscard, gnu::always_inline]] bool enter_once(Reader& reader) noexcept {
+    if (reader.depth != 0) return false;
+    epochs_.enter(*reader.word);
+    return true;
+  }
+  /// The same, unless that takes a function call: inside a guard already, or one that costs no fence.
+  enum class Entered : std::uint8_t { no, inside, opened };
+  [[nodiscard, gnu::always_inline]] Entered enter_cheaply(Reader& reader) noexcept {
+    if (reader.depth != 0) return Entered::inside;
+    return epochs_.enter_cheaply(*reader.word) ? Entered::opened : Entered::no;
+  }
+  [[gnu::always_inline]] void leave_once(Reader& reader, bool entered) noexcept {
+    if (entered) leave_now(reader);
   }
 
   // ---- Lookups, inside a guard ----
   /// @param asked  nothing asked (a zero-length read) is granted by any right
-  [[nodiscard]] Translation translate(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked) noexcept {
+  /// @param from   where a walk may begin; a request that has loaded a context begins at the root, so that its loads
+  ///               stay few even if a cached table turns out to be stale
+  [[nodiscard]] Translation translate(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
+                                      WalkFrom from = WalkFrom::cached_table) noexcept {
     if (iova > space.key.last) return beyond_width(reader);
     if (space.key.interpretation == caches::Interpretation::pass_through) return identity(reader, iova);
-    const auto tag = static_cast<caches::Tag>(space.tag.load(std::memory_order_acquire));
-    const std::uint8_t sizes = space.sizes.load(std::memory_order_relaxed);
-    const auto page = iotlb_.lookup(tag, iova, sizes);
-    if (page && grants(page->rights, asked)) {
-      reader.counters.add(Count::iotlb_hits);
-      return answer(iova, *page);
-    }
+    if (const Hit hit = look_up(reader, space, iova, bits_of(asked)); hit.found())
+      return {Outcome::translated, rights_in(hit.rights), hit.gpa, hit.mask};
     // Also when the cached rights do not suffice: a fault is always decided on what the tables say now.
-    return walk_and_fill(reader, space, tag, iova, asked);
+    return walk_and_fill(reader, space, iova, asked, from);
   }
+  /// What the IOTLB says, when that is all it takes.
+  struct Hit {
+    Gpa gpa;
+    std::uint64_t mask = 0;
+    RightBits rights = 0;  ///< 0: no hit; what grants nothing is not cached
+
+    [[nodiscard]] bool found() const noexcept { return rights != 0; }
+  };
+  /// No hit for an address beyond the width, in pass-through, in the interrupt window, not cached, or without the rights.
+  [[nodiscard]] Hit look_up(Reader& reader, const caches::AddressSpace& space, Iova iova, RightBits asked) noexcept {
+    if (iova >= space.paged) return {};
+    const Sought sought = seek(space, iova);
+    return look_up(reader, space, iova, asked, sought);
+  }
+
+  /// The same in two steps, so that many can be under way: where it will be looked up,
+  struct Sought {
+    caches::Place place;
+    std::size_t small_set = 0;
+    caches::Iotlb::Few few = caches::Iotlb::Few::any;
+  };
+  [[nodiscard, gnu::always_inline]] Sought sought(const caches::AddressSpace& space, caches::Place place,
+                                                  std::size_t small_set) const noexcept {
+    return {place, small_set, iotlb_.few(space.sizes.load(std::memory_order_relaxed))};
+  }
+  [[nodiscard, gnu::always_inline]] Sought seek(const caches::AddressSpace& space, Iova iova) const noexcept {
+    const caches::Place place = space.place();
+    return sought(space, place, iotlb_.small_set(place, iova));
+  }
+  [[gnu::always_inline]] void prefetch(const caches::AddressSpace& space, const Sought& sought,
+                                       Iova iova) const noexcept {
+    using Few = caches::Iotlb::Few;
+    if (sought.few == Few::page) return iotlb_.prefetch_small<Few::page>(sought.small_set, iova);
+    if (sought.few == Few::small) return iotlb_.prefetch_small<Few::small>(sought.small_set, iova);
+    iotlb_.prefetch(sought.place, iova, space.sizes.load(std::memory_order_relaxed));
+  }
+  /// and the look. For an address below space.paged.
+  [[nodiscard, gnu::always_inline]] Hit look_up(Reader& reader, const caches::AddressSpace& space, Iova iova,
+                                                RightBits asked, const Sought& sought) noexcept {
+    using Few = caches::Iotlb::Few;
+    if (sought.few == Few::page) return look_up_small<Few::page>(reader, iova, asked, sought);
+    if (sought.few == Few::small) return look_up_small<Few::small>(reader, iova, asked, sought);
+    return look_up_any(reader, space, iova, asked);
+  }
+  template <caches::Iotlb::Few which>
+  [[nodiscard, gnu::always_inline]] Hit look_up_small(Reader& reader, Iova iova, RightBits asked,
+                                                      const Sought& sought) noexcept {
+    const Pair entry = iotlb_.find_small<which>(sought.place, iova, sought.small_set);
+    if ((asked & ~entry.second) != 0) [[unlikely]]  // nothing is granted by what was not found
+      return {};
+    constexpr std::uint64_t mask = low_bits(page_shift);
+    count_hit(reader, sought.place, iova, mask);
+    return {caches::Iotlb::small_gpa<which>(entry, iova), mask, entry.second & all_right_bits};
+  }
+  [[nodiscard]] Hit look_up_any(Reader& reader, const caches::AddressSpace& space, Iova iova, RightBits asked) noexcept;
+  /// The walks of a batch, together. @param misses  at most batch_width
+  void walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept;
   /// As translate(), for an address space that no cache holds.
   [[nodiscard]] Translation translate_uncached(Reader& reader, const caches::AddressSpaceKey& key, Iova iova,
                                                Rights asked) noexcept;
 
-  [[nodiscard]] const caches::ContextEntry* find_context(SourceId source) const noexcept {
-    return contexts_.find(source);
-  }
+  [[nodiscard]] caches::ContextEntry find_context(SourceId source) const noexcept { return contexts_.find(source); }
   [[nodiscard]] std::uint64_t context_version() const noexcept { return contexts_.version(); }
   /// Null when it cannot be cached now: use translate_uncached() then.
-  [[nodiscard]] const caches::ContextEntry* insert_context(std::uint64_t version, SourceId source,
-                                                           const caches::AddressSpaceKey& key,
-                                                           bool fault_disable) noexcept;
+  [[nodiscard]] caches::ContextEntry insert_context(std::uint64_t version, SourceId source,
+                                                    const caches::AddressSpaceKey& key, bool fault_disable) noexcept;
 
   // ---- Invalidation ----
   /// Drops what the scope names. When it returns no new lookup serves any of it, and no walk begun before fills it in.
-  void drop(const caches::Scope& scope) noexcept;
+  void drop(const caches::Scope& scope) noexcept { drop({&scope, 1}); }
+  /// All of them, in order; a run of small ones costs less than one by one.
+  void drop(std::span<const caches::Scope> scopes) noexcept;
   /// Everything dropped so far; drained when the guards open now, and the holds in `scopes` open now, have ended.
   [[nodiscard]] Ticket ticket(const caches::ScopeSet& scopes) noexcept { return {epochs_.advance(), scopes}; }
-  /// Reports holds that are overdue. When it says false, host.wake is called once something has ended since.
+  /// Reports holds that are overdue. When it says false, host.wake is called once something has ended since. Called by
+  /// one thread at a time; looks for some microseconds at most.
   [[nodiscard]] bool drained(const Ticket& ticket) noexcept;
+  /// Makes tags and objects free whose grace period is over, a slice at a time, before they are short. Called by the
+  /// thread that calls drained(). @return whether there is more to do
+  bool reclaim() noexcept;
 
   // ---- Holds ----
-  /// Inside the guard of `reader`. 0 when all holds are open.
-  [[nodiscard]] std::uint64_t hold(Reader& reader, const caches::Usage& usage, std::uint64_t cookie) noexcept;
+  /// The tickets given out so far: to be asked, inside the guard, before the translation that is to be held.
+  [[nodiscard]] std::uint64_t hold_since() const noexcept { return epochs_.issued(); }
+  /// Inside the guard of that translation. 0 when all holds are open.
+  [[nodiscard]] std::uint64_t hold(std::uint64_t since, const caches::Usage& usage, std::uint64_t cookie) noexcept;
   /// @return false when the handle is not open.
   [[nodiscard]] bool release(std::uint64_t handle, bool revoked) noexcept;
   [[nodiscard]] const Holds& holds() const noexcept { return holds_; }
@@ -154,8 +253,10 @@ class Waist {
     std::uint64_t address_spaces;
     std::uint64_t tag_sweeps;
     std::uint64_t bytes;
+    std::uint64_t barriers;
   };
   [[nodiscard]] CacheFigures cache_figures() noexcept;
+  [[nodiscard]] const char* kernel() const noexcept { return kernels_->name; }
 
   static constexpr std::uint32_t transient_readers = 64;
 
@@ -171,11 +272,10 @@ class Waist {
   [[nodiscard]] static constexpr bool grants(Rights granted, Rights asked) noexcept {
     return asked.none() ? !granted.none() : granted.covers(asked);
   }
-  [[nodiscard]] static Translation answer(Iova iova, const caches::CachedPage& page) noexcept {
-    std::uint64_t mask = caches::mask_of(page.size);
-    // A large page may lie around the interrupt window, where the same block does not translate alike.
-    if (page.size != caches::PageSize::kib4) mask &= mask_clear_of_interrupts(iova.value);
-    return {Outcome::translated, page.rights, page.frame + (iova.value & caches::mask_of(page.size)), mask};
+  [[gnu::always_inline]] static void count_hit(Reader& reader, caches::Place place, Iova iova,
+                                               std::uint64_t mask) noexcept {
+    if (reader.counters.add(Count::iotlb_hits) % caches::Recent::sample == 0) [[unlikely]]
+      reader.recent.mark(caches::Iotlb::trace_of(place, iova, mask));
   }
   [[nodiscard]] static Translation identity(Reader& reader, Iova iova) noexcept {
     reader.counters.add(Count::pass_throughs);
@@ -190,17 +290,45 @@ class Waist {
     Translation translation;
     std::optional<caches::CachedPage> page;
   };
-  [[nodiscard]] Walked walk(Reader& reader, const caches::AddressSpaceKey& key, Iova iova, Rights asked) const noexcept;
-  [[nodiscard]] Translation walk_and_fill(Reader& reader, caches::AddressSpace& space, caches::Tag tag, Iova iova,
-                                          Rights asked) noexcept;
-
-  [[nodiscard]] Reader* take(std::size_t first, std::size_t count, Atomic<std::size_t>& ever) noexcept;
-  /// Whether every guard that was open before `epoch` has ended. Looks only at readers that were ever taken: one that
-  /// is taken for the first time raises `ever` before its first guard, so who misses that is older than the guard.
-  [[nodiscard]] bool guards_passed(std::uint64_t epoch) const noexcept;
-  void wake_waiter() noexcept {
-    if (waiter_.load(std::memory_order_seq_cst) && waiter_.exchange(false, std::memory_order_seq_cst)) host_.wake();
+  /// What was sampled before a walk, and where the walk begins.
+  struct Start {
+    caches::Place place;
+    caches::FillGuard pages;
+    caches::FillGuard tables;
+    caches::Sizes fillable = 0;
+    caches::Sizes reachable = 0;
+    walkers::WalkRequest request;
+  };
+  [[nodiscard]] Start start_walk(const caches::AddressSpace& space, Iova iova,
+                                 WalkFrom from = WalkFrom::cached_table) const noexcept;
+  /// What the tables say now, for a walk that began at a cached table and came to no answer: a fault is never decided on
+  /// what is cached. Words that were loaded are not loaded again unless another path leads to them.
+  [[nodiscard]] walkers::WalkAnswer check_path(const caches::AddressSpace& space, Start& start,
+                                               const walkers::WalkAnswer& walk) const noexcept;
+  [[nodiscard]] static Walked judge(Reader& reader, Iova iova, Rights asked, const walkers::WalkAnswer& walk) noexcept;
+  [[nodiscard]] Translation finish_walk(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked,
+                                        walkers::WalkAnswer walk) noexcept;
+  void fill_page(Reader& reader, caches::AddressSpace& space, const Start& start, Iova iova,
+                 const caches::CachedPage& page) noexcept;
+  void fill_table(caches::AddressSpace& space, const Start& start, Iova iova, const walkers::WalkAnswer& walk) noexcept;
+  [[nodiscard]] Translation walk_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
+                                          WalkFrom from) noexcept;
+  void walk_ahead(Reader& reader, caches::AddressSpace& space, const Start& start, Iova next,
+                  const walkers::WalkAnswer& walk) noexcept;
+  [[nodiscard]] walkers::Fill walk_fill() const noexcept {
+    return options_.fill == FillMode::exact ? walkers::Fill::exact : walkers::Fill::line;
   }
+
+  [[gnu::always_inline]] void leave_now(Reader& reader) noexcept {
+    epochs_.leave(*reader.word);
+    if (waiter_.load(std::memory_order_relaxed)) [[unlikely]]
+      wake_waiter();
+  }
+  [[nodiscard]] Reader* take(std::size_t first, std::size_t count) noexcept;
+  void wake_waiter() noexcept {
+    if (waiter_.exchange(false, std::memory_order_seq_cst)) host_.wake();
+  }
+  void drop_locked(const caches::Scope& scope) noexcept;
   [[nodiscard]] bool still_in_use(const Ticket& ticket) noexcept;
   /// A map with room for `extra` regions more than there are; taken before the lock, because the host's allocator is
   /// never called under one.
@@ -210,21 +338,24 @@ class Waist {
   const WaistOptions options_;
   const Host& host_;
   const walkers::SecondStage format_;
+  const walkers::SecondStageMasks masks_;
+  const walkers::Kernels* const kernels_;
   GuestMemory memory_;
   caches::Iotlb iotlb_;
+  caches::Iotlb structures_;  ///< the paging-structure cache: a "page" is the table that maps so much
   caches::AddressSpaces spaces_;
   caches::ContextCache contexts_;
   caches::Epochs epochs_;
-  HostArray<caches::EpochWord> words_;
+  HostArray<caches::GuardWord> words_;
   HostArray<Reader> readers_;
-  Atomic<std::size_t> readers_ever_{0};
-  Atomic<std::size_t> transients_ever_{0};
   Holds holds_;
+  std::size_t sweep_at_ = 0;  ///< first group of the next slice; of the thread that calls reclaim()
+  bool sweeping_ = false;
   /// Guards address spaces and context entries. Held for memory accesses of the engine's own only; the translating
   /// threads only ever try it.
-  std::mutex caches_lock_;
+  Mutex caches_lock_;
   /// Guards the list of retired maps and who publishes the next.
-  std::mutex regions_lock_;
+  Mutex regions_lock_;
   static constexpr std::size_t most_retired_maps = 64;
   std::array<RetiredMap, most_retired_maps> retired_maps_{};
   std::size_t retired_map_count_ = 0;

@@ -43,6 +43,17 @@ namespace {
 
 }  // namespace
 
+DmaAnswer Dma::translate(core::Reader& reader, const DmaRequest& request) noexcept {
+  const Mode mode{mode_.load(std::memory_order_acquire)};
+  if (!mode.plain() || request.has_pasid || interrupt_window.contains(request.iova.value))
+    return translate_special(reader, request, mode);
+  const caches::ContextEntry context = waist_.find_context(request.source);
+  if (!context) return translate_without_context(reader, request, mode);
+  const core::Translation found = waist_.translate(reader, context.space(), request.iova, effective(request));
+  if (found.outcome == core::Outcome::translated) return answer(found, context.space().key);
+  return fault_in(reader, request, found, context.fault_disable());
+}
+
 void Dma::set_mode(RootPointer root, bool translate, bool protect) noexcept {
   std::uint64_t word = root.table.value & ~low_bits(page_shift);
   if (translate) word |= Mode::translating;
@@ -61,11 +72,13 @@ DmaAnswer Dma::translate_without_context(core::Reader& reader, const DmaRequest&
     reader.counters.add(core::Count::context_faults);
     return fault(reader, request, walked.fault, walked.fault_disable && qualified(walked.fault));
   }
-  const caches::ContextEntry* const context =
-      root_in_force ? waist_.insert_context(version, request.source, walked.key, walked.fault_disable) : nullptr;
-  const core::Translation found = context != nullptr && context->space->key == walked.key
-                                      ? waist_.translate(reader, *context->space, request.iova, effective(request))
-                                      : waist_.translate_uncached(reader, walked.key, request.iova, effective(request));
+  const caches::ContextEntry context =
+      root_in_force ? waist_.insert_context(version, request.source, walked.key, walked.fault_disable)
+                    : caches::ContextEntry{};
+  const core::Translation found =
+      context && context.space().key == walked.key
+          ? waist_.translate(reader, context.space(), request.iova, effective(request), core::WalkFrom::root)
+          : waist_.translate_uncached(reader, walked.key, request.iova, effective(request));
   if (found.outcome == core::Outcome::translated) return answer(found, walked.key);
   return fault_in(reader, request, found, walked.fault_disable);
 }
@@ -87,14 +100,14 @@ DmaAnswer Dma::translate_special(core::Reader& reader, const DmaRequest& request
   if (request.has_pasid) return fault(reader, request, FaultReason::pasid_in_legacy_mode, false);
   // Only the protection bit is left. It is rare (firmware sets it, the OS clears it), so this path may cost.
   const Mode unprotected{mode.word & ~Mode::protecting};
-  const caches::ContextEntry* const context = waist_.find_context(request.source);
-  if (context == nullptr) {
+  const caches::ContextEntry context = waist_.find_context(request.source);
+  if (!context) {
     const DmaAnswer found = translate_without_context(reader, request, unprotected);
     return found.kind == DmaKind::fault ? found : unless_protected(reader, found);
   }
-  const core::Translation found = waist_.translate(reader, *context->space, request.iova, effective(request));
-  if (found.outcome != core::Outcome::translated) return fault_in(reader, request, found, context->fault_disable);
-  return unless_protected(reader, answer(found, context->space->key));
+  const core::Translation found = waist_.translate(reader, context.space(), request.iova, effective(request));
+  if (found.outcome != core::Outcome::translated) return fault_in(reader, request, found, context.fault_disable());
+  return unless_protected(reader, answer(found, context.space().key));
 }
 
 DmaAnswer Dma::access_interrupt_window(core::Reader& reader, const DmaRequest& request) noexcept {

@@ -44,7 +44,7 @@ class Registers {
  private:
   [[nodiscard]] std::optional<EventMessage> take() noexcept;
 
-  std::mutex lock_;
+  Mutex lock_;
   RegisterFile file_;
   /// Each event needs the guest to clear a status before the next, so more than a few never wait; when the ring is full
   /// all the same (a host function that does not return), the last place is overwritten.

@@ -29,6 +29,7 @@ namespace viommu::vtd {
   caches::Scope scope;
   scope.domain = invalidation.domain;
   scope.range = invalidation.pages;
+  scope.keep_structures = invalidation.keep_structures;
   switch (invalidation.granularity) {
     case IotlbGranularity::domain: scope.kind = caches::Scope::Kind::domain; break;
     case IotlbGranularity::page:   scope.kind = caches::Scope::Kind::pages; break;

@@ -7,12 +7,12 @@
 #include <set>
 #include <vector>
 
+#include "tests/caches/test_epochs.hpp"
 #include "tests/support/counting_allocator.hpp"
 
 namespace viommu::caches {
 namespace {
 
-constexpr std::uint8_t all_sizes = bit_of(PageSize::kib4) | bit_of(PageSize::mib2) | bit_of(PageSize::gib1);
 constexpr Iova iova{0x40000000};
 constexpr AddressSpaceKey key{{1}, Interpretation::second_stage, 2, {0x5000}, {low_bits(39)}};
 
@@ -22,25 +22,47 @@ AddressSpaceKey of_domain(unsigned domain) {
   return other;
 }
 
-/// Address spaces with their IOTLB and two readers.
+/// Address spaces with what carries their tags, and two readers.
 class Spaces {
  public:
   explicit Spaces(std::size_t count = 8, unsigned tag_bits = 8, const HostAllocator& host = {}) {
-    REQUIRE(iotlb.reset(host, 1024, 5));
-    REQUIRE(spaces.reset(host, count, tag_bits, {&epochs, words}, iotlb));
+    REQUIRE(iotlb.reset(host, 1024, 1, 5));
+    REQUIRE(structures.reset(host, 64, 1, 5));
+    REQUIRE(spaces.reset(host, count, tag_bits, epochs.epochs, {&iotlb, &structures}));
   }
   AddressSpaces* operator->() { return &spaces; }
-  [[nodiscard]] static Tag tag_of(const AddressSpace& space) { return static_cast<Tag>(space.tag.load()); }
-  void fill(const AddressSpace& space, Iova at, std::uint64_t frame = 0x7000) {
-    const Tag tag = tag_of(space);
-    REQUIRE(iotlb.fill(iotlb.sample(tag, at), tag, at, {{frame}, PageSize::kib4, read_write}));
+  [[nodiscard]] static Tag tag_of(const AddressSpace& space) { return space.tag.load(); }
+  void fill(AddressSpace& space, Iova at, std::uint64_t frame = 0x7000) {
+    const Place place = space.place();
+    REQUIRE(announce(space.sizes, space.fillable, space.fillable, PageSize::kib4));
+    REQUIRE(iotlb.fill(iotlb.sample(place, at, 0), place, at, {{frame}, PageSize::kib4, read_write}, nullptr));
   }
   [[nodiscard]] bool finds(const AddressSpace& space, Iova at) const {
-    return iotlb.lookup(tag_of(space), at, all_sizes).has_value();
+    return iotlb.lookup(space.place(), at, all_sizes).has_value();
   }
-  Epochs epochs;
-  std::array<EpochWord, 2> words;
+  void fill_table(AddressSpace& space, Iova at, PageSize size) {
+    static_cast<void>(announce(space.tables, space.reachable, 0, size));
+    const Place place{tag_of(space), 0};
+    const FillGuard guard = structures.sample(place, at, space.reachable);
+    REQUIRE(structures.fill(guard, place, at, {{0x3000}, size, read_write}, nullptr));
+  }
+  [[nodiscard]] bool finds_table(const AddressSpace& space, Iova at, PageSize size) const {
+    return structures.lookup({tag_of(space), 0}, at, bit_of(size)).has_value();
+  }
+  void drop_pages(AddressSpace& space, IovaRange range, bool keep_structures = false) {
+    full_fence();
+    spaces.drop_pages(space, range, keep_structures);
+  }
+  /// The worker's round: a scan, and a whole sweep if there is something to sweep.
+  void tidy() {
+    static_cast<void>(epochs.scan());
+    if (!spaces.begin_sweep()) return;
+    spaces.sweep_slice(0, spaces.sweep_groups());
+    spaces.end_sweep();
+  }
+  test::TestEpochs<2> epochs;
   Iotlb iotlb;
+  Iotlb structures;
   AddressSpaces spaces;
 };
 
@@ -99,6 +121,7 @@ TEST_CASE("what was cached for a key is not found when the key comes back", "[ca
     REQUIRE_FALSE(spaces.finds(*again, iova));
     spaces.fill(*again, iova);
     spaces->release(*again);
+    spaces.tidy();
   }
 }
 
@@ -125,7 +148,7 @@ TEST_CASE("a few pages are dropped one by one, many by forgetting all", "[caches
   fill();
   const Tag tag = Spaces::tag_of(*space);
   SECTION("pages") {
-    spaces->drop_pages(*space, {iova + page_size_bytes, iova + (3 * page_size_bytes - 1)});
+    spaces.drop_pages(*space, {iova + page_size_bytes, iova + (3 * page_size_bytes - 1)});
     CHECK(Spaces::tag_of(*space) == tag);
     CHECK(spaces.finds(*space, iova));
     CHECK_FALSE(spaces.finds(*space, iova + page_size_bytes));
@@ -133,12 +156,12 @@ TEST_CASE("a few pages are dropped one by one, many by forgetting all", "[caches
     CHECK(spaces.finds(*space, iova + 3 * page_size_bytes));
   }
   SECTION("2^18 pages") {
-    spaces->drop_pages(*space, {{0x80000000}, {0x80000000 + low_bits(30)}});
+    spaces.drop_pages(*space, {{0x80000000}, {0x80000000 + low_bits(30)}});
     CHECK(Spaces::tag_of(*space) != tag);
     CHECK_FALSE(spaces.finds(*space, iova));
   }
   SECTION("every address there is") {
-    spaces->drop_pages(*space, all_iovas);
+    spaces.drop_pages(*space, all_iovas);
     CHECK(Spaces::tag_of(*space) != tag);
     for (unsigned page = 0; page < 4; ++page) CHECK_FALSE(spaces.finds(*space, iova + page * page_size_bytes));
   }
@@ -195,7 +218,7 @@ TEST_CASE("there are never more address spaces in use than asked for", "[caches]
 
 TEST_CASE("an object is not used for another key while a reader may still look at it", "[caches][spaces][PR-4]") {
   Spaces spaces{2};
-  spaces.epochs.enter(spaces.words[0]);
+  spaces.epochs.enter(0);
   AddressSpace* const seen = spaces->acquire(key);
   spaces->release(*seen);
   unsigned made = 0;
@@ -205,14 +228,17 @@ TEST_CASE("an object is not used for another key while a reader may still look a
     ++made;
     CHECK(space != seen);
     spaces->release(*space);
+    spaces.tidy();
   }
   CHECK(seen->key == key);
   CHECK(made == 3);  // twice as many objects as can be in use, and one of them is seen
-  Epochs::leave(spaces.words[0]);
+  spaces.epochs.leave(0);
+  spaces.tidy();
   for (unsigned domain = 10; domain < 20; ++domain) {
     AddressSpace* const space = spaces->acquire(of_domain(domain));
     REQUIRE(space != nullptr);
     spaces->release(*space);
+    spaces.tidy();
   }
 }
 
@@ -220,23 +246,24 @@ TEST_CASE("address spaces take their memory once", "[caches][spaces][P6]") {
   test::CountingAllocator host;
   {
     Spaces spaces{64, 8, host.functions()};
-    CHECK(host.open_bytes() == spaces.iotlb.bytes() + spaces->bytes());
+    CHECK(host.open_bytes() == spaces.iotlb.bytes() + spaces.structures.bytes() + spaces->bytes());
     const std::uint64_t calls = host.calls();
     for (unsigned domain = 0; domain < 3000; ++domain) {
       AddressSpace* const space = spaces->acquire(of_domain(domain));
       REQUIRE(space != nullptr);
       spaces->forget(*space);
       spaces->release(*space);
+      spaces.tidy();
     }
     CHECK(host.calls() == calls);
   }
   CHECK(host.open_blocks() == 0);
   Epochs epochs;
   Iotlb iotlb;
-  for (std::uint64_t k = 1; k <= 5; ++k) {
+  for (std::uint64_t k = 1; k <= 6; ++k) {
     host.fail_at(k);
     AddressSpaces spaces;
-    CHECK_FALSE(spaces.reset(host.functions(), 8, 4, {&epochs, {}}, iotlb));
+    CHECK_FALSE(spaces.reset(host.functions(), 8, 4, epochs, {&iotlb, &iotlb}));
   }
   CHECK(host.open_blocks() == 0);
 }

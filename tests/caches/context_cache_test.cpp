@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/caches/test_epochs.hpp"
 #include "tests/support/counting_allocator.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/random.hpp"
@@ -35,19 +36,29 @@ Scope of_source(unsigned id, unsigned ignored = 0) {
 class Cache {
  public:
   explicit Cache(std::size_t count = 64, const HostAllocator& host = {}, std::size_t space_count = 64) {
-    const AddressSpaces::Readers readers{&epochs, words};
-    REQUIRE(iotlb.reset(host, 16, 1));
-    REQUIRE(spaces.reset(host, space_count, 12, readers, iotlb));
-    REQUIRE(contexts.reset(host, count, readers, spaces));
+    REQUIRE(iotlb.reset(host, 16, 1, 1));
+    REQUIRE(structures.reset(host, 16, 1, 1));
+    REQUIRE(spaces.reset(host, space_count, 12, epochs.epochs, {&iotlb, &structures}));
+    REQUIRE(contexts.reset(host, count, spaces));
   }
   ContextCache* operator->() { return &contexts; }
-  const ContextEntry* insert(unsigned id, unsigned domain, bool fault_disable = false) {
+  ContextEntry insert(unsigned id, unsigned domain, bool fault_disable = false) {
     return contexts.insert(contexts.version(), source(id), key_of(domain), fault_disable);
   }
-  [[nodiscard]] bool has(unsigned id) const { return contexts.find(source(id)) != nullptr; }
-  Epochs epochs;
-  std::array<EpochWord, 2> words;
+  [[nodiscard]] bool has(unsigned id) const { return static_cast<bool>(contexts.find(source(id))); }
+  /// The worker's round.
+  void tidy() {
+    static_cast<void>(epochs.scan());
+    tidy_without_scan();
+  }
+  void tidy_without_scan() {
+    if (!spaces.begin_sweep()) return;
+    spaces.sweep_slice(0, spaces.sweep_groups());
+    spaces.end_sweep();
+  }
+  test::TestEpochs<2> epochs;
   Iotlb iotlb;
+  Iotlb structures;
   AddressSpaces spaces;
   ContextCache contexts;
 };
@@ -56,22 +67,23 @@ class Cache {
 
 TEST_CASE("an inserted context is found for its source and no other", "[caches][contexts][B01]") {
   Cache cache;
-  const ContextEntry* const entry = cache.insert(0x0110, 5, true);
-  REQUIRE(entry != nullptr);
+  const ContextEntry entry = cache.insert(0x0110, 5, true);
+  REQUIRE(entry);
   CHECK(cache->find(source(0x0110)) == entry);
-  CHECK(entry->source == source(0x0110));
-  CHECK(entry->fault_disable);
-  CHECK(entry->space->key == key_of(5));
+  CHECK(entry.fault_disable());
+  CHECK(entry.space().key == key_of(5));
+  CHECK_FALSE(cache.insert(0x0111, 5).fault_disable());
+  cache->drop(of_source(0x0111));
   for (unsigned bit = 0; bit < 16; ++bit) CHECK_FALSE(cache.has(0x0110U ^ (1U << bit)));
 }
 
 TEST_CASE("devices with equal contexts share one address space", "[caches][contexts]") {
   Cache cache;
-  const ContextEntry* const first = cache.insert(1, 5);
-  const ContextEntry* const second = cache.insert(2, 5);
-  const ContextEntry* const third = cache.insert(3, 6);
-  CHECK(first->space == second->space);
-  CHECK(first->space != third->space);
+  const ContextEntry first = cache.insert(1, 5);
+  const ContextEntry second = cache.insert(2, 5);
+  const ContextEntry third = cache.insert(3, 6);
+  CHECK(&first.space() == &second.space());
+  CHECK(&first.space() != &third.space());
   CHECK(cache.spaces.in_use() == 2);
   cache->drop(of_source(1));
   CHECK(cache.spaces.in_use() == 2);
@@ -87,10 +99,10 @@ TEST_CASE("a context read before an invalidation of contexts is not inserted aft
   SECTION("all contexts") { cache->drop({Kind::contexts, {}, all_iovas, {}, 0}); }
   SECTION("a domain's, whichever") { cache->drop({Kind::domain_contexts, {77}, all_iovas, {}, 0}); }
   SECTION("one source's, whichever") { cache->drop(of_source(0x7777)); }
-  CHECK(cache->insert(version, source(1), key_of(5), false) == nullptr);
+  CHECK(cache->insert(version, source(1), key_of(5), false) == ContextEntry{});
   CHECK_FALSE(cache.has(1));
   CHECK(cache.spaces.in_use() == 0);
-  CHECK(cache.insert(1, 5) != nullptr);
+  CHECK(cache.insert(1, 5));
 }
 
 TEST_CASE("invalidating translations leaves contexts, and refuses none", "[caches][contexts]") {
@@ -101,16 +113,16 @@ TEST_CASE("invalidating translations leaves contexts, and refuses none", "[cache
     cache->drop({kind, {5}, all_iovas, source(1), 0});
   CHECK(cache.has(1));
   CHECK(cache->version() == version);
-  CHECK(cache->insert(version, source(2), key_of(5), false) != nullptr);
+  CHECK(cache->insert(version, source(2), key_of(5), false));
 }
 
 TEST_CASE("of two walks of one source the first insert stays", "[caches][contexts]") {
   Cache cache;
   const std::uint64_t version = cache->version();
-  const ContextEntry* const first = cache->insert(version, source(1), key_of(5), false);
-  const ContextEntry* const second = cache->insert(version, source(1), key_of(6), true);
+  const ContextEntry first = cache->insert(version, source(1), key_of(5), false);
+  const ContextEntry second = cache->insert(version, source(1), key_of(6), true);
   CHECK(second == first);
-  CHECK(cache->find(source(1))->space->key == key_of(5));
+  CHECK(cache->find(source(1)).space().key == key_of(5));
   CHECK(cache.spaces.in_use() == 1);
 }
 
@@ -158,10 +170,11 @@ TEST_CASE("a full cache gives up one context for another, and takes no more memo
   test::CountingAllocator host;
   {
     Cache cache{4, host.functions()};
-    CHECK(host.open_bytes() == cache.iotlb.bytes() + cache.spaces.bytes() + cache->bytes());
+    CHECK(host.open_bytes() == cache.iotlb.bytes() + cache.structures.bytes() + cache.spaces.bytes() + cache->bytes());
     const std::uint64_t calls = host.calls();
     for (unsigned id = 0; id < 5000; ++id) {
-      REQUIRE(cache.insert(id, id % 7) != nullptr);
+      REQUIRE(cache.insert(id, id % 7));
+      cache.tidy();
       REQUIRE(cache.has(id));
       if (id < 4) continue;
       unsigned held = 0;
@@ -174,34 +187,41 @@ TEST_CASE("a full cache gives up one context for another, and takes no more memo
   CHECK(host.open_blocks() == 0);
 }
 
-TEST_CASE("an entry stays as it is while a reader may look at it, and nothing is inserted for want of one",
+TEST_CASE("what an entry says stays as it is while a reader may look at it, and nothing is inserted for want of one",
           "[caches][contexts][PR-4][P6]") {
-  Cache cache{4};
-  cache.epochs.enter(cache.words[1]);
-  const ContextEntry* const seen = cache.insert(1, 5, true);
-  REQUIRE(seen != nullptr);
+  Cache cache{4, {}, 4};
+  cache.epochs.enter(1);
+  const ContextEntry seen = cache.insert(1, 5, true);
+  REQUIRE(seen);
   cache->drop(of_source(1));
   unsigned inserted = 0;
-  for (unsigned id = 10; id < 40; ++id) inserted += cache.insert(id, id) != nullptr ? 1U : 0U;
-  CHECK(inserted == 7);  // twice as many entries as can be linked, less the one that is seen
-  CHECK(seen->source == source(1));
-  CHECK(seen->fault_disable);
-  CHECK(seen->space->key == key_of(5));
-  Epochs::leave(cache.words[1]);
-  for (unsigned id = 10; id < 40; ++id) CHECK(cache.insert(id, id) != nullptr);
+  for (unsigned id = 10; id < 40; ++id) {
+    const ContextEntry entry = cache.insert(id, id);
+    if (entry) CHECK(&entry.space() != &seen.space());
+    inserted += entry ? 1U : 0U;
+    cache.tidy();
+  }
+  CHECK(inserted == 7);  // twice as many address spaces as can be in use, less the one that is seen
+  CHECK(seen.fault_disable());
+  CHECK(seen.space().key == key_of(5));
+  cache.epochs.leave(1);
+  for (unsigned id = 10; id < 40; ++id) {
+    cache.tidy();
+    CHECK(cache.insert(id, id));
+  }
 }
 
 TEST_CASE("without an address space there is no context, and the next try finds things as they were",
           "[caches][contexts][P6]") {
   Cache cache{8, {}, 2};
-  CHECK(cache.insert(1, 1) != nullptr);
-  CHECK(cache.insert(2, 2) != nullptr);
-  for (unsigned i = 0; i < 100; ++i) CHECK(cache.insert(3, 3) == nullptr);
+  CHECK(cache.insert(1, 1));
+  CHECK(cache.insert(2, 2));
+  for (unsigned i = 0; i < 100; ++i) CHECK_FALSE(cache.insert(3, 3));
   CHECK(cache.has(1));
   CHECK(cache.has(2));
-  CHECK(cache.insert(4, 2) != nullptr);
+  CHECK(cache.insert(4, 2));
   cache->drop(of_source(1));
-  CHECK(cache.insert(3, 3) != nullptr);
+  CHECK(cache.insert(3, 3));
 }
 
 TEST_CASE("a cache that the host has no memory for is refused", "[caches][contexts][SEC-15]") {
@@ -210,7 +230,7 @@ TEST_CASE("a cache that the host has no memory for is refused", "[caches][contex
   for (std::uint64_t k = 1; k <= 3; ++k) {
     host.fail_at(k);
     ContextCache contexts;
-    CHECK_FALSE(contexts.reset(host.functions(), 8, {}, spaces));
+    CHECK_FALSE(contexts.reset(host.functions(), 8, spaces));
   }
   CHECK(host.open_blocks() == 0);
 }
@@ -231,19 +251,18 @@ TEST_CASE("whoever finds an entry sees it whole and unchanged for as long as the
       test::Random random{reader + 1};
       while (!stop.load(std::memory_order_relaxed)) {
         const auto id = static_cast<unsigned>(random.below(sources));
-        cache.epochs.enter(cache.words[reader]);
+        cache.epochs.enter(reader);
         const std::uint64_t version = cache->version();
-        const ContextEntry* entry = cache->find(source(id));
-        if (entry == nullptr) {
+        ContextEntry entry = cache->find(source(id));
+        if (!entry) {
           const std::unique_lock guard{lock, std::try_to_lock};
           if (guard.owns_lock()) entry = cache->insert(version, source(id), key_of(id), id % 2 != 0);
         }
-        for (unsigned look = 0; look < 3 && entry != nullptr; ++look) {
-          if (entry->source != source(id) || entry->fault_disable != (id % 2 != 0) || entry->space->key != key_of(id))
-            ++wrong;
+        for (unsigned look = 0; look < 3 && entry; ++look) {
+          if (entry.fault_disable() != (id % 2 != 0) || entry.space().key != key_of(id)) ++wrong;
           ++found;
         }
-        Epochs::leave(cache.words[reader]);
+        cache.epochs.leave(reader);
       }
     });
   }
@@ -258,6 +277,11 @@ TEST_CASE("whoever finds an entry sees it whole and unchanged for as long as the
         cache->drop(of_source(id));
       }
       if (cache.has(id)) ++wrong;
+    }
+    if (round % 8 == 0) {  // the worker's role: this thread scans
+      static_cast<void>(cache.epochs.scan());
+      const std::lock_guard guard{lock};
+      cache.tidy_without_scan();
     }
     if (round % 64 == 0) std::this_thread::yield();
   }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "caches/address_spaces.hpp"
+#include "tests/caches/test_epochs.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/random.hpp"
 
@@ -18,7 +19,6 @@ namespace {
 
 constexpr unsigned tag_bits = 4;
 constexpr std::size_t tag_count = 15;  // 0 is nobody's
-constexpr std::uint8_t all_sizes = bit_of(PageSize::kib4) | bit_of(PageSize::mib2) | bit_of(PageSize::gib1);
 constexpr unsigned pages = 6;
 
 Iova page(unsigned number) { return {0x40000000 + number * page_size_bytes}; }
@@ -31,23 +31,48 @@ std::uint64_t frame_of(std::size_t domain, std::uint64_t life) { return (life * 
 std::size_t domain_of(Gpa frame) { return frame.value >> page_shift & 63; }
 std::uint64_t life_of(Gpa frame) { return (frame.value >> page_shift) / 64; }
 
+/// Address spaces over a small table, with three readers and a worker that the test calls.
 class Spaces {
  public:
   explicit Spaces(std::size_t count = 40) {
-    REQUIRE(iotlb.reset({}, 64, 3));
-    REQUIRE(spaces.reset({}, count, tag_bits, {&epochs, words}, iotlb));
+    REQUIRE(iotlb.reset({}, 64, 1, 3));
+    REQUIRE(structures.reset({}, 16, 1, 3));
+    REQUIRE(spaces.reset({}, count, tag_bits, epochs.epochs, {&iotlb, &structures}));
   }
   AddressSpaces* operator->() { return &spaces; }
-  [[nodiscard]] static Tag tag_of(const AddressSpace& space) {
-    return static_cast<Tag>(space.tag.load(std::memory_order_acquire));
+  [[nodiscard]] static Tag tag_of(const AddressSpace& space) { return space.tag.load(std::memory_order_acquire); }
+  [[nodiscard]] auto find(Tag tag, unsigned number) const { return iotlb.lookup({tag, 0}, page(number), all_sizes); }
+  [[nodiscard]] FillGuard sample(Tag tag, unsigned number) const {
+    return iotlb.sample({tag, 0}, page(number), all_sizes);
   }
-  bool fill(Tag tag, unsigned number, std::uint64_t frame) {
-    return iotlb.fill(iotlb.sample(tag, page(number)), tag, page(number), {{frame}, PageSize::kib4, read_write});
+  bool fill(const FillGuard& guard, Tag tag, unsigned number, std::uint64_t frame) {
+    return iotlb.fill(guard, {tag, 0}, page(number), {{frame}, PageSize::kib4, read_write}, nullptr);
   }
-  Epochs epochs;
-  std::array<EpochWord, 3> words;
+  bool fill(Tag tag, unsigned number, std::uint64_t frame) { return fill(sample(tag, number), tag, number, frame); }
+  /// The worker's way: when something runs short, a scan, and then one slice of a sweep a call.
+  void work() {
+    if (!sweeping_) {
+      if (!spaces.short_of_something()) return;
+      static_cast<void>(epochs.scan());
+      sweeping_ = spaces.begin_sweep();
+      next_group_ = 0;
+      return;
+    }
+    const std::size_t slice = (spaces.sweep_groups() + 1) / 2;
+    spaces.sweep_slice(next_group_, slice);
+    next_group_ += slice;
+    if (next_group_ < spaces.sweep_groups()) return;
+    spaces.end_sweep();
+    sweeping_ = false;
+  }
+  test::TestEpochs<3> epochs;
   Iotlb iotlb;
+  Iotlb structures;
   AddressSpaces spaces;
+
+ private:
+  bool sweeping_ = false;
+  std::size_t next_group_ = 0;
 };
 
 }  // namespace
@@ -71,11 +96,12 @@ TEST_CASE("a tag that an open reader may have seen is not given out: the table i
   Spaces spaces;
   AddressSpace* const space = spaces->acquire(key_of(1));
   AddressSpace* const other = spaces->acquire(key_of(2));
-  spaces.epochs.enter(spaces.words[0]);  // stalls
+  spaces.epochs.enter(0);  // stalls
   std::set<Tag> seen{Spaces::tag_of(*space), Spaces::tag_of(*other)};
   for (std::size_t i = 2; i < tag_count; ++i) {
     spaces->forget(*space);
     REQUIRE(seen.insert(Spaces::tag_of(*space)).second);  // each one new
+    for (unsigned round = 0; round < 10; ++round) spaces.work();
   }
   CHECK(spaces->sweeps() == 0);
   // Now every tag is in use or was seen.
@@ -83,18 +109,21 @@ TEST_CASE("a tag that an open reader may have seen is not given out: the table i
     const Tag tag = Spaces::tag_of(*space);
     REQUIRE(spaces.fill(tag, 0, frame_of(1, sweeps)));
     REQUIRE(spaces.fill(Spaces::tag_of(*other), 1, frame_of(2, 0)));
-    const FillGuard late = spaces.iotlb.sample(tag, page(2));
+    const FillGuard late = spaces.sample(tag, 2);
     spaces->forget(*space);
     CHECK(Spaces::tag_of(*space) == tag);
     CHECK(spaces->sweeps() == sweeps);
-    CHECK_FALSE(spaces.iotlb.lookup(tag, page(0), all_sizes));
-    CHECK_FALSE(spaces.iotlb.fill(late, tag, page(2), {{0x1000}, PageSize::kib4, read_write}));
-    CHECK(spaces.iotlb.lookup(Spaces::tag_of(*other), page(1), all_sizes));
+    CHECK_FALSE(spaces.find(tag, 0));
+    CHECK_FALSE(spaces.fill(late, tag, 2, 0x1000));
+    CHECK(spaces.find(Spaces::tag_of(*other), 1));
+    for (unsigned round = 0; round < 10; ++round) spaces.work();
   }
   // An address space that goes and comes back gets nothing either, until the reader has left.
   spaces->release(*other);
   CHECK(spaces->acquire(key_of(2)) == nullptr);
-  Epochs::leave(spaces.words[0]);
+  CHECK(spaces->short_of_something());
+  spaces.epochs.leave(0);
+  for (unsigned round = 0; round < 10; ++round) spaces.work();
   CHECK(spaces->acquire(key_of(2)) != nullptr);
   const Tag tag = Spaces::tag_of(*space);
   spaces->forget(*space);
@@ -104,14 +133,16 @@ TEST_CASE("a tag that an open reader may have seen is not given out: the table i
 TEST_CASE("a reader that enters after a tag was retired does not delay its reuse", "[caches][tags]") {
   Spaces spaces;
   AddressSpace* const space = spaces->acquire(key_of(1));
+  spaces.epochs.enter(1);
   for (unsigned round = 0; round < 10'000; ++round) {
-    spaces.epochs.enter(spaces.words[round % 2]);
+    spaces.epochs.enter(round % 2);
     spaces->forget(*space);
-    Epochs::leave(spaces.words[(round + 1) % 2]);
+    spaces.epochs.leave((round + 1) % 2);
+    spaces.work();
   }
-  // One sweep frees every tag retired so far: about one in 14 rounds.
+  // One sweep frees every tag that has passed, and begins while a quarter of the tags is still free.
   CHECK(spaces->sweeps() > 0);
-  CHECK(spaces->sweeps() < 1'000);
+  CHECK(spaces->sweeps() < 3'000);
 }
 
 TEST_CASE("a fill that comes after its tag was retired is found by nobody, also when the tag comes back",
@@ -119,15 +150,16 @@ TEST_CASE("a fill that comes after its tag was retired is found by nobody, also 
   Spaces spaces;
   AddressSpace* const space = spaces->acquire(key_of(1));
   for (unsigned round = 0; round < 200; ++round) {
-    spaces.epochs.enter(spaces.words[0]);
+    spaces.epochs.enter(0);
     const Tag tag = Spaces::tag_of(*space);
-    const FillGuard guard = spaces.iotlb.sample(tag, page(0));
+    const FillGuard guard = spaces.sample(tag, 0);
     spaces->forget(*space);
-    static_cast<void>(spaces.iotlb.fill(guard, tag, page(0), {{0xBAD000}, PageSize::kib4, read_write}));
-    Epochs::leave(spaces.words[0]);
+    static_cast<void>(spaces.fill(guard, tag, 0, 0xBAD000));
+    spaces.epochs.leave(0);
     for (std::size_t i = 0; i < tag_count; ++i) {
-      REQUIRE_FALSE(spaces.iotlb.lookup(Spaces::tag_of(*space), page(0), all_sizes));
+      REQUIRE_FALSE(spaces.find(Spaces::tag_of(*space), 0));
       spaces->forget(*space);
+      spaces.work();
     }
   }
 }
@@ -148,6 +180,7 @@ TEST_CASE("thousands of reuses of few tags never show one address space another'
   for (unsigned step = 0; step < steps; ++step) {
     const std::size_t domain = random.below(slots.size());
     Slot& slot = slots[domain];
+    spaces.work();
     switch (random.below(8)) {
       case 0:
         if (slot.space == nullptr) {
@@ -170,9 +203,9 @@ TEST_CASE("thousands of reuses of few tags never show one address space another'
       case 3: {
         const std::size_t reader = random.below(inside.size());
         if (inside[reader]) {
-          Epochs::leave(spaces.words[reader]);
+          spaces.epochs.leave(reader);
         } else {
-          spaces.epochs.enter(spaces.words[reader]);
+          spaces.epochs.enter(reader);
         }
         inside[reader] = !inside[reader];
         break;
@@ -180,11 +213,11 @@ TEST_CASE("thousands of reuses of few tags never show one address space another'
       default:
         if (slot.space == nullptr) break;
         const auto number = static_cast<unsigned>(random.below(pages));
-        const auto found = spaces.iotlb.lookup(Spaces::tag_of(*slot.space), page(number), all_sizes);
+        const auto found = spaces.find(Spaces::tag_of(*slot.space), number);
         if (found) {
           ++found_some;
-          REQUIRE(domain_of(found->frame) == domain);
-          REQUIRE(life_of(found->frame) == slot.life);
+          REQUIRE(domain_of(found->gpa) == domain);
+          REQUIRE(life_of(found->gpa) == slot.life);
         }
         static_cast<void>(spaces.fill(Spaces::tag_of(*slot.space), number, frame_of(domain, slot.life)));
     }
@@ -217,20 +250,20 @@ TEST_CASE(
         const std::size_t domain = random.below(domains);
         Slot& slot = slots[domain];
         const auto number = static_cast<unsigned>(random.below(pages));
-        spaces.epochs.enter(spaces.words[reader]);
+        spaces.epochs.enter(reader);
         const std::uint64_t settled = slot.settled.load(std::memory_order_acquire);
         const Tag tag = Spaces::tag_of(*slot.space);
-        const auto found = spaces.iotlb.lookup(tag, page(number), all_sizes);
+        const auto found = spaces.find(tag, number);
         if (found) {
           hits.fetch_add(1, std::memory_order_relaxed);
-          if (domain_of(found->frame) != domain || life_of(found->frame) < settled) ++wrong;
+          if (domain_of(found->gpa) != domain || life_of(found->gpa) < settled) ++wrong;
         } else {
-          const FillGuard guard = spaces.iotlb.sample(tag, page(number));
+          const FillGuard guard = spaces.sample(tag, number);
           const std::uint64_t frame = frame_of(domain, slot.table.load(std::memory_order_acquire));
           if (random.chance(1, 8)) std::this_thread::yield();  // a walk that takes its time
-          static_cast<void>(spaces.iotlb.fill(guard, tag, page(number), {{frame}, PageSize::kib4, read_write}));
+          static_cast<void>(spaces.fill(guard, tag, number, frame));
         }
-        Epochs::leave(spaces.words[reader]);
+        spaces.epochs.leave(reader);
       }
     });
   }
@@ -241,6 +274,7 @@ TEST_CASE(
     slot.table.store(life, std::memory_order_release);
     spaces->forget(*slot.space);
     slot.settled.store(life, std::memory_order_release);
+    spaces.work();
     if (round % 32 == 0) std::this_thread::yield();
   }
   stop = true;

@@ -39,6 +39,9 @@ static const struct abi_number numbers[] = {
     {"viommu_vtd_options.regions", offsetof(struct viommu_vtd_options, regions)},
     {"viommu_vtd_options.hold_report_ns", offsetof(struct viommu_vtd_options, hold_report_ns)},
     {"viommu_vtd_options.hash_seed", offsetof(struct viommu_vtd_options, hash_seed)},
+    {"viommu_vtd_options.kernel", offsetof(struct viommu_vtd_options, kernel)},
+    {"viommu_vtd_options.structures", offsetof(struct viommu_vtd_options, structures)},
+    {"viommu_vtd_options.shards", offsetof(struct viommu_vtd_options, shards)},
     {"viommu_region", sizeof(struct viommu_region)},
     {"viommu_region.length", offsetof(struct viommu_region, length)},
     {"viommu_region.hva", offsetof(struct viommu_region, hva)},
@@ -76,6 +79,7 @@ static const struct abi_number numbers[] = {
     {"viommu_statistics.faults_recorded", offsetof(struct viommu_statistics, faults_recorded)},
     {"viommu_statistics.holds_open", offsetof(struct viommu_statistics, holds_open)},
     {"viommu_statistics.cache_bytes", offsetof(struct viommu_statistics, cache_bytes)},
+    {"viommu_statistics.process_barriers", offsetof(struct viommu_statistics, process_barriers)},
 };
 
 const struct abi_number* abi_numbers(size_t* count) {

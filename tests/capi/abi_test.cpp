@@ -34,7 +34,7 @@ TEST_CASE("sizes and places of the structs stay as they are", "[capi][abi]") {
       {"viommu_host.routes_changed", 104},
       {"viommu_host.hold_overdue", 112},
       {"viommu_host.record", 120},
-      {"viommu_vtd_options", 88},
+      {"viommu_vtd_options", 104},
       {"viommu_vtd_options.capability", 8},
       {"viommu_vtd_options.extended_capability", 16},
       {"viommu_vtd_options.version", 24},
@@ -51,6 +51,9 @@ TEST_CASE("sizes and places of the structs stay as they are", "[capi][abi]") {
       {"viommu_vtd_options.regions", 68},
       {"viommu_vtd_options.hold_report_ns", 72},
       {"viommu_vtd_options.hash_seed", 80},
+      {"viommu_vtd_options.kernel", 88},
+      {"viommu_vtd_options.structures", 96},
+      {"viommu_vtd_options.shards", 100},
       {"viommu_region", 32},
       {"viommu_region.length", 8},
       {"viommu_region.hva", 16},
@@ -83,11 +86,12 @@ TEST_CASE("sizes and places of the structs stay as they are", "[capi][abi]") {
       {"viommu_range_end.status", 13},
       {"viommu_range_end.complete", 14},
       {"viommu_range_end.reserved", 15},
-      {"viommu_statistics", 232},
+      {"viommu_statistics", 240},
       {"viommu_statistics.translations", 8},
       {"viommu_statistics.faults_recorded", 88},
       {"viommu_statistics.holds_open", 184},
       {"viommu_statistics.cache_bytes", 224},
+      {"viommu_statistics.process_barriers", 232},
   };
   std::size_t count = 0;
   const abi_number* const numbers = abi_numbers(&count);

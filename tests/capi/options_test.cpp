@@ -49,6 +49,7 @@ TEST_CASE("every size has a least and a most, and the text says which", "[capi][
       {"context_entries", &viommu_vtd_options::context_entries, 1, 65536},
       {"address_spaces", &viommu_vtd_options::address_spaces, 1, 65536},
       {"tag_bits", &viommu_vtd_options::tag_bits, 4, 16},
+      {"structures", &viommu_vtd_options::structures, 1, 1U << 20},
       {"readers", &viommu_vtd_options::readers, 1, 4096},
       {"holds", &viommu_vtd_options::holds, 1, 1U << 20},
       {"regions", &viommu_vtd_options::regions, 1, 65536},
@@ -79,19 +80,39 @@ TEST_CASE("each size may be at its most", "[capi][options][P6]") {
   options.readers = 4096;
   options.holds = 1U << 20;
   options.regions = 65536;
+  options.structures = 1U << 20;
+  options.shards = 64;
   CHECK(make(options).result == VIOMMU_OK);
+}
+
+TEST_CASE("the number of shards is a power of two up to 64", "[capi][options][shards]") {
+  viommu_vtd_options options = default_options();
+  for (options.shards = 1; options.shards <= 64; ++options.shards) {
+    const Made made = make(options);
+    CAPTURE(options.shards);
+    const bool power_of_two = (options.shards & (options.shards - 1)) == 0;
+    CHECK(made.result == (power_of_two ? VIOMMU_OK : VIOMMU_E_ARGUMENT));
+    if (!power_of_two) CHECK(made.text == "options.shards: not a power of two");
+  }
+  for (const std::uint32_t shards : {65U, 128U, ~0U}) {
+    options.shards = shards;
+    CHECK(make(options).result == VIOMMU_E_ARGUMENT);
+    CHECK(make(options).text == "options.shards: " + std::to_string(shards) + ", and the range is 1 to 64");
+  }
 }
 
 TEST_CASE("flags and modes that are not known are refused by name", "[capi][options]") {
   viommu_vtd_options options = default_options();
-  for (const std::uint32_t flags : {2U, 0x80000000U, ~0U}) {
+  for (const std::uint32_t flags : {4U, 0x80000000U, ~0U}) {
     options.flags = flags;
     CHECK(make(options).result == VIOMMU_E_ARGUMENT);
     CHECK(names(make(options).text, "options.flags"));
   }
-  options.flags = VIOMMU_FAULT_COMPRESSION;
-  CHECK(make(options).result == VIOMMU_OK);
-  for (const std::uint32_t mode : {2U, ~0U}) {
+  for (const std::uint32_t flags : {VIOMMU_FAULT_COMPRESSION, VIOMMU_UNCACHED}) {
+    options.flags = flags;
+    CHECK(make(options).result == VIOMMU_OK);
+  }
+  for (const std::uint32_t mode : {4U, ~0U}) {
     options = default_options();
     options.drain = mode;
     CHECK(make(options).result == VIOMMU_E_ARGUMENT);
@@ -101,10 +122,15 @@ TEST_CASE("flags and modes that are not known are refused by name", "[capi][opti
     CHECK(make(options).result == VIOMMU_E_ARGUMENT);
     CHECK(names(make(options).text, "options.fill"));
   }
-  options = default_options();
-  options.drain = VIOMMU_DRAIN_FENCE;
-  options.fill = VIOMMU_FILL_EXACT;
-  CHECK(make(options).result == VIOMMU_OK);
+  for (const std::uint32_t drain :
+       {VIOMMU_DRAIN_DEFAULT, VIOMMU_DRAIN_FENCE, VIOMMU_DRAIN_BARRIER, VIOMMU_DRAIN_AUTO}) {
+    for (const std::uint32_t fill : {VIOMMU_FILL_DEFAULT, VIOMMU_FILL_EXACT, VIOMMU_FILL_LINE, VIOMMU_FILL_ALL}) {
+      options = default_options();
+      options.drain = drain;
+      options.fill = fill;
+      CHECK(make(options).result == VIOMMU_OK);
+    }
+  }
 }
 
 TEST_CASE("capabilities that this build does not have are refused by the field's name", "[capi][options]") {
@@ -217,15 +243,17 @@ TEST_CASE("two engines hash differently unless they are told the same seed", "[c
   const auto hits = [](std::uint64_t seed) {
     viommu_vtd_options options = default_options();
     options.iotlb_pages = 64;
+    options.fill = VIOMMU_FILL_EXACT;
     options.hash_seed = seed;
     Machine machine{options};
-    constexpr std::uint64_t pages = 100;
-    for (std::uint64_t page = 0; page < pages; ++page) machine.map(base_iova + page * page_bytes, page * page_bytes);
+    constexpr std::uint64_t pages = 120;
+    const auto iova = [](std::uint64_t page) { return base_iova + page * (page + 1) / 2 * page_bytes; };
+    for (std::uint64_t page = 0; page < pages; ++page) machine.map(iova(page), page * page_bytes);
     std::vector<bool> pattern;
-    for (std::uint64_t page = 0; page < pages; ++page) static_cast<void>(machine.ask(base_iova + page * page_bytes));
+    for (std::uint64_t page = 0; page < pages; ++page) static_cast<void>(machine.ask(iova(page)));
     for (std::uint64_t page = 0; page < pages; ++page) {
       const std::uint64_t before = machine.engine.statistics().iotlb_hits;
-      static_cast<void>(machine.ask(base_iova + page * page_bytes));
+      static_cast<void>(machine.ask(iova(page)));
       pattern.push_back(machine.engine.statistics().iotlb_hits != before);
     }
     return pattern;

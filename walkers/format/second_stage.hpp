@@ -17,6 +17,9 @@ namespace viommu::walkers {
 class SecondStage {
  public:
   constexpr explicit SecondStage(const SecondStageRules& rules) noexcept : masks_{second_stage_masks(rules)} {}
+  constexpr explicit SecondStage(const SecondStageMasks& masks) noexcept : masks_{masks} {}
+
+  [[nodiscard]] constexpr const SecondStageMasks& masks() const noexcept { return masks_; }
 
   [[nodiscard]] constexpr EntryKind classify(std::uint64_t entry, unsigned level) const noexcept {
     if (rights(entry).none()) return EntryKind::absent;  // then no other bit counts

@@ -98,7 +98,11 @@ struct viommu_host {
   void (*wake)(void* opaque);
   /** Monotonic nanoseconds: the only clock the engine knows. Without it holds are never reported as overdue. */
   uint64_t (*now_ns)(void* opaque);
-  /** One line of text for the VMM's log. `text` is valid during the call. */
+  /** One line of text for the VMM's log, without a line feed and in printable ASCII; `text` is valid during the call.
+   *  Told are: the invalidation queue stopped by an error (code, head, the descriptor's words), a status write that met
+   *  no writable memory, an overdue hold, and a completion withheld for longer than hold_report_ns (the last two need
+   *  now_ns). Each of these four is told the 1st, 2nd, 4th, 8th ... time only, with how often it was: no guest can flood
+   *  the log. After the guest can see what the line is about; `level` is VIOMMU_LOG_WARNING for all of them so far. */
   void (*log)(void* opaque, int32_t level, const char* text);
   /** Runs task(context, i) for every i in [0, count), in any order, perhaps in parallel; returns when all have ended.
    *  Without it work stays on the calling thread. */
@@ -124,14 +128,26 @@ typedef struct viommu_reader viommu_reader;
 
 /** Flags of viommu_vtd_options.flags. */
 enum {
-  VIOMMU_FAULT_COMPRESSION = 1 /* drop a fault while one of its source is pending in a fault recording register */
+  VIOMMU_FAULT_COMPRESSION = 1, /* drop a fault while one of its source is pending in a fault recording register */
+  VIOMMU_UNCACHED = 2           /* nothing is put into the IOTLB: each request walks. For measuring and for doubt */
 };
 
-/** viommu_vtd_options.drain: how a guard announces itself. */
-enum { VIOMMU_DRAIN_DEFAULT = 0, VIOMMU_DRAIN_FENCE = 1 /* a full fence at each enter and leave */ };
+/** viommu_vtd_options.drain: how a guard announces itself, and who pays for it. */
+enum {
+  VIOMMU_DRAIN_DEFAULT = 0, /* VIOMMU_DRAIN_AUTO */
+  VIOMMU_DRAIN_FENCE = 1,   /* a full fence at each enter; completions make no system call */
+  VIOMMU_DRAIN_BARRIER = 2, /* no fence at all; each completion makes a process-wide barrier (Linux: membarrier) */
+  VIOMMU_DRAIN_AUTO = 3     /* by the measured number of guards between completions. Both of these become
+                               VIOMMU_DRAIN_FENCE where the barrier is not to be had */
+};
 
 /** viommu_vtd_options.fill: what a walk may put into the IOTLB besides its answer. */
-enum { VIOMMU_FILL_DEFAULT = 0, VIOMMU_FILL_EXACT = 1 /* nothing: only entries on the path of the address are read */ };
+enum {
+  VIOMMU_FILL_DEFAULT = 0, /* VIOMMU_FILL_ALL */
+  VIOMMU_FILL_EXACT = 1,   /* nothing: only entries on the path of the address are read */
+  VIOMMU_FILL_LINE = 2,    /* up to seven neighbours: pages whose leaves lie in the same cache line and go on alike */
+  VIOMMU_FILL_ALL = 3      /* also the next line of a sequential stream */
+};
 
 /** A VT-d unit. Zero in any field but `size` means the default named there. */
 struct viommu_vtd_options {
@@ -140,7 +156,7 @@ struct viommu_vtd_options {
   uint64_t extended_capability; /* ECAP_REG; default: QI, PT, page-walk coherency */
   uint32_t version;             /* VER_REG; default 0x10 */
   uint32_t host_address_width;  /* guest-physical address bits, 32..52; default: MGAW + 1, at most 52 */
-  uint32_t flags;               /* VIOMMU_FAULT_COMPRESSION */
+  uint32_t flags;               /* VIOMMU_FAULT_COMPRESSION, VIOMMU_UNCACHED */
   uint32_t drain;               /* VIOMMU_DRAIN_* */
   uint32_t fill;                /* VIOMMU_FILL_* */
   uint32_t iotlb_pages;         /* translations the IOTLB is laid out for; default 65,536, at most 2^24 */
@@ -152,6 +168,11 @@ struct viommu_vtd_options {
   uint32_t regions;             /* memory regions at a time; default 256, at most 65,536 */
   uint64_t hold_report_ns;      /* after this long a hold that delays a completion is reported; default 1 s */
   uint64_t hash_seed;           /* seed of the IOTLB's hash; default: random for each engine */
+  const char* kernel;           /* walk kernel: "scalar", "avx2", "avx512", "neon", "avx2-gather", "avx512-gather";
+                                   default: what VIOMMU_KERNEL in the environment names, else the best of this CPU */
+  uint32_t structures; /* page tables the paging-structure cache is laid out for; default 4,096, at most 2^20 */
+  uint32_t shards;     /* parts of the IOTLB, each domain in one: the width of the host's executor, a power of
+                                   two up to 64; default 1 */
 };
 
 /**
@@ -162,6 +183,9 @@ struct viommu_vtd_options {
  */
 VIOMMU_API viommu_result viommu_create_vtd(const struct viommu_vtd_options* options, const struct viommu_host* host,
                                            char* error, size_t error_size, viommu_engine** engine);
+
+/** Name of the walk kernel that the engine uses; a constant. Threads: any. */
+VIOMMU_API const char* viommu_kernel(const viommu_engine* engine);
 
 /** Frees the engine. No other call may be running. VIOMMU_E_BUSY while readers exist, holds are open, or from a
  * callback. NULL is allowed. */
@@ -387,9 +411,10 @@ struct viommu_statistics {
   uint64_t holds_open;            /* now */
   uint64_t holds_overdue;         /* reported */
   uint64_t holds_revoked;
-  uint64_t address_spaces; /* now in use */
-  uint64_t tag_sweeps;     /* times the IOTLB was swept to make tags free */
-  uint64_t cache_bytes;    /* memory of IOTLB and context cache */
+  uint64_t address_spaces;   /* now in use */
+  uint64_t tag_sweeps;       /* times the IOTLB was swept to make tags free */
+  uint64_t cache_bytes;      /* memory of IOTLB and context cache */
+  uint64_t process_barriers; /* made to see older guards gone */
 };
 
 /** Fills in as many fields as statistics->size says. Threads: any; allowed in callbacks. */

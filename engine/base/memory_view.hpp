@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// Guest memory as code sees it that reads many words at once: a few mapped pieces to read from without a call, and
+// functions for everything else. Plain data, so that vector code can take it apart.
+#pragma once
+
+#include "engine/base/address.hpp"
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+namespace viommu {
+
+inline constexpr std::size_t words_per_line = 8;
+inline constexpr std::size_t line_bytes = words_per_line * sizeof(std::uint64_t);
+
+/// One aligned 64-byte line of guest memory. Each word is one atomic load; the words need not be of one instant.
+struct alignas(line_bytes) Line {
+  std::array<std::uint64_t, words_per_line> words{};
+};
+
+/// A mapped piece of guest memory, of whole pages on both sides.
+struct MemorySpan {
+  Gpa first{};
+  Gpa last{};
+  std::byte* host = nullptr;
+
+  [[nodiscard]] constexpr bool contains(Gpa gpa) const noexcept {
+    return gpa.value - first.value <= last.value - first.value;
+  }
+  [[nodiscard]] std::byte* at(Gpa gpa) const noexcept { return host + (gpa.value - first.value); }
+};
+
+/// Most pieces a view has: RAM below and above 4 GiB, a ROM or two. More are read through the functions.
+inline constexpr std::size_t view_spans = 4;
+
+/// One atomic word of mapped guest memory.
+[[nodiscard]] inline std::uint64_t load_mapped_u64(std::byte* host) noexcept {
+  return std::atomic_ref{*reinterpret_cast<std::uint64_t*>(host)}.load(std::memory_order_acquire);
+}
+
+/// Eight of them.
+inline void load_mapped_line(std::byte* host, Line& line) noexcept {
+  for (std::size_t i = 0; i < words_per_line; ++i) line.words[i] = load_mapped_u64(host + i * sizeof(std::uint64_t));
+}
+
+/// Made by GuestMemory::view() inside a guard, and good until that guard ends.
+struct MemoryView {
+  std::span<const MemorySpan> spans;  ///< at most `view_spans`, the largest first
+  const void* opaque = nullptr;       ///< first argument of the two functions
+  /// As GuestMemory::load_u64 and load_line, of any address. False: there is no memory, or no line of it.
+  bool (*any_u64)(const void* opaque, std::uint64_t gpa, std::uint64_t& word) noexcept = nullptr;
+  bool (*any_line)(const void* opaque, std::uint64_t gpa, Line& line) noexcept = nullptr;
+
+  [[nodiscard]] std::optional<std::uint64_t> load_u64(Gpa gpa) const noexcept {
+    for (const MemorySpan& span : spans)
+      if (span.contains(gpa)) return load_mapped_u64(span.at(gpa));
+    std::uint64_t word = 0;
+    return any_u64(opaque, gpa.value, word) ? std::optional{word} : std::nullopt;
+  }
+  /// @return false where no region is; `line` is then as it was
+  [[nodiscard]] bool load_line(Gpa gpa, Line& line) const noexcept {
+    for (const MemorySpan& span : spans) {
+      if (!span.contains(gpa)) continue;
+      load_mapped_line(span.at(gpa), line);
+      return true;
+    }
+    return any_line(opaque, gpa.value, line);
+  }
+};
+
+}  // namespace viommu

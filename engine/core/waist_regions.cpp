@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// Memory that comes and goes: an immutable map is replaced by another, and freed when nobody can be reading it.
+#include "engine/core/waist.hpp"
+
+#include <algorithm>
+
+namespace viommu::core {
+
+RegionResult Waist::add_region(const Region& region) noexcept {
+  RegionMap* next = nullptr;
+  for (;
+       ;) {  // ends: another round only when another thread has added a region meanwhile, at most options.regions times
+    next = spare_map(1);
+    if (next == nullptr) return RegionResult::no_memory;
+    RegionResult result = RegionResult::ok;
+    bool too_small = false;
+    {
+      const std::lock_guard lock{regions_lock_};
+      const RegionMap* const map = memory_.map();
+      const std::size_t count = map == nullptr ? 0 : map->regions().size();
+      too_small = next->capacity() < count + 1;
+      if (map != nullptr && map->overlaps(region.range)) {
+        result = RegionResult::exists;
+      } else if (count >= options_.regions || retired_map_count_ == most_retired_maps) {
+        result = RegionResult::limit;
+      } else if (!too_small) {
+        next->assign_with(map, region);
+        put_in_force(next, {});
+        return RegionResult::ok;
+      }
+    }
+    RegionMap::destroy(host_.allocator(), next);
+    if (result != RegionResult::ok) return result;
+  }
+}
+
+RegionResult Waist::remove_region(Gpa first, std::uint64_t cookie) noexcept {
+  for (;;) {  // ends: as in add_region()
+    RegionMap* const next = spare_map(0);
+    if (next == nullptr) return RegionResult::no_memory;
+    RegionResult result = RegionResult::ok;
+    {
+      const std::lock_guard lock{regions_lock_};
+      const RegionMap* const map = memory_.map();
+      const Region* const region = map == nullptr ? nullptr : map->find(first);
+      if (region == nullptr || region->range.first != first) {
+        result = RegionResult::not_found;
+      } else if (retired_map_count_ == most_retired_maps) {
+        result = RegionResult::limit;
+      } else if (next->capacity() + 1 >= map->regions().size()) {
+        next->assign_without(*map, first);
+        put_in_force(next, cookie);
+        return RegionResult::ok;
+      }
+    }
+    RegionMap::destroy(host_.allocator(), next);
+    if (result != RegionResult::ok) return result;
+  }
+}
+
+RegionMap* Waist::spare_map(std::size_t extra) noexcept {
+  return RegionMap::create(host_.allocator(), region_count_.load(std::memory_order_relaxed) + extra);
+}
+
+void Waist::put_in_force(const RegionMap* next, std::optional<std::uint64_t> cookie) noexcept {
+  region_count_.store(next->regions().size(), std::memory_order_relaxed);
+  RetiredMap& retired = retired_maps_[retired_map_count_++];
+  retired.map = memory_.publish(next);
+  caches::ScopeSet scopes;
+  if (cookie) {
+    drop(caches::Scope{});
+    scopes.add({});
+  }
+  retired.ticket = ticket(scopes);
+  retired.cookie = cookie.value_or(0);
+  retired.tell = cookie.has_value();
+  maps_retired_.store(true, std::memory_order_seq_cst);
+}
+
+bool Waist::reclaim_regions() noexcept {
+  if (!maps_retired_.load(std::memory_order_seq_cst)) return true;
+  for (std::size_t round = 0; round < most_retired_maps; ++round) {
+    RetiredMap oldest;
+    {
+      const std::lock_guard lock{regions_lock_};
+      if (retired_map_count_ == 0) return true;
+      oldest = retired_maps_[0];
+    }
+    if (!drained(oldest.ticket)) return false;
+    {
+      const std::lock_guard lock{regions_lock_};
+      std::move(retired_maps_.begin() + 1, retired_maps_.begin() + static_cast<std::ptrdiff_t>(retired_map_count_),
+                retired_maps_.begin());
+      --retired_map_count_;
+      maps_retired_.store(retired_map_count_ != 0, std::memory_order_seq_cst);
+    }
+    RegionMap::destroy(host_.allocator(), oldest.map);
+    if (oldest.tell) host_.region_gone(oldest.cookie);
+  }
+  return true;
+}
+
+}  // namespace viommu::core

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// Misses: sample what a fill will be checked against, walk, judge, fill.
+#include <algorithm>
+
+#include "engine/base/scratch.hpp"
+#include "engine/core/waist.hpp"
+#include "walkers/walk_one.hpp"
+
+namespace viommu::core {
+namespace {
+
+using caches::PageSize;
+
+[[nodiscard]] Outcome outcome_of(walkers::WalkEnd end) noexcept {
+  switch (end) {
+    case walkers::WalkEnd::leaf:           return Outcome::translated;
+    case walkers::WalkEnd::absent:         return Outcome::absent;
+    case walkers::WalkEnd::malformed:      return Outcome::malformed;
+    case walkers::WalkEnd::top_unreadable: return Outcome::top_table_unreadable;
+    case walkers::WalkEnd::unreadable:     return Outcome::table_unreadable;
+  }
+  return Outcome::absent;
+}
+
+[[nodiscard]] PageSize size_at(unsigned level) noexcept {
+  return level == 0 ? PageSize::kib4 : level == 1 ? PageSize::mib2 : PageSize::gib1;
+}
+
+[[nodiscard]] bool output_overlaps_window(Gpa frame, PageSize size) noexcept {
+  return Range<std::uint64_t>{frame.value, frame.value + caches::mask_of(size)}.overlaps(interrupt_window);
+}
+
+/// Memory that is one word, loaded already: a walk whose first entry is no table ends there.
+struct OneWord {
+  std::optional<std::uint64_t> word;
+  [[nodiscard]] std::optional<std::uint64_t> load_u64(Gpa /*at*/) const noexcept { return word; }
+  [[nodiscard]] static bool load_line(Gpa /*at*/, Line& /*line*/) noexcept { return false; }
+};
+
+[[nodiscard]] bool more_than_one(unsigned pages) noexcept { return (pages & (pages - 1)) != 0; }
+
+}  // namespace
+
+Waist::Hit Waist::look_up_any(Reader& reader, const caches::AddressSpace& space, Iova iova, RightBits asked) noexcept {
+  // Pages in the window are never filled, but a large one may lie around it.
+  if (interrupt_window.contains(iova.value)) return {};
+  const caches::Place place = space.place();
+  const Pair entry = iotlb_.find_any(place, iova, space.sizes.load(std::memory_order_relaxed));
+  if ((asked & ~entry.second) != 0 || (entry.second & all_right_bits) == 0) return {};
+  const std::uint64_t mask = caches::Iotlb::mask_of(entry);
+  count_hit(reader, place, iova, mask);
+  const std::uint64_t clear = mask == low_bits(page_shift) ? mask : mask & mask_clear_of_interrupts(iova.value);
+  return {caches::Iotlb::gpa_in(entry, iova), clear, entry.second & all_right_bits};
+}
+
+Waist::Start Waist::start_walk(const caches::AddressSpace& space, Iova iova, WalkFrom from) const noexcept {
+  Start start;
+  start.place = space.place();
+  start.fillable = space.fillable.load(std::memory_order_acquire);
+  start.reachable = space.reachable.load(std::memory_order_acquire);
+  start.pages = iotlb_.sample(start.place, iova, start.fillable);  // before the first guest load
+  const caches::Place tables{start.place.tag(), 0};
+  start.tables = structures_.sample(tables, iova, start.reachable);
+  start.request = {space.key.root, iova, space.key.top_level, read_write, true};
+  const caches::Sizes known = space.tables.load(std::memory_order_relaxed);
+  if (known == 0 || from == WalkFrom::root) return start;
+  // The table that maps least, and so is nearest to the leaf, comes first.
+  for (const PageSize size : {PageSize::mib2, PageSize::gib1}) {
+    const auto table = structures_.lookup(tables, iova, static_cast<caches::Sizes>(known & caches::bit_of(size)));
+    if (!table) continue;
+    const auto level = static_cast<std::uint8_t>(size == PageSize::mib2 ? 0 : 1);
+    const Gpa first{(table->gpa.value - (iova.value & table->mask)) & low_bits(52)};  // as the lookup wrapped it
+    start.request = {first, iova, level, table->rights, false};
+    break;
+  }
+  return start;
+}
+
+Waist::Walked Waist::judge(Reader& reader, Iova iova, Rights asked, const walkers::WalkAnswer& walk) noexcept {
+  reader.counters.add(Count::walks);
+  reader.counters.add(Count::walk_loads, walk.loads);
+  if (walk.end != walkers::WalkEnd::leaf) return {{outcome_of(walk.end), walk.rights, {}, 0}, {}};
+  if (!grants(walk.rights, asked)) return {{Outcome::denied, walk.rights, {}, 0}, {}};
+  const PageSize size = size_at(walk.level);
+  const std::uint64_t mask = caches::mask_of(size);
+  Translation found{Outcome::translated, walk.rights, walk.frame + (iova.value & mask), mask};
+  if (size != PageSize::kib4) found.mask &= mask_clear_of_interrupts(iova.value);
+  const bool near_window = output_overlaps_window(walk.frame, size);
+  // Blocked for the addresses that come out in the window, and for those only: such a page is walked each time.
+  if (near_window && interrupt_window.contains(found.gpa.value))
+    return {{Outcome::output_in_interrupt_window, walk.rights, {}, 0}, {}};
+  reader.counters.add(Count::answers_with_walk);
+  if (near_window) {
+    found.mask &= mask_clear_of_interrupts(found.gpa.value);
+    return {found, {}};
+  }
+  if (size == PageSize::kib4 && more_than_one(walk.run))
+    return {found, caches::CachedPage{walk.frame, PageSize::kib32, walk.rights, walk.run}};
+  return {found, caches::CachedPage{walk.frame, size, walk.rights}};
+}
+
+void Waist::fill_page(Reader& reader, caches::AddressSpace& space, const Start& start, Iova iova,
+                      const caches::CachedPage& page) noexcept {
+  if (!announce(space.sizes, space.fillable, start.fillable, page.size)) return;
+  const bool filled = iotlb_.fill(start.pages, start.place, iova, page, &reader.recent);
+  reader.counters.add(filled ? Count::fills : Count::fills_refused);
+}
+
+void Waist::fill_table(caches::AddressSpace& space, const Start& start, Iova iova,
+                       const walkers::WalkAnswer& walk) noexcept {
+  // A walk that began there has nothing new to say, and no table is cached that maps more than 1 GiB.
+  if (walk.level > 1 || (walk.level == start.request.level && !start.request.is_root)) return;
+  const PageSize size = walk.level == 0 ? PageSize::mib2 : PageSize::gib1;
+  if (!announce(space.tables, space.reachable, start.reachable, size)) return;
+  structures_.fill(start.tables, {start.place.tag(), 0}, iova, {walk.table, size, walk.table_rights}, nullptr);
+}
+
+walkers::WalkAnswer Waist::check_path(const caches::AddressSpace& space, Start& start,
+                                      const walkers::WalkAnswer& walk) const noexcept {
+  using Format = walkers::SecondStage;
+  const walkers::WalkRequest cached = start.request;
+  start.request = {space.key.root, cached.iova, space.key.top_level, read_write, true};
+  walkers::WalkRequest at = start.request;
+  unsigned loads = walk.loads;
+  std::optional<walkers::WalkAnswer> other;
+  for (; at.level > cached.level && !other; --at.level) {  // at most second_stage_levels - 1
+    const OneWord entry{memory_.view().load_u64(Format::slot(at.table, at.iova, at.level))};
+    if (entry.word && format_.classify(*entry.word, at.level) == walkers::EntryKind::table) {
+      at.table = Format::next_table(*entry.word);
+      at.rights = at.rights & Format::rights(*entry.word);
+      at.is_root = false;
+      ++loads;
+    } else {
+      other = walkers::walk_one(format_, entry, walkers::Fill::exact, at);
+    }
+  }
+  const bool same = !other && at.table == cached.table && at.rights == cached.rights;
+  if (same) {
+    loads -= walk.loads;
+    other = walk;
+  }
+  if (!other) other = walkers::walk_one(format_, memory_.view(), walk_fill(), at);
+  other->loads = static_cast<std::uint8_t>(other->loads + loads);
+  return *other;
+}
+
+Translation Waist::finish_walk(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked,
+                               walkers::WalkAnswer walk) noexcept {
+  const bool answered = walk.end == walkers::WalkEnd::leaf && grants(walk.rights, asked);
+  if (!answered && !start.request.is_root) walk = check_path(space, start, walk);
+  const Iova iova = start.request.iova;
+  const Walked walked = judge(reader, iova, asked, walk);
+  // A tag that is no longer the address space's is nobody's; filling under it would only waste the place.
+  if (walked.page && !options_.uncached && space.tag.load(std::memory_order_relaxed) == start.place.tag()) {
+    fill_page(reader, space, start, iova, *walked.page);
+    fill_table(space, start, iova, walk);
+  }
+  return walked.translation;
+}
+
+Translation Waist::walk_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
+                                 WalkFrom from) noexcept {
+  Start start = start_walk(space, iova, from);
+  const std::uint64_t block = iova.value >> caches::block_shift;
+  const bool sequential = options_.fill == FillMode::all && reader.last_place.tag() == start.place.tag() &&
+                          reader.next_block == block && !options_.uncached && from == WalkFrom::cached_table;
+  const Iova next{(block + 1) << caches::block_shift};
+  std::optional<Start> ahead;
+  if (sequential && next < space.paged && !interrupt_window.contains(next.value)) ahead = start_walk(space, next);
+  const walkers::WalkAnswer walk = walkers::walk_one(format_, memory_.view(), walk_fill(), start.request);
+  const Translation found = finish_walk(reader, space, start, asked, walk);
+  reader.last_place = start.place;
+  reader.next_block = block + 1;
+  const bool by_this_walk = walk.end == walkers::WalkEnd::leaf && grants(walk.rights, asked);  // not check_path()'s
+  if (ahead && found.outcome == Outcome::translated && by_this_walk && walk.level == 0)
+    walk_ahead(reader, space, *ahead, next, walk);
+  return found;
+}
+
+/// The next line of the same leaf table, for a stream that will ask for it.
+void Waist::walk_ahead(Reader& reader, caches::AddressSpace& space, const Start& start, Iova next,
+                       const walkers::WalkAnswer& walk) noexcept {
+  constexpr std::uint64_t table_mask = caches::mask_of(PageSize::mib2);
+  if ((next.value & table_mask) == 0) return;  // another table maps it
+  const walkers::WalkAnswer line =
+      walkers::walk_one(format_, memory_.view(), walkers::Fill::line, {walk.table, next, 0, walk.table_rights, false});
+  reader.counters.add(Count::walk_loads, line.loads);
+  reader.next_block = (next.value >> caches::block_shift) + 1;
+  if (line.end != walkers::WalkEnd::leaf || line.rights.none() || output_overlaps_window(line.frame, PageSize::kib4))
+    return;
+  const caches::CachedPage page = more_than_one(line.run)
+                                      ? caches::CachedPage{line.frame, PageSize::kib32, line.rights, line.run}
+                                      : caches::CachedPage{line.frame, PageSize::kib4, line.rights};
+  fill_page(reader, space, start, next, page);
+}
+
+void Waist::walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept {
+  Scratch<Start, batch_width> starts;
+  Scratch<walkers::WalkRequest, batch_width> requests;
+  Scratch<walkers::WalkAnswer, batch_width> walks;
+  for (std::size_t i = 0; i < misses.size(); ++i) {
+    starts.put(i, start_walk(*misses[i].space, misses[i].iova));
+    requests.put(i, starts[i].request);
+  }
+  kernels_->walk(memory_.view(), masks_, walk_fill(), requests.data(), walks.data(), misses.size());
+  for (std::size_t i = 0; i < misses.size(); ++i) {
+    Miss& miss = misses[i];
+    miss.found = finish_walk(reader, *miss.space, starts[i], miss.asked, walks[i]);
+  }
+}
+
+Translation Waist::translate_uncached(Reader& reader, const caches::AddressSpaceKey& key, Iova iova,
+                                      Rights asked) noexcept {
+  if (iova > key.last) return beyond_width(reader);
+  if (key.interpretation == caches::Interpretation::pass_through) return identity(reader, iova);
+  const walkers::WalkAnswer walk = walkers::walk_one(format_, memory_.view(), walkers::Fill::exact,
+                                                     {key.root, iova, key.top_level, read_write, true});
+  return judge(reader, iova, asked, walk).translation;
+}
+
+}  // namespace viommu::core
