@@ -89,8 +89,8 @@ void interference(benchmark::State& state) {
 
   const std::uint32_t run = state.range(2) != 0 ? 1 : 64;
   Dropping<Translator> dropping{bed, std::max<std::int64_t>(rate, 1), run};
-  std::optional<Companion> writer;
-  if (rate != 0) writer.emplace(std::ref(dropping));
+  std::unique_ptr<Companion> writer;
+  if (rate != 0) writer = std::make_unique<Companion>(std::ref(dropping));
   read_for(chunk_ns);
   Chunk all;
   Disturbance disturbance;

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 """Runs the benchmark executables and prints one table against the aims; with --full also writes an HTML report.
 
-    bench/report.py FOLDER [--full] [--only QUESTION]... [--html FILE] [--keep FILE]
+    bench/report.py FOLDER [--full] [--only QUESTION]... [--html FILE] [--keep FILE | --kept FILE]
 
-FOLDER holds the executables. --keep writes the medians as JSON, in nanoseconds an item.
+FOLDER holds the executables. --keep writes every figure as JSON (nanoseconds an item), --kept reads them back in place of
+measuring.
 Repetitions of all translators of an executable are shuffled; a figure is the median over them.
 """
 
@@ -25,40 +26,43 @@ Question = collections.namedtuple("Question", "name title repetitions headline")
 QUESTIONS = [
     Question("floor", "the machine's own floors", 5, None),
     Question("iotlb_hit", "hits, one at a time", 5,
-             r"iotlb_hit<(Viommu|ViommuC|QemuShape|QemuShapeCapped|TbbMap|SharedMutexMap|Floor)>/(1024|16384|262144)/"),
+             r"iotlb_hit<(Viommu|ViommuC|QemuShape|QemuShapeCapped|Floor)>/(1024|16384|262144)/manual_time(/threads:2)?$"),
     Question("mixed_hit", "hits, mixed page sizes", 5, r"<(Viommu|QemuShape)>"),
-    Question("batch_hit", "hits in batches", 5, r"<(Viommu|QemuShape|QemuShapeCapped)>/\d+/64/"),
+    Question("batch_hit", "hits in batches", 5, r"<(Viommu|QemuShape|QemuShapeCapped)>/[0-9]+/64/"),
     Question("page_walk", "walks", 5, r"<(Viommu|QemuShape|Floor)>/(128|2048)/"),
     Question("miss_fill", "whole misses", 5, r"<(Viommu|QemuShape)>/(128|2048)/"),
     Question("invalidate_page", "page invalidation", 5, r"<(Viommu|QemuShape)>/(1024|16384)/"),
     Question("invalidate_domain", "domain invalidation", 5, r"<(Viommu|QemuShape)>/1024/"),
     Question("strict_unmap", "strict unmaps beside a reader", 5, r"<(Viommu|QemuShape)>"),
-    Question("interference", "a reader beside invalidations", 5, r"<(Viommu|QemuShape)>/\d+/1024/0/"),
+    Question("interference", "a reader beside invalidations", 5, r"<(Viommu|QemuShape)>/[0-9]+/1024/0/"),
     Question("replacement", "which entries are kept", 1, None),
     Question("memory", "memory of an entry", 3, None),
     Question("allocator", "mimalloc", 5, None),
     Question("allocator_libc", "the C library's allocator", 5, None),
 ]
 HEADLINE_REPETITIONS = 3
+COUNTERS = ("reached", "reader_ns", "hit_rate", "bytes_per_entry")
 DISTURBED = 0.1  # a figure of which more than this part of the time was waited for a core is marked
 
 
 class Result:
-    """The repetitions of one benchmark."""
+    """The repetitions of one benchmark: a dictionary of figures each."""
 
-    def __init__(self):
-        self.ns = []
-        self.counters = collections.defaultdict(list)
-        self.error = ""
-
-    def median(self):
-        return statistics.median(self.ns) if self.ns else None
+    def __init__(self, repetitions=(), error=""):
+        self.repetitions = list(repetitions)
+        self.error = error
 
     def counter(self, name):
-        return statistics.median(self.counters[name]) if self.counters[name] else None
+        """The median over the repetitions that were left alone; over all where there is none."""
+        quiet = [one for one in self.repetitions if one.get("waited", 0) <= DISTURBED]
+        values = [one[name] for one in quiet or self.repetitions if name in one]
+        return statistics.median(values) if values else None
+
+    def median(self):
+        return self.counter("ns")
 
     def disturbed(self):
-        return (self.counter("waited") or 0) > DISTURBED
+        return all(one.get("waited", 0) > DISTURBED for one in self.repetitions)
 
 
 def plain(name):
@@ -75,6 +79,8 @@ def run(folder, question, full):
     ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
     if ended.returncode != 0:
         sys.exit(f"{question.name} failed:\n{ended.stderr}")
+    if not ended.stdout:
+        sys.exit(f"{question.name} has no benchmark that matches {question.headline}")
     return json.loads(ended.stdout)["benchmarks"]
 
 
@@ -95,10 +101,8 @@ def collect(folder, questions, full):
             if row.get("error_occurred"):
                 result.error = row["error_message"]
                 continue
-            result.ns.append(1e9 / row["items_per_second"])
-            for counter in ("waited", "reached", "reader_ns", "hit_rate", "bytes_per_entry"):
-                if counter in row:
-                    result.counters[counter].append(row[counter])
+            figures = {name: row[name] for name in ("waited",) + COUNTERS if name in row}
+            result.repetitions.append({"ns": 1e9 / row["items_per_second"], **figures})
     return results
 
 
@@ -241,10 +245,11 @@ def judge(rows, results):
         verdict = "" if row.aim is None else "yes" if reached else "no"
         lines.append([row.title, figure(mine), who, figure(theirs), mark + text, aim, verdict])
     for title, many, one, aim in thread_aims(results):
-        if results[many].ns and results.get(one) and results[one].ns:
+        if results[many].median() and results.get(one) and results[one].median():
+            mark = "~" if results[many].disturbed() or results[one].disturbed() else ""
             value = results[one].median() / results[many].median()
             lines.append([title, figure(results[many].median()), "itself alone", figure(results[one].median()),
-                          times(value), f">= {aim:.1f}x", "yes" if value >= aim else "no"])
+                          mark + times(value), f">= {aim:.1f}x", "yes" if value >= aim else "no"])
     return lines
 
 
@@ -313,7 +318,7 @@ class Plots:
         found = collections.defaultdict(list)
         for name, result in self.results.items():
             match = re.fullmatch(pattern, name)
-            if match and result.ns:
+            if match and result.median():
                 found[match[1]].append((int(match[2]), result.median()))
         return {key: sorted(found[key]) for key in sorted(found, key=ORDER.index)}
 
@@ -482,11 +487,11 @@ def everything(results):
     for group, members in groups.items():
         lines = []
         for name, result in members:
-            spread = f"{figure(min(result.ns))} .. {figure(max(result.ns))}" if result.ns else "-"
-            extra = ", ".join(f"{counter} {result.counter(counter):,.4g}"
-                              for counter in ("hit_rate", "bytes_per_entry", "reached", "reader_ns")
+            all_ns = [one["ns"] for one in result.repetitions]
+            spread = f"{figure(min(all_ns))} .. {figure(max(all_ns))}" if all_ns else "-"
+            extra = ", ".join(f"{counter} {result.counter(counter):,.4g}" for counter in COUNTERS
                               if result.counter(counter) is not None)
-            if result.disturbed():
+            if all_ns and result.disturbed():
                 extra += f" ~ {result.counter('waited'):.0%} waited"
             lines.append([name, figure(result.median()), spread, result.error or extra])
         text += f"<details><summary>{html.escape(group)}</summary>"
@@ -527,16 +532,21 @@ def main():
     parser.add_argument("--only", action="append", metavar="QUESTION")
     parser.add_argument("--html", metavar="FILE")
     parser.add_argument("--keep", metavar="FILE")
+    parser.add_argument("--kept", metavar="FILE")
     arguments = parser.parse_args()
     questions = [question for question in QUESTIONS
                  if (arguments.full or question.headline) and (not arguments.only or question.name in arguments.only)]
-    results = collect(arguments.folder, questions, arguments.full)
+    if arguments.kept:
+        with open(arguments.kept, encoding="utf-8") as kept:
+            results = {name: Result(**result) for name, result in json.load(kept).items()}
+    else:
+        results = collect(arguments.folder, questions, arguments.full)
     lines = judge(aims(), results)
     print()
     print_table(lines)
     if arguments.keep:
         with open(arguments.keep, "w", encoding="utf-8") as out:
-            json.dump({name: result.median() for name, result in results.items()}, out, indent=1)
+            json.dump({name: vars(result) for name, result in results.items()}, out, indent=1)
     if arguments.html:
         write_html(arguments.html, lines, results)
         print(f"\nreport: {arguments.html}")

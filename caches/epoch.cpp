@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include "engine/base/process_barrier.hpp"
 
@@ -60,6 +61,8 @@ void Epochs::enter_with_fence(GuardWord& word, std::uint64_t mask) noexcept {
   full_fence();                                                                                   // E4
   if (word.in_a_row < most_fences || drain_ != Drain::automatic) return;
   word.in_a_row = 0;
+  const std::uint64_t completed = completed_.load(std::memory_order_relaxed);
+  if (std::exchange(word.completed, completed) != completed) return;  // they were of use
   std::uint64_t all = every_entry;
   fence_mask_.compare_exchange_strong(all, mask_of_period(longest_period), std::memory_order_relaxed);
 }

@@ -39,8 +39,9 @@ struct alignas(shared_line_bytes) GuardWord {
   Atomic<std::uint64_t> turn{0};    ///< odd inside a guard; counts both ends
   Atomic<std::uint64_t> fences{0};  ///< entries that made a full fence
   // The reader's alone:
-  std::uint64_t mask = 0;      ///< fence_mask_ as it saw it last
-  std::uint32_t in_a_row = 0;  ///< entries with a fence since no other kind
+  std::uint64_t mask = 0;       ///< fence_mask_ as it saw it last
+  std::uint32_t in_a_row = 0;   ///< entries with a fence since one without
+  std::uint64_t completed = 0;  ///< completed_ when it last looked
 };
 
 /// How a guard announces itself, and who pays.

@@ -59,18 +59,6 @@ Pair Iotlb::find_portable(Place place, Iova iova, Sizes sizes) const noexcept {
   return {};
 }
 
-FillGuard Iotlb::sample(Place place, Iova iova, Sizes sizes) const noexcept {
-  const auto version_for = [&](PageSize size) {
-    return versions_[set_of(place, word_for(place, iova, size)) / sets_per_group].load(std::memory_order_acquire);
-  };
-  FillGuard guard;  // F0
-  guard.small = version_for(PageSize::kib4);
-  // An odd version is never exchanged for: what was not sampled is not filled.
-  guard.mib2 = (sizes & bit_of(PageSize::mib2)) != 0 ? version_for(PageSize::mib2) : 1;
-  guard.gib1 = (sizes & bit_of(PageSize::gib1)) != 0 ? version_for(PageSize::gib1) : 1;
-  return guard;
-}
-
 bool Iotlb::fill(const FillGuard& guard, Place place, Iova iova, const CachedPage& page,
                  const Recent* recent) noexcept {
   const std::uint64_t word = word_for(place, iova, page.size);
@@ -86,7 +74,7 @@ bool Iotlb::fill(const FillGuard& guard, Place place, Iova iova, const CachedPag
     return false;  // F2
   const std::uint64_t into_block = iova.value & viommu::caches::mask_of(page.size) & frame_bits;
   std::uint64_t second = ((page.frame.value - (page.size == PageSize::kib32 ? into_block : 0)) & frame_bits) |
-                         std::uint64_t{page.pages} << pages_at | bits_of(page.rights);
+                         std::uint64_t{page.pages} << pages_at | page.rights.bits();
   auto& entries = sets_[index].entries;
   const auto same = std::ranges::find_if(entries, [&](const AtomicPair& entry) { return entry.first() == word; });
   std::size_t way = static_cast<std::size_t>(same - entries.begin());

@@ -102,11 +102,14 @@ class Place {
   std::uint64_t word_ = 0;
 };
 
-/// Versions of the groups that an answer for one address may be put into, taken before the walk.
+/// Versions of the groups that an answer for one address may be put into, taken before the walk. An odd one is never
+/// exchanged for, so what was not sampled is not filled.
 struct FillGuard {
-  std::uint64_t small = 0;  ///< of the group of the page and its block
-  std::uint64_t mib2 = 0;
-  std::uint64_t gib1 = 0;
+  std::uint64_t small = 1;  ///< of the group of the page and its block
+  std::uint64_t mib2 = 1;
+  std::uint64_t gib1 = 1;
+
+  void refuse() noexcept { small = mib2 = gib1 = 1; }
 };
 
 /// Threads: everything from any thread. lookup() is wait-free and writes nothing.
@@ -126,10 +129,20 @@ class Iotlb {
   [[nodiscard]] std::optional<CachedTranslation> lookup(Place place, Iova iova, Sizes sizes) const noexcept {
     const Pair entry = find_any(place, iova, sizes);
     if (entry.first == 0) return {};
-    return CachedTranslation{gpa_in(entry, iova), mask_of(entry), rights_in(entry.second)};
+    return CachedTranslation{gpa_in(entry, iova), mask_of(entry), Rights::in(entry.second)};
   }
   /// The entry for an address; zeroes when there is none.
   [[nodiscard]] Pair find_any(Place place, Iova iova, Sizes sizes) const noexcept;
+  /// As find_any() for one large size, if `sizes` has it.
+  [[nodiscard]] Pair find_large(Place place, Iova iova, PageSize size, Sizes sizes) const noexcept {
+    if ((sizes & bit_of(size)) == 0) return {};
+    if (!whole_) return find_portable(place, iova, bit_of(size));
+    const std::uint64_t word = word_for(place, iova, size);
+    const Set& set = sets_[set_of(place, word)];
+    const Pair entry = set.entries[way_of(set, word)].load();
+    return entry.first == word ? entry : Pair{};
+  }
+  [[nodiscard]] static Gpa frame_in(Pair entry) noexcept { return {entry.second & frame_bits}; }
   /// How a set of sizes is looked up: the usual ones in line, for the hot path.
   enum class Few : std::uint8_t {
     page,   ///< 4 KiB alone
@@ -186,7 +199,18 @@ class Iotlb {
   }
 
   /// Before the walk's first guest load.
-  [[nodiscard]] FillGuard sample(Place place, Iova iova, Sizes sizes) const noexcept;
+  void sample(Place place, Iova iova, Sizes sizes, FillGuard& guard) const noexcept {  // F0
+    if ((sizes & small_sizes) != 0) guard.small = version_at(small_set(place, iova));
+    if ((sizes & bit_of(PageSize::mib2)) != 0)
+      guard.mib2 = version_at(set_of(place, word_for(place, iova, PageSize::mib2)));
+    if ((sizes & bit_of(PageSize::gib1)) != 0)
+      guard.gib1 = version_at(set_of(place, word_for(place, iova, PageSize::gib1)));
+  }
+  [[nodiscard]] FillGuard sample(Place place, Iova iova, Sizes sizes) const noexcept {
+    FillGuard guard;
+    sample(place, iova, sizes, guard);
+    return guard;
+  }
   /// After the walk. @param recent  what must rather stay (may be null)
   /// @return false when an invalidation or another writer came between: nothing is cached then.
   bool fill(const FillGuard& guard, Place place, Iova iova, const CachedPage& page, const Recent* recent) noexcept;
@@ -275,6 +299,9 @@ class Iotlb {
 
   [[nodiscard]] static bool has_page(Iova iova, PageSize size, std::uint64_t second) noexcept {
     return size != PageSize::kib32 || (second >> (pages_at + page_in_block(iova)) & 1) != 0;
+  }
+  [[nodiscard]] std::uint64_t version_at(std::size_t set) const noexcept {
+    return versions_[set / sets_per_group].load(std::memory_order_acquire);
   }
   [[nodiscard]] Pair find_portable(Place place, Iova iova, Sizes sizes) const noexcept;
 

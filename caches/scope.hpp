@@ -4,8 +4,8 @@
 
 #include "engine/base/address.hpp"
 #include "engine/base/ids.hpp"
+#include "engine/base/scratch.hpp"
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -57,33 +57,34 @@ struct Scope {
 /// Scopes that are waited for together. When there are more than it holds it becomes `everything`, which waits longer.
 class ScopeSet {
  public:
-  constexpr ScopeSet() = default;
+  ScopeSet() = default;
   /// Copies what it holds, not its room: tickets are made for every wait.
-  constexpr ScopeSet(const ScopeSet& other) noexcept { *this = other; }
-  constexpr ScopeSet& operator=(const ScopeSet& other) noexcept {
-    for (std::size_t i = 0; i < other.count_; ++i) scopes_[i] = other.scopes_[i];
+  ScopeSet(const ScopeSet& other) noexcept { *this = other; }
+  ScopeSet& operator=(const ScopeSet& other) noexcept {
+    for (std::size_t i = 0; i < other.count_; ++i) scopes_.put(i, other.scopes_[i]);
     count_ = other.count_;
     return *this;
   }
 
-  constexpr void add(const Scope& scope) noexcept {
-    if (count_ == scopes_.size()) {
-      scopes_[0] = Scope{};
+  void add(const Scope& scope) noexcept {
+    if (count_ == most_scopes) {
+      scopes_.put(0, Scope{});
       count_ = 1;
     }
     if (count_ == 1 && scopes_[0].kind == Scope::Kind::everything) return;
-    scopes_[count_++] = scope;
+    scopes_.put(count_++, scope);
   }
-  constexpr void clear() noexcept { count_ = 0; }
-  [[nodiscard]] constexpr bool empty() const noexcept { return count_ == 0; }
-  [[nodiscard]] constexpr bool concerns(const Usage& usage) const noexcept {
+  void clear() noexcept { count_ = 0; }
+  [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
+  [[nodiscard]] bool concerns(const Usage& usage) const noexcept {
     for (std::size_t i = 0; i < count_; ++i)
       if (scopes_[i].concerns(usage)) return true;
     return false;
   }
 
  private:
-  std::array<Scope, 16> scopes_{};
+  static constexpr std::size_t most_scopes = 16;
+  Scratch<Scope, most_scopes> scopes_;
   std::size_t count_ = 0;
 };
 

@@ -8,7 +8,6 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -32,8 +31,8 @@ class Bed {
 
   Bed(const Layout& layout, const Setup& setup) : guest_{guest_of(layout)} {
     try {
-      translator_.emplace(*guest_, setup);
-      queue_.emplace(*guest_, *translator_);
+      translator_ = std::make_unique<Translator>(*guest_, setup);
+      queue_ = std::make_unique<GuestQueue<Translator>>(*guest_, *translator_);
       Port port{*translator_};
       fill(port);
       check(port);
@@ -98,8 +97,8 @@ class Bed {
   }
 
   std::shared_ptr<SyntheticGuest> guest_;
-  std::optional<Translator> translator_;
-  std::optional<GuestQueue<Translator>> queue_;
+  std::unique_ptr<Translator> translator_;
+  std::unique_ptr<GuestQueue<Translator>> queue_;
   std::string wrong_;
 };
 

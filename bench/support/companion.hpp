@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <optional>
+#include <memory>
 #include <thread>
 #include <utility>
 
@@ -41,7 +41,7 @@ class Companion {
       body(pulse_);
     }};
     while (id_.load(std::memory_order_acquire) == 0) std::this_thread::yield();
-    waited_.emplace(id_.load(std::memory_order_relaxed));
+    waited_ = std::make_unique<WaitCount>(id_.load(std::memory_order_relaxed));
   }
   Companion(const Companion&) = delete;
   Companion& operator=(const Companion&) = delete;
@@ -75,7 +75,7 @@ class Companion {
 
   Pulse pulse_;
   std::atomic<pid_t> id_{0};
-  std::optional<WaitCount> waited_;
+  std::unique_ptr<WaitCount> waited_;
   std::thread thread_;
 };
 

@@ -28,12 +28,10 @@ struct CInterface {
 namespace {
 
 [[nodiscard]] viommu_vtd_options options_for(const Setup& setup) {
-  // Every request walks: nothing is kept but contexts.
-  constexpr std::uint32_t uncached = 2;
   viommu_vtd_options options{};
   options.size = sizeof options;
   options.iotlb_pages = setup.iotlb_pages;
-  if (!setup.caches) options.flags |= uncached;
+  if (!setup.caches) options.flags |= VIOMMU_UNCACHED;
   if (setup.fill_exactly) options.fill = VIOMMU_FILL_EXACT;
   return options;
 }

@@ -38,7 +38,7 @@ constexpr std::uint32_t none = std::numeric_limits<std::uint32_t>::max();
 
 SyntheticGuest::SyntheticGuest(const Layout& layout)
     : layout_{layout}, each_{std::max(layout.pages / layout.devices, 1u)}, first_{0, none, none} {
-  const unsigned stride_shift = static_cast<unsigned>(__builtin_ctz(layout.stride));
+  const auto stride_shift = static_cast<unsigned>(__builtin_ctz(layout.stride));
   shift_ = {12 + stride_shift, 21, 30};
   if (layout.sizes == Sizes::mixed) first_ = {0, each_ * 4 / 5, each_ * 19 / 20};
   if (layout.devices <= 32) source_shift_ = 3;

@@ -6,30 +6,37 @@
 
 namespace viommu {
 
-/// A set of rights. As a request it says what is asked (an atomic asks for both); as an answer, what may be done.
-struct Rights {
-  bool read = false;
-  bool write = false;
-
-  friend constexpr bool operator==(Rights, Rights) = default;
-  [[nodiscard]] constexpr Rights operator&(Rights other) const noexcept {
-    return {read && other.read, write && other.write};
-  }
-  [[nodiscard]] constexpr bool covers(Rights asked) const noexcept {
-    return (read || !asked.read) && (write || !asked.write);
-  }
-  [[nodiscard]] constexpr bool none() const noexcept { return !read && !write; }
-};
-
-/// The same in the two low bits of a word, as page-table entries and the caches have it: 1 read, 2 write. Where each
-/// instruction counts a set of rights is not taken apart.
+/// The two low bits of a word, as page-table entries and the caches have them: 1 read, 2 write. For where each
+/// instruction counts.
 using RightBits = std::uint64_t;
 inline constexpr RightBits all_right_bits = 3;
 
-[[nodiscard]] constexpr RightBits bits_of(Rights rights) noexcept {
-  return (rights.read ? 1U : 0U) | (rights.write ? 2U : 0U);
-}
-[[nodiscard]] constexpr Rights rights_in(RightBits word) noexcept { return {(word & 1) != 0, (word & 2) != 0}; }
+/// A set of rights. As a request it says what is asked (an atomic asks for both); as an answer, what may be done. One
+/// byte, so that a struct with rights in it can be copied as soon as it is written.
+class Rights {
+ public:
+  constexpr Rights() = default;
+  constexpr Rights(bool read, bool write) noexcept
+      : bits_{static_cast<std::uint8_t>((read ? 1U : 0U) | (write ? 2U : 0U))} {}
+  /// From the two low bits of `word`.
+  [[nodiscard]] static constexpr Rights in(RightBits word) noexcept {
+    Rights rights;
+    rights.bits_ = static_cast<std::uint8_t>(word & all_right_bits);
+    return rights;
+  }
+
+  [[nodiscard]] constexpr bool read() const noexcept { return (bits_ & 1) != 0; }
+  [[nodiscard]] constexpr bool write() const noexcept { return (bits_ & 2) != 0; }
+  [[nodiscard]] constexpr RightBits bits() const noexcept { return bits_; }
+
+  friend constexpr bool operator==(Rights, Rights) = default;
+  [[nodiscard]] constexpr Rights operator&(Rights other) const noexcept { return in(bits_ & other.bits_); }
+  [[nodiscard]] constexpr bool covers(Rights asked) const noexcept { return (asked.bits_ & ~bits_) == 0; }
+  [[nodiscard]] constexpr bool none() const noexcept { return bits_ == 0; }
+
+ private:
+  std::uint8_t bits_ = 0;
+};
 
 inline constexpr Rights read_only{true, false};
 inline constexpr Rights write_only{false, true};

@@ -17,6 +17,8 @@ class Scratch {
   Scratch() noexcept {}  // leaves the bytes as they are; `= default` with {} would clear them
 
   void put(std::size_t index, const T& value) noexcept { ::new (bytes_ + index * sizeof(T)) T{value}; }
+  /// Begins an element that is then written field by field.
+  T& emplace(std::size_t index) noexcept { return *::new (bytes_ + index * sizeof(T)) T; }
   [[nodiscard]] T& operator[](std::size_t index) noexcept { return data()[index]; }
   [[nodiscard]] const T& operator[](std::size_t index) const noexcept { return data()[index]; }
   [[nodiscard]] T* data() noexcept { return std::launder(reinterpret_cast<T*>(bytes_)); }

@@ -51,9 +51,7 @@ constexpr unsigned all_flags = VIOMMU_NO_REPORT | VIOMMU_HAS_PASID | VIOMMU_ZERO
   return (request.flags & VIOMMU_ZERO_LENGTH) == 0 || request.access == VIOMMU_READ;
 }
 
-[[nodiscard]] Rights rights_of(std::uint8_t access) noexcept {
-  return {(access & VIOMMU_READ) != 0, (access & VIOMMU_WRITE) != 0};
-}
+[[nodiscard]] Rights rights_of(std::uint8_t access) noexcept { return Rights::in(access); }
 
 [[nodiscard]] DmaRequest dma_request(const viommu_request& request) noexcept {
   DmaRequest dma;
@@ -68,9 +66,7 @@ constexpr unsigned all_flags = VIOMMU_NO_REPORT | VIOMMU_HAS_PASID | VIOMMU_ZERO
   return dma;
 }
 
-[[nodiscard]] std::uint8_t rights_of(Rights rights) noexcept {
-  return static_cast<std::uint8_t>((rights.read ? VIOMMU_READ : 0) | (rights.write ? VIOMMU_WRITE : 0));
-}
+[[nodiscard]] std::uint8_t rights_of(Rights rights) noexcept { return static_cast<std::uint8_t>(rights.bits()); }
 
 [[nodiscard]] constexpr std::uint8_t kind_of(DmaKind kind) noexcept { return static_cast<std::uint8_t>(kind); }
 static_assert(kind_of(DmaKind::fault) == VIOMMU_FAULT && kind_of(DmaKind::translated) == VIOMMU_TRANSLATED &&
@@ -91,13 +87,13 @@ static_assert(kind_of(DmaKind::fault) == VIOMMU_FAULT && kind_of(DmaKind::transl
   translation.mask = mask;
   std::memcpy(&translation.kind, &tail, sizeof tail);
 }
-static_assert(VIOMMU_READ == viommu::bits_of(viommu::read_only) && VIOMMU_WRITE == viommu::bits_of(viommu::write_only));
+static_assert(VIOMMU_READ == viommu::read_only.bits() && VIOMMU_WRITE == viommu::write_only.bits());
 
 [[gnu::always_inline]] inline void write(viommu_translation& translation, const Waist::Hit& hit) noexcept {
   write(translation, hit.gpa.value, hit.mask, VIOMMU_TRANSLATED, hit.rights);
 }
 void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
-  write(translation, answer.gpa.value, answer.mask, kind_of(answer.kind), viommu::bits_of(answer.rights),
+  write(translation, answer.gpa.value, answer.mask, kind_of(answer.kind), answer.rights.bits(),
         static_cast<std::uint64_t>(answer.reason), static_cast<std::uint64_t>(answer.status));
 }
 
@@ -164,32 +160,33 @@ void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
 // The three ways on from the hot path, inside the guard that it opened or another.
 
 [[nodiscard, gnu::noinline]] viommu_result miss(viommu_engine& engine, Reader& reader, const viommu_request& request,
-                                                viommu_translation& translation, Waist::Entered entered) noexcept {
-  const DmaAnswer answer = engine.unit.dma().translate(reader, dma_request(request));
+                                                viommu_translation& translation, Waist::Entered entered,
+                                                viommu::caches::ContextEntry context) noexcept {
+  const DmaRequest asked = dma_request(request);
+  const DmaAnswer answer =
+      context ? engine.unit.dma().translate_missed(reader, asked, context) : engine.unit.dma().translate(reader, asked);
   write(translation, answer);
   static_cast<void>(leave(engine, reader, entered));
   return result_of(answer);
 }
 
 template <Few which>
-[[nodiscard, gnu::always_inline]] inline viommu_result translate_small(viommu_engine& engine, Reader& reader,
-                                                                       const viommu_request& request,
-                                                                       viommu_translation& translation,
-                                                                       const Waist::Sought& sought,
-                                                                       Waist::Entered entered) noexcept {
+[[nodiscard, gnu::always_inline]] inline viommu_result translate_small(
+    viommu_engine& engine, Reader& reader, const viommu_request& request, viommu_translation& translation,
+    const Waist::Sought& sought, Waist::Entered entered, viommu::caches::ContextEntry context) noexcept {
   const Waist::Hit hit = engine.waist.look_up_small<which>(reader, {request.iova}, request.access, sought);
   if (!hit.found()) [[unlikely]]
-    return miss(engine, reader, request, translation, entered);
+    return miss(engine, reader, request, translation, entered, context);
   write(translation, hit);
   return leave(engine, reader, entered);
 }
 
 [[nodiscard, gnu::noinline]] viommu_result translate_any(viommu_engine& engine, Reader& reader,
                                                          const viommu_request& request, viommu_translation& translation,
-                                                         const viommu::caches::AddressSpace& space,
-                                                         Waist::Entered entered) noexcept {
-  const Waist::Hit hit = engine.waist.look_up_any(reader, space, {request.iova}, request.access);
-  if (!hit.found()) return miss(engine, reader, request, translation, entered);
+                                                         Waist::Entered entered,
+                                                         viommu::caches::ContextEntry context) noexcept {
+  const Waist::Hit hit = engine.waist.look_up_any(reader, context.space(), {request.iova}, request.access);
+  if (!hit.found()) return miss(engine, reader, request, translation, entered, context);
   write(translation, hit);
   return leave(engine, reader, entered);
 }
@@ -263,14 +260,15 @@ viommu_result viommu_translate(viommu_reader* handle, const viommu_request* requ
   const viommu::Iova iova{request->iova};
   const auto context = engine.unit.dma().usual_context({request->source});
   if (!context || iova >= context.space().paged) [[unlikely]]
-    return miss(engine, reader, *request, *translation, entered);
+    return miss(engine, reader, *request, *translation, entered, {});
   const Waist::Sought sought = engine.waist.seek(context.space(), iova);
   switch (sought.few) {
-    case Few::page:  return translate_small<Few::page>(engine, reader, *request, *translation, sought, entered);
-    case Few::small: return translate_small<Few::small>(engine, reader, *request, *translation, sought, entered);
-    case Few::any:   break;
+    case Few::page: return translate_small<Few::page>(engine, reader, *request, *translation, sought, entered, context);
+    case Few::small:
+      return translate_small<Few::small>(engine, reader, *request, *translation, sought, entered, context);
+    case Few::any: break;
   }
-  return translate_any(engine, reader, *request, *translation, context.space(), entered);
+  return translate_any(engine, reader, *request, *translation, entered, context);
 }
 
 viommu_result viommu_translate_once(viommu_engine* engine, const viommu_request* request,

@@ -219,7 +219,8 @@ void Replayer::close_effects(bool translation_follows) {
 
 void Replayer::act_on_pending_write() {
   if (!pending_) return;
-  const trace::RegisterWrite w = *std::exchange(pending_, std::nullopt);
+  const trace::RegisterWrite w = *pending_;
+  pending_.reset();
   static_cast<void>(engine_->mmio_write(w.offset, w.size, w.value));
   settle_unit(pending_line_);
 }

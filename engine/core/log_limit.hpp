@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// What a guest can bring about as often as it likes is told the 1st, 2nd, 4th, 8th ... time only: at most 64 lines in an
-// engine's life, and the VMM still sees that it goes on, and how often it was.
+// What a guest can bring about as often as it likes is told the 1st, 2nd, 4th, 8th ... time only: at most 64 lines in
+// an engine's life, and the VMM still sees that it goes on, and how often it was.
 #pragma once
 
 #include <bit>

@@ -144,8 +144,8 @@ class Waist {
                                       WalkFrom from = WalkFrom::cached_table) noexcept {
     if (iova > space.key.last) return beyond_width(reader);
     if (space.key.interpretation == caches::Interpretation::pass_through) return identity(reader, iova);
-    if (const Hit hit = look_up(reader, space, iova, bits_of(asked)); hit.found())
-      return {Outcome::translated, rights_in(hit.rights), hit.gpa, hit.mask};
+    if (const Hit hit = look_up(reader, space, iova, asked.bits()); hit.found())
+      return {Outcome::translated, Rights::in(hit.rights), hit.gpa, hit.mask};
     // Also when the cached rights do not suffice: a fault is always decided on what the tables say now.
     return walk_and_fill(reader, space, iova, asked, from);
   }
@@ -204,6 +204,9 @@ class Waist {
     return {caches::Iotlb::small_gpa<which>(entry, iova), mask, entry.second & all_right_bits};
   }
   [[nodiscard]] Hit look_up_any(Reader& reader, const caches::AddressSpace& space, Iova iova, RightBits asked) noexcept;
+  /// What the tables say, for an address below space.paged that look_up() had no hit for.
+  [[nodiscard]] Translation walk_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
+                                          WalkFrom from = WalkFrom::cached_table) noexcept;
   /// The walks of a batch, together. @param misses  at most batch_width
   void walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept;
   /// As translate(), for an address space that no cache holds.
@@ -285,11 +288,6 @@ class Waist {
     reader.counters.add(Count::beyond_width);
     return {Outcome::beyond_width, {}, {}, 0};
   }
-  /// What the tables say now; `page` only when it may be cached.
-  struct Walked {
-    Translation translation;
-    std::optional<caches::CachedPage> page;
-  };
   /// What was sampled before a walk, and where the walk begins.
   struct Start {
     caches::Place place;
@@ -299,20 +297,21 @@ class Waist {
     caches::Sizes reachable = 0;
     walkers::WalkRequest request;
   };
-  [[nodiscard]] Start start_walk(const caches::AddressSpace& space, Iova iova,
-                                 WalkFrom from = WalkFrom::cached_table) const noexcept;
+  void start_walk(const caches::AddressSpace& space, Iova iova, WalkFrom from, Start& start) const noexcept;
   /// What the tables say now, for a walk that began at a cached table and came to no answer: a fault is never decided on
   /// what is cached. Words that were loaded are not loaded again unless another path leads to them.
   [[nodiscard]] walkers::WalkAnswer check_path(const caches::AddressSpace& space, Start& start,
                                                const walkers::WalkAnswer& walk) const noexcept;
-  [[nodiscard]] static Walked judge(Reader& reader, Iova iova, Rights asked, const walkers::WalkAnswer& walk) noexcept;
+  [[nodiscard]] static Translation judge(Iova iova, const walkers::WalkAnswer& walk, caches::CachedPage& page) noexcept;
   [[nodiscard]] Translation finish_walk(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked,
-                                        walkers::WalkAnswer walk) noexcept;
+                                        const walkers::WalkAnswer& walk) noexcept;
+  [[nodiscard]] Translation conclude(Reader& reader, caches::AddressSpace& space, const Start& start, Rights asked,
+                                     const walkers::WalkAnswer& walk) noexcept;
+  [[nodiscard]] Translation walk_with_next(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked,
+                                           const MemoryView& view) noexcept;
   void fill_page(Reader& reader, caches::AddressSpace& space, const Start& start, Iova iova,
                  const caches::CachedPage& page) noexcept;
   void fill_table(caches::AddressSpace& space, const Start& start, Iova iova, const walkers::WalkAnswer& walk) noexcept;
-  [[nodiscard]] Translation walk_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
-                                          WalkFrom from) noexcept;
   void walk_ahead(Reader& reader, caches::AddressSpace& space, const Start& start, Iova next,
                   const walkers::WalkAnswer& walk) noexcept;
   [[nodiscard]] walkers::Fill walk_fill() const noexcept {

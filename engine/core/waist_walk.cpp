@@ -53,50 +53,56 @@ Waist::Hit Waist::look_up_any(Reader& reader, const caches::AddressSpace& space,
   return {caches::Iotlb::gpa_in(entry, iova), clear, entry.second & all_right_bits};
 }
 
-Waist::Start Waist::start_walk(const caches::AddressSpace& space, Iova iova, WalkFrom from) const noexcept {
-  Start start;
+void Waist::start_walk(const caches::AddressSpace& space, Iova iova, WalkFrom from, Start& start) const noexcept {
+  // Field by field: a struct that is written in parts and copied as a whole stalls. All samples are taken here, before
+  // the first guest load.
   start.place = space.place();
   start.fillable = space.fillable.load(std::memory_order_acquire);
   start.reachable = space.reachable.load(std::memory_order_acquire);
-  start.pages = iotlb_.sample(start.place, iova, start.fillable);  // before the first guest load
+  iotlb_.sample(start.place, iova, start.fillable, start.pages);
+  start.request.table = space.key.root;
+  start.request.iova = iova;
+  start.request.level = space.key.top_level;
+  start.request.rights = read_write;
+  start.request.is_root = true;
   const caches::Place tables{start.place.tag(), 0};
-  start.tables = structures_.sample(tables, iova, start.reachable);
-  start.request = {space.key.root, iova, space.key.top_level, read_write, true};
   const caches::Sizes known = space.tables.load(std::memory_order_relaxed);
-  if (known == 0 || from == WalkFrom::root) return start;
-  // The table that maps least, and so is nearest to the leaf, comes first.
-  for (const PageSize size : {PageSize::mib2, PageSize::gib1}) {
-    const auto table = structures_.lookup(tables, iova, static_cast<caches::Sizes>(known & caches::bit_of(size)));
-    if (!table) continue;
-    const auto level = static_cast<std::uint8_t>(size == PageSize::mib2 ? 0 : 1);
-    const Gpa first{(table->gpa.value - (iova.value & table->mask)) & low_bits(52)};  // as the lookup wrapped it
-    start.request = {first, iova, level, table->rights, false};
-    break;
+  if (from == WalkFrom::cached_table && known != 0) {
+    // The table that maps least, and so is nearest to the leaf, comes first.
+    for (const PageSize size : {PageSize::mib2, PageSize::gib1}) {
+      const Pair entry = structures_.find_large(tables, iova, size, known);
+      if (entry.first == 0) continue;
+      start.request.table = caches::Iotlb::frame_in(entry);
+      start.request.level = size == PageSize::mib2 ? 0 : 1;
+      start.request.rights = Rights::in(entry.second);
+      start.request.is_root = false;
+      if (size == PageSize::mib2) {
+        start.tables.refuse();  // nothing nearer to the leaf is cached
+        return;
+      }
+      break;
+    }
   }
-  return start;
+  structures_.sample(tables, iova, start.reachable, start.tables);
 }
 
-Waist::Walked Waist::judge(Reader& reader, Iova iova, Rights asked, const walkers::WalkAnswer& walk) noexcept {
-  reader.counters.add(Count::walks);
-  reader.counters.add(Count::walk_loads, walk.loads);
-  if (walk.end != walkers::WalkEnd::leaf) return {{outcome_of(walk.end), walk.rights, {}, 0}, {}};
-  if (!grants(walk.rights, asked)) return {{Outcome::denied, walk.rights, {}, 0}, {}};
+/// An answer for a leaf. `page` is what may be cached of it; without rights: nothing.
+Translation Waist::judge(Iova iova, const walkers::WalkAnswer& walk, caches::CachedPage& page) noexcept {
   const PageSize size = size_at(walk.level);
   const std::uint64_t mask = caches::mask_of(size);
-  Translation found{Outcome::translated, walk.rights, walk.frame + (iova.value & mask), mask};
-  if (size != PageSize::kib4) found.mask &= mask_clear_of_interrupts(iova.value);
-  const bool near_window = output_overlaps_window(walk.frame, size);
-  // Blocked for the addresses that come out in the window, and for those only: such a page is walked each time.
-  if (near_window && interrupt_window.contains(found.gpa.value))
-    return {{Outcome::output_in_interrupt_window, walk.rights, {}, 0}, {}};
-  reader.counters.add(Count::answers_with_walk);
-  if (near_window) {
-    found.mask &= mask_clear_of_interrupts(found.gpa.value);
-    return {found, {}};
+  const Gpa gpa = walk.frame + (iova.value & mask);
+  page.frame = walk.frame;
+  page.size = size == PageSize::kib4 && more_than_one(walk.run) ? PageSize::kib32 : size;
+  page.pages = page.size == PageSize::kib32 ? walk.run : std::uint8_t{0};
+  page.rights = walk.rights;
+  std::uint64_t clear = size == PageSize::kib4 ? mask : mask & mask_clear_of_interrupts(iova.value);
+  if (output_overlaps_window(walk.frame, size)) [[unlikely]] {
+    // Blocked for the addresses that come out in the window, and for those only: such a page is walked each time.
+    page.rights = {};
+    if (interrupt_window.contains(gpa.value)) return {Outcome::output_in_interrupt_window, walk.rights, {}, 0};
+    clear &= mask_clear_of_interrupts(gpa.value);
   }
-  if (size == PageSize::kib4 && more_than_one(walk.run))
-    return {found, caches::CachedPage{walk.frame, PageSize::kib32, walk.rights, walk.run}};
-  return {found, caches::CachedPage{walk.frame, size, walk.rights}};
+  return {Outcome::translated, walk.rights, gpa, clear};
 }
 
 void Waist::fill_page(Reader& reader, caches::AddressSpace& space, const Start& start, Iova iova,
@@ -145,35 +151,58 @@ walkers::WalkAnswer Waist::check_path(const caches::AddressSpace& space, Start& 
 }
 
 Translation Waist::finish_walk(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked,
-                               walkers::WalkAnswer walk) noexcept {
+                               const walkers::WalkAnswer& walk) noexcept {
   const bool answered = walk.end == walkers::WalkEnd::leaf && grants(walk.rights, asked);
-  if (!answered && !start.request.is_root) walk = check_path(space, start, walk);
+  if (!answered && !start.request.is_root) return conclude(reader, space, start, asked, check_path(space, start, walk));
+  return conclude(reader, space, start, asked, walk);
+}
+
+Translation Waist::conclude(Reader& reader, caches::AddressSpace& space, const Start& start, Rights asked,
+                            const walkers::WalkAnswer& walk) noexcept {
+  reader.counters.add(Count::walks);
+  reader.counters.add(Count::walk_loads, walk.loads);
+  if (walk.end != walkers::WalkEnd::leaf) return {outcome_of(walk.end), walk.rights, {}, 0};
+  if (!grants(walk.rights, asked)) return {Outcome::denied, walk.rights, {}, 0};
   const Iova iova = start.request.iova;
-  const Walked walked = judge(reader, iova, asked, walk);
+  caches::CachedPage page;
+  const Translation found = judge(iova, walk, page);
+  if (found.outcome != Outcome::translated) return found;
+  reader.counters.add(Count::answers_with_walk);
   // A tag that is no longer the address space's is nobody's; filling under it would only waste the place.
-  if (walked.page && !options_.uncached && space.tag.load(std::memory_order_relaxed) == start.place.tag()) {
-    fill_page(reader, space, start, iova, *walked.page);
+  if (!page.rights.none() && !options_.uncached && space.tag.load(std::memory_order_relaxed) == start.place.tag()) {
+    fill_page(reader, space, start, iova, page);
     fill_table(space, start, iova, walk);
   }
-  return walked.translation;
+  return found;
 }
 
 Translation Waist::walk_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
                                  WalkFrom from) noexcept {
-  Start start = start_walk(space, iova, from);
+  Start start;
+  start_walk(space, iova, from, start);
   const std::uint64_t block = iova.value >> caches::block_shift;
   const bool sequential = options_.fill == FillMode::all && reader.last_place.tag() == start.place.tag() &&
                           reader.next_block == block && !options_.uncached && from == WalkFrom::cached_table;
-  const Iova next{(block + 1) << caches::block_shift};
-  std::optional<Start> ahead;
-  if (sequential && next < space.paged && !interrupt_window.contains(next.value)) ahead = start_walk(space, next);
-  const walkers::WalkAnswer walk = walkers::walk_one(format_, memory_.view(), walk_fill(), start.request);
-  const Translation found = finish_walk(reader, space, start, asked, walk);
   reader.last_place = start.place;
   reader.next_block = block + 1;
+  const MemoryView view = memory_.view();
+  if (sequential) [[unlikely]]
+    return walk_with_next(reader, space, start, asked, view);
+  return finish_walk(reader, space, start, asked, walkers::walk_one(format_, view, walk_fill(), start.request));
+}
+
+/// A miss of a sequential stream: the next line of the same leaf table comes along.
+Translation Waist::walk_with_next(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked,
+                                  const MemoryView& view) noexcept {
+  const Iova next{(reader.next_block) << caches::block_shift};
+  const bool ahead = next < space.paged && !interrupt_window.contains(next.value);
+  Start after;
+  if (ahead) start_walk(space, next, WalkFrom::root, after);  // its samples, before the first load
+  const walkers::WalkAnswer walk = walkers::walk_one(format_, view, walk_fill(), start.request);
   const bool by_this_walk = walk.end == walkers::WalkEnd::leaf && grants(walk.rights, asked);  // not check_path()'s
+  const Translation found = finish_walk(reader, space, start, asked, walk);
   if (ahead && found.outcome == Outcome::translated && by_this_walk && walk.level == 0)
-    walk_ahead(reader, space, *ahead, next, walk);
+    walk_ahead(reader, space, after, next, walk);
   return found;
 }
 
@@ -199,8 +228,9 @@ void Waist::walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept {
   Scratch<walkers::WalkRequest, batch_width> requests;
   Scratch<walkers::WalkAnswer, batch_width> walks;
   for (std::size_t i = 0; i < misses.size(); ++i) {
-    starts.put(i, start_walk(*misses[i].space, misses[i].iova));
-    requests.put(i, starts[i].request);
+    Start& start = starts.emplace(i);
+    start_walk(*misses[i].space, misses[i].iova, WalkFrom::cached_table, start);
+    requests.put(i, start.request);
   }
   kernels_->walk(memory_.view(), masks_, walk_fill(), requests.data(), walks.data(), misses.size());
   for (std::size_t i = 0; i < misses.size(); ++i) {
@@ -215,7 +245,14 @@ Translation Waist::translate_uncached(Reader& reader, const caches::AddressSpace
   if (key.interpretation == caches::Interpretation::pass_through) return identity(reader, iova);
   const walkers::WalkAnswer walk = walkers::walk_one(format_, memory_.view(), walkers::Fill::exact,
                                                      {key.root, iova, key.top_level, read_write, true});
-  return judge(reader, iova, asked, walk).translation;
+  reader.counters.add(Count::walks);
+  reader.counters.add(Count::walk_loads, walk.loads);
+  if (walk.end != walkers::WalkEnd::leaf) return {outcome_of(walk.end), walk.rights, {}, 0};
+  if (!grants(walk.rights, asked)) return {Outcome::denied, walk.rights, {}, 0};
+  caches::CachedPage page;
+  const Translation found = judge(iova, walk, page);
+  if (found.outcome == Outcome::translated) reader.counters.add(Count::answers_with_walk);
+  return found;
 }
 
 }  // namespace viommu::core

@@ -17,7 +17,7 @@ namespace {
     case core::Outcome::output_in_interrupt_window: return FaultReason::output_in_interrupt_window;
     case core::Outcome::absent:
     case core::Outcome::denied:
-      return asked.write && !found.rights.write ? FaultReason::write_denied : FaultReason::read_denied;
+      return asked.write() && !found.rights.write() ? FaultReason::write_denied : FaultReason::read_denied;
   }
   return FaultReason::read_denied;
 }
@@ -38,7 +38,7 @@ namespace {
 
 [[nodiscard]] FaultedRequest faulted_request(const DmaRequest& request) noexcept {
   if (request.asked == read_write) return FaultedRequest::atomic;
-  return request.asked.write ? FaultedRequest::write : FaultedRequest::read;
+  return request.asked.write() ? FaultedRequest::write : FaultedRequest::read;
 }
 
 }  // namespace
@@ -50,6 +50,14 @@ DmaAnswer Dma::translate(core::Reader& reader, const DmaRequest& request) noexce
   const caches::ContextEntry context = waist_.find_context(request.source);
   if (!context) return translate_without_context(reader, request, mode);
   const core::Translation found = waist_.translate(reader, context.space(), request.iova, effective(request));
+  if (found.outcome == core::Outcome::translated) return answer(found, context.space().key);
+  return fault_in(reader, request, found, context.fault_disable());
+}
+
+DmaAnswer Dma::translate_missed(core::Reader& reader, const DmaRequest& request,
+                                caches::ContextEntry context) noexcept {
+  if (interrupt_window.contains(request.iova.value)) return access_interrupt_window(reader, request);
+  const core::Translation found = waist_.walk_and_fill(reader, context.space(), request.iova, request.asked);
   if (found.outcome == core::Outcome::translated) return answer(found, context.space().key);
   return fault_in(reader, request, found, context.fault_disable());
 }

@@ -63,6 +63,10 @@ class Dma {
   }
   [[nodiscard]] DmaAnswer translate(core::Reader& reader, const DmaRequest& request) noexcept;
 
+  /// The same, for a plain request with its usual_context() that the IOTLB has no hit for.
+  [[nodiscard]] DmaAnswer translate_missed(core::Reader& reader, const DmaRequest& request,
+                                           caches::ContextEntry context) noexcept;
+
   /// Answers many requests; each is complete or a fault. Hits are answered in the first pass, misses walk together.
   /// @param batch  plain(i): report or not, and nothing else is special; source(i), iova(i), asked(i) as bits, and the
   ///               whole request(i); once for each i in [0, count), in any order, hit(i, Hit) or answer(i, DmaAnswer)
@@ -171,7 +175,7 @@ class Dma {
                    std::span<const caches::ContextEntry> contexts, const Batch& batch) noexcept {
     Scratch<core::Miss, core::batch_width> misses;
     for (std::size_t m = 0; m < missed.size(); ++m)
-      misses.put(m, {&contexts[m].space(), batch.iova(missed[m]), rights_in(batch.asked(missed[m]))});
+      misses.put(m, {&contexts[m].space(), batch.iova(missed[m]), Rights::in(batch.asked(missed[m]))});
     waist_.walk_and_fill(reader, {misses.data(), missed.size()});
     for (std::size_t m = 0; m < missed.size(); ++m) {
       const core::Translation& found = misses[m].found;

@@ -36,11 +36,11 @@ WorkState Worker::process(std::uint32_t budget) noexcept {
     // That thread works again before it gives the role back. If it has just given it back, the role is ours.
     if (role_.exchange(Role::noted, std::memory_order_seq_cst) != Role::free) return WorkState::idle;
   }
-  if (budget == 0) budget = registers_.with([](RegisterFile& file) { return file.queue_geometry().entries(); });
+  Budget left{budget};
   // Bound: a guest that keeps ringing from another thread leaves `more` behind after as many turns as this.
   constexpr unsigned most_turns = 16;
   for (unsigned turn = 1;; ++turn) {
-    WorkState state = work(budget);
+    WorkState state = work(left);
     const bool last = state == WorkState::more || turn == most_turns;
     Role taken = Role::taken;
     if (role_.compare_exchange_strong(taken, Role::free, std::memory_order_seq_cst)) {
@@ -78,7 +78,7 @@ bool Worker::reset() noexcept {
   return true;
 }
 
-WorkState Worker::work(std::uint32_t& budget) noexcept {
+WorkState Worker::work(Budget& budget) noexcept {
   // Commands that are under way end before the next ones begin.
   bool waiting = !finish_commands();
   if (!waiting && commanded_.load(std::memory_order_acquire)) {
@@ -182,11 +182,6 @@ void Worker::count_iotlb(IotlbGranularity granularity) noexcept {
     case IotlbGranularity::page:   return add(WorkCount::iotlb_page);
     default:                       return add(WorkCount::iotlb_global);
   }
-}
-
-void Worker::invalidate(const caches::Scope& scope) noexcept {
-  waist_.drop(scope);
-  since_last_wait_.add(scope);
 }
 
 void Worker::tell_routes(std::uint32_t first, std::uint32_t count) noexcept { host_.routes_changed(first, count); }

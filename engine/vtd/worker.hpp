@@ -13,9 +13,11 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "caches/scope.hpp"
 #include "engine/base/atomic.hpp"
+#include "engine/base/scratch.hpp"
 #include "engine/core/host.hpp"
 #include "engine/core/log_limit.hpp"
 #include "engine/core/waist.hpp"
@@ -119,21 +121,57 @@ class Worker {
     TableMode mode = TableMode::legacy;
     bool may_run = false;
   };
+  /// How many descriptors one call may process.
+  class Budget {
+   public:
+    /// @param descriptors  0 for as many as the ring has entries
+    explicit Budget(std::uint32_t descriptors) noexcept : left_{descriptors}, whole_ring_{descriptors == 0} {}
+    void begin(std::uint32_t ring_entries) noexcept {
+      if (whole_ring_) left_ = ring_entries;
+      whole_ring_ = false;
+    }
+    [[nodiscard]] bool take() noexcept {
+      if (left_ == 0) return false;
+      --left_;
+      return true;
+    }
+
+   private:
+    std::uint32_t left_;
+    bool whole_ring_;
+  };
+  /// IOTLB invalidations in a row, dropped together: the lines of the later ones are on their way meanwhile.
+  class PageRun {
+   public:
+    [[nodiscard]] bool full() const noexcept { return count_ == most; }
+    [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
+    void add(const caches::Scope& scope) noexcept { scopes_.put(count_++, scope); }
+    void clear() noexcept { count_ = 0; }
+    [[nodiscard]] std::span<const caches::Scope> scopes() const noexcept { return {scopes_.data(), count_}; }
+
+   private:
+    static constexpr std::size_t most = 64;
+    Scratch<caches::Scope, most> scopes_;
+    std::size_t count_ = 0;
+  };
   enum class Role : std::uint8_t { free, taken, noted };
 
-  [[nodiscard]] WorkState work(std::uint32_t& budget) noexcept;
+  [[nodiscard]] WorkState work(Budget& budget) noexcept;
   void begin_commands() noexcept;
   /// @return false while one of them waits for its ticket.
   [[nodiscard]] bool finish_commands() noexcept;
-  [[nodiscard]] WorkState run_queue(std::uint32_t& budget) noexcept;
+  [[nodiscard]] WorkState run_queue(Budget& budget) noexcept;
   [[nodiscard]] QueueView look_at_queue() noexcept;
   /// Descriptors from the head to the tail of the view. @return more when the budget ends, wait at a wait descriptor
-  /// that is not drained, idle otherwise: then another look shows whether there is more.
-  [[nodiscard]] WorkState run_to_tail(QueueView queue, std::uint32_t& budget) noexcept;
+  /// that is not drained, idle otherwise.
+  [[nodiscard]] WorkState run_to_tail(QueueView queue, Budget& budget) noexcept;
+  /// Drops what the run names.
+  void flush(PageRun& run) noexcept;
   /// The descriptor at the head; nothing when there is no memory.
   [[nodiscard]] std::optional<RawDescriptor> fetch(const QueueView& queue) const noexcept;
-  /// @return false when the descriptor is a wait that waits for its ticket.
-  [[nodiscard]] bool execute(const Descriptor& descriptor, std::uint32_t next_head) noexcept;
+  void execute(const Descriptor& descriptor) noexcept;
+  /// @return false when it waits for its ticket
+  [[nodiscard]] bool begin_wait(const Wait& wait, std::uint32_t head, std::uint32_t next_head) noexcept;
   void show_head(std::uint32_t head) noexcept;
   /// @return false while the open wait waits for its ticket; true also when there is none.
   [[nodiscard]] bool finish_wait() noexcept;
@@ -146,7 +184,6 @@ class Worker {
   void log_dropped_write(const Wait& wait) noexcept;
   void log_withheld(const char* what, std::uint64_t age_ns) noexcept;
   void count_iotlb(IotlbGranularity granularity) noexcept;
-  void invalidate(const caches::Scope& scope) noexcept;
   void tell_routes(std::uint32_t first, std::uint32_t count) noexcept;
   void tell_all_routes() noexcept;
   void add(WorkCount which) noexcept {

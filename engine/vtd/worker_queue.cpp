@@ -19,48 +19,65 @@ struct Overloaded : Handlers... {
 
 }  // namespace
 
-WorkState Worker::run_queue(std::uint32_t& budget) noexcept {
+WorkState Worker::run_queue(Budget& budget) noexcept {
   if (!finish_wait()) return WorkState::wait;
-  while (true) {  // ends: each turn uses up budget, stops the queue or finds it empty
-    const QueueView queue = look_at_queue();
-    if (!queue.may_run) return WorkState::idle;
-    if (const auto problem = queue_problem(queue.geometry, queue.tail, queue.mode, capabilities_)) {
-      stop_queue(*problem, queue, {});
-      return WorkState::idle;
-    }
-    const WorkState state = run_to_tail(queue, budget);
-    if (state != WorkState::idle) return state;
+  // One look is enough: a tail that is written later comes with a note, and so with another turn.
+  const QueueView queue = look_at_queue();
+  if (!queue.may_run) return WorkState::idle;
+  if (const auto problem = queue_problem(queue.geometry, queue.tail, queue.mode, capabilities_)) {
+    stop_queue(*problem, queue, {});
+    return WorkState::idle;
   }
+  if (queue.head == queue.tail) return WorkState::idle;
+  budget.begin(queue.geometry.entries());
+  return run_to_tail(queue, budget);
 }
 
-WorkState Worker::run_to_tail(QueueView queue, std::uint32_t& budget) noexcept {
+WorkState Worker::run_to_tail(QueueView queue, Budget& budget) noexcept {
   std::uint32_t shown = queue.head;
-  const auto show = [&] {
+  PageRun pages;
+  // What is done is dropped from the caches, and the guest sees how far the queue has come.
+  const auto settle = [&] {
+    flush(pages);
     if (shown != queue.head) show_head(queue.head);
   };
   while (queue.head != queue.tail) {  // ends: the head moves on, and meets the tail within one ring
-    if (budget == 0) {
-      show();
+    if (!budget.take()) {
+      settle();
       return WorkState::more;
     }
-    --budget;
     const std::optional<RawDescriptor> raw = fetch(queue);
     const Descriptor descriptor = raw ? decode_descriptor(*raw, capabilities_) : QueueErrorCode::fetch_failed;
     if (const auto* const code = std::get_if<QueueErrorCode>(&descriptor)) {
-      show();
+      settle();
       stop_queue(*code, queue, raw);
       return WorkState::idle;
     }
     add(WorkCount::descriptors);
-    const bool is_wait = std::holds_alternative<Wait>(descriptor);
-    if (is_wait) show();  // while it waits, the head stands on it
     const std::uint32_t next = queue.geometry.next(queue.head);
-    if (!execute(descriptor, next)) return WorkState::wait;
+    if (const auto* const iotlb = std::get_if<IotlbInvalidation>(&descriptor)) {
+      count_iotlb(iotlb->granularity);
+      if (pages.full()) flush(pages);
+      pages.add(scope_of(*iotlb));
+    } else if (const auto* const wait = std::get_if<Wait>(&descriptor)) {
+      flush(pages);
+      if (!begin_wait(*wait, queue.head, next)) return WorkState::wait;
+      shown = next;  // its completion has shown the head behind it
+    } else {
+      flush(pages);
+      execute(descriptor);
+    }
     queue.head = next;
-    if (is_wait) shown = next;  // its completion has shown the head behind it
   }
-  show();
+  settle();
   return WorkState::idle;
+}
+
+void Worker::flush(PageRun& run) noexcept {
+  if (run.empty()) return;
+  waist_.drop(run.scopes());
+  for (const caches::Scope& scope : run.scopes()) since_last_wait_.add(scope);
+  run.clear();
 }
 
 Worker::QueueView Worker::look_at_queue() noexcept {
@@ -80,41 +97,39 @@ std::optional<RawDescriptor> Worker::fetch(const QueueView& queue) const noexcep
 }
 
 // NOLINTNEXTLINE(bugprone-exception-escape): a descriptor of trivial alternatives is never without a value
-bool Worker::execute(const Descriptor& descriptor, std::uint32_t next_head) noexcept {
-  return std::visit(Overloaded{
-                        [](const QueueErrorCode&) { return true; },  // the caller has stopped the queue
-                        [&](const ContextInvalidation& invalidation) {
-                          add(WorkCount::context_invalidations);
-                          invalidate(scope_of(invalidation));
-                          return true;
-                        },
-                        [&](const IotlbInvalidation& invalidation) {
-                          count_iotlb(invalidation.granularity);
-                          invalidate(scope_of(invalidation));
-                          return true;
-                        },
-                        [&](const DeviceTlbInvalidation&) {
-                          // Translations that were given out are dropped by the IOTLB invalidation before it.
-                          add(WorkCount::device_tlb);
-                          return true;
-                        },
-                        [&](const InterruptEntryInvalidation& invalidation) {
-                          add(WorkCount::interrupt_entries);
-                          if (invalidation.global) {
-                            tell_all_routes();
-                          } else {
-                            tell_routes(invalidation.first, invalidation.last - std::uint32_t{invalidation.first} + 1);
-                          }
-                          return true;
-                        },
-                        [&](const Wait& wait) {
-                          wait_ = OpenWait{{}, wait, next_head};
-                          if (!since_last_wait_.empty()) wait_->ticket = waist_.ticket(since_last_wait_);
-                          since_last_wait_.clear();
-                          return finish_wait();
-                        },
-                    },
-                    descriptor);
+void Worker::execute(const Descriptor& descriptor) noexcept {
+  std::visit(Overloaded{
+                 [](const QueueErrorCode&) {},     // the caller has stopped the queue
+                 [](const IotlbInvalidation&) {},  // and taken care of these two
+                 [](const Wait&) {},
+                 [&](const ContextInvalidation& invalidation) {
+                   add(WorkCount::context_invalidations);
+                   const caches::Scope scope = scope_of(invalidation);
+                   waist_.drop(scope);
+                   since_last_wait_.add(scope);
+                 },
+                 [&](const DeviceTlbInvalidation&) {
+                   // Translations that were given out are dropped by the IOTLB invalidation before it.
+                   add(WorkCount::device_tlb);
+                 },
+                 [&](const InterruptEntryInvalidation& invalidation) {
+                   add(WorkCount::interrupt_entries);
+                   if (invalidation.global) return tell_all_routes();
+                   tell_routes(invalidation.first, invalidation.last - std::uint32_t{invalidation.first} + 1);
+                 },
+             },
+             descriptor);
+}
+
+bool Worker::begin_wait(const Wait& wait, std::uint32_t head, std::uint32_t next_head) noexcept {
+  wait_.emplace();
+  wait_->wait = wait;
+  wait_->next_head = next_head;
+  if (!since_last_wait_.empty()) wait_->ticket = waist_.ticket(since_last_wait_);
+  since_last_wait_.clear();
+  if (finish_wait()) return true;
+  show_head(head);  // while it waits, the head stands on it
+  return false;
 }
 
 bool Worker::finish_wait() noexcept {

@@ -88,7 +88,8 @@ TEST_CASE("words at both ends of a region are read, and no byte beside it", "[ba
   GuardedRegion ram{0x10000, 0x2000};
   Memory memory;
   memory.add(ram);
-  for (const unsigned gpa : {0x10000U, 0x10008U, 0x10FF8U, 0x11000U, 0x11FF0U, 0x11FF8U}) ram.store_u64(gpa, gpa * 3);
+  for (const std::uint64_t gpa : {0x10000U, 0x10008U, 0x10FF8U, 0x11000U, 0x11FF0U, 0x11FF8U})
+    ram.store_u64(gpa, gpa * 3);
   CHECK(memory->load_u64({0x10000}) == 0x30000U);
   CHECK(memory->load_u64({0x11FF8}) == 0x35FE8U);
   CHECK(memory->load_u128({0x10000}) == Word128{0x30000U, 0x30018U});

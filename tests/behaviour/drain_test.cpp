@@ -255,6 +255,20 @@ TEST_CASE("an overdue hold is reported once with its cookie, and the completion 
   CHECK(machine.effects == std::vector<Effect>{{Effect::store, Machine::status_word, guest.last_wait}});
 }
 
+TEST_CASE("a hold released while it is being reported delays no longer, and nobody needs to wake the unit",
+          "[behaviour][vtd][drain]") {
+  Guest guest;
+  Hold hold = guest.hold(device, 0x5000);
+  CHECK_FALSE(guest.completes(descriptor::iotlb_global));
+  guest.machine.on_effect = [&](const Effect& effect) {
+    if (effect.kind == Effect::overdue) elsewhere([&] { hold.release(); });
+  };
+  guest.machine.now_ns += second;
+  // Once: the release came when nobody was waiting to be woken yet.
+  CHECK(guest.machine.engine.process().state == VIOMMU_PROCESS_IDLE);
+  CHECK(guest.done(guest.last_wait));
+}
+
 TEST_CASE("a hold taken in a guard goes on delaying when the guard has ended, whoever releases it",
           "[behaviour][vtd][drain]") {
   Guest guest;

@@ -14,7 +14,6 @@ namespace {
 
 using test::GuardedRegion;
 using test::TestWaist;
-using test::WaistGuard;
 
 constexpr std::uint64_t page = 0x1000;
 const std::vector<std::uint64_t> nobody;

@@ -36,7 +36,10 @@ class CountingAllocator {
   [[nodiscard]] void* allocate(std::size_t size, std::size_t alignment) {
     const std::lock_guard guard{lock_};
     ++calls_;
-    if (calls_until_failure_ != 0 && --calls_until_failure_ == 0) return nullptr;
+    if (calls_until_failure_ != 0) {
+      --calls_until_failure_;
+      if (calls_until_failure_ == 0) return nullptr;
+    }
     void* const memory = ::operator new(size, std::align_val_t{alignment}, std::nothrow);
     if (memory == nullptr) return nullptr;
     constexpr int dirt = 0xA5;  // what is used before it was written shows

@@ -311,4 +311,18 @@ TEST_CASE("register invalidations that cannot be are answered with 00", "[vtd][C
   }
 }
 
+TEST_CASE("what a value has beyond the size of its access is not written and starts nothing",
+          "[vtd][Software Access to Registers]") {
+  Registers registers;
+  constexpr std::uint64_t stray = 0xFFFF'FFFF'FFFF'0000;
+  // Everything is there but the bit that starts it.
+  registers.write64(offset::context_command, 0x2000'0000'0000'0000);
+  registers.write64(iotlb_offset, 0x1000'0000'0000'0000);
+  CHECK_FALSE(registers.file.write(offset::context_command + 4, 2, stray).context_invalidation);
+  CHECK_FALSE(registers.file.write(iotlb_offset + 4, 2, stray).iotlb_invalidation);
+  CHECK_FALSE(registers.file.write(offset::global_command, 2, stray).translation);
+  CHECK(registers.read64(offset::context_command) == 0x2000'0000'0000'0000);
+  CHECK(registers.read64(iotlb_offset) == 0x1000'0000'0000'0000);
+}
+
 }  // namespace viommu::vtd

@@ -62,7 +62,10 @@ TEST_CASE("the ring is the one the queue was enabled with", "[vtd][Invalidation 
   registers.write64(offset::queue_address, 0x20'0007);
   CHECK(registers.file.queue_geometry() == QueueGeometry{{0x10'0000}, 0x2000, 32});
   CHECK(registers.read64(offset::queue_address) == 0x20'0007);
-  registers.command(0);
+  const Actions off = registers.write32(offset::global_command, 0);
+  CHECK(off.queue == false);
+  CHECK(registers.file.queue_geometry() == QueueGeometry{{0x10'0000}, 0x2000, 32});  // still running until it is off
+  registers.file.complete_queue(false);
   registers.command(qie);
   CHECK(registers.file.queue_geometry() == QueueGeometry{{0x20'0000}, 0x8'0000, 16});
 }

@@ -29,8 +29,8 @@ class [[nodiscard]] Expected {
 
   [[nodiscard]] explicit operator bool() const noexcept { return value_.has_value(); }
   [[nodiscard]] T& operator*() & noexcept { return *value_; }
-  [[nodiscard]] T&& operator*() && noexcept { return *std::move(value_); }
-  [[nodiscard]] T* operator->() noexcept { return &*value_; }
+  [[nodiscard]] T&& operator*() && noexcept { return std::move(**this); }
+  [[nodiscard]] T* operator->() noexcept { return &**this; }
   [[nodiscard]] const Error& error() const noexcept { return error_; }
 
  private:

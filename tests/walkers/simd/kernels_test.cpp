@@ -194,10 +194,10 @@ TEST_CASE("every kernel walks as the specification reads", "[walkers][kernels][S
             };
             oracle::Request asked;
             asked.iova = request.iova.value;
-            asked.read = true;
+            asked.read() = true;
             const oracle::Answer for_read = oracle::translate(unit, read, asked);
-            asked.read = false;
-            asked.write = true;
+            asked.read() = false;
+            asked.write() = true;
             const oracle::Answer for_write = oracle::translate(unit, read, asked);
             const WalkAnswer& answer = answers[at];
             INFO(answer << " reasons " << unsigned{for_read.reason} << ' ' << unsigned{for_write.reason});
@@ -212,15 +212,15 @@ TEST_CASE("every kernel walks as the specification reads", "[walkers][kernels][S
               case WalkEnd::leaf: {
                 const std::uint64_t gpa = answer.frame.value + (request.iova.value & low_bits(12 + 9U * answer.level));
                 const bool in_window = gpa >= 0xFEE00000 && gpa <= 0xFEEFFFFF;
-                REQUIRE(for_read.reason == (!answer.rights.read ? 0x6 : in_window ? 0xE : 0));
-                REQUIRE(for_write.reason == (!answer.rights.write ? 0x5 : in_window ? 0xE : 0));
+                REQUIRE(for_read.reason == (!answer.rights.read() ? 0x6 : in_window ? 0xE : 0));
+                REQUIRE(for_write.reason == (!answer.rights.write() ? 0x5 : in_window ? 0xE : 0));
                 for (const oracle::Answer& right : {for_read, for_write}) {
                   if (right.kind != oracle::Answer::translated) continue;
                   ++translated;
                   REQUIRE(right.gpa == gpa);
                   REQUIRE(right.page_mask == low_bits(12 + 9U * answer.level));
-                  REQUIRE(right.read == answer.rights.read);
-                  REQUIRE(right.write == answer.rights.write);
+                  REQUIRE(right.read == answer.rights.read());
+                  REQUIRE(right.write == answer.rights.write());
                 }
               }
             }
