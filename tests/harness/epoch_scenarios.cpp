@@ -39,7 +39,7 @@ struct Drained {
     if (start == Start::fenced || start == Start::fenced_idle) {
       scan();
       if (start == Start::fenced) guards(words[1], 1);
-      guards(words[0], 1022);
+      guards(words[0], 2 * 1024 - 2);  // twice as many as without being of use
     }
   }
 

@@ -21,8 +21,9 @@ struct Table {
   explicit Table(std::size_t readers) {
     pairs_are_whole = whole;
     has_process_barrier = true;
-    require(epochs.reset(arena(), {{words.data(), readers}, {}}, caches::Drain::fence) && iotlb.reset(arena(), 16, 1, 7),
-            "the harness has memory");
+    require(
+        epochs.reset(arena(), {{words.data(), readers}, {}}, caches::Drain::fence) && iotlb.reset(arena(), 64, 1, 7),
+        "the harness has memory");
     for (std::size_t i = 0; i < readers; ++i) epochs.use(words[i]);
     space.tag.store(tag, std::memory_order_relaxed);
     space.fillable.store(caches::small_sizes, std::memory_order_relaxed);
@@ -32,7 +33,8 @@ struct Table {
   std::uint64_t walk_and_fill(Iova iova, PageSize size, const Atomic<std::uint64_t>& leaf, std::uint8_t pages = 0) {
     const caches::Place place = space.place();
     const caches::Sizes fillable = space.fillable.load(std::memory_order_acquire);
-    const caches::FillGuard guard = iotlb.sample(place, iova, fillable);
+    caches::FillGuard guard;
+    iotlb.sample(place, iova, fillable, guard);
     const std::uint64_t frame = leaf.load(std::memory_order_acquire);
     if (caches::announce(space.sizes, space.fillable, fillable, size))
       iotlb.fill(guard, place, iova, {{frame << frame_shift}, size, read_write, pages}, nullptr);
@@ -54,7 +56,8 @@ struct Table {
   caches::AddressSpace space;
 };
 
-constexpr const char* window = "once an invalidation is complete, nothing older is used, and no walk begun before fills";
+constexpr const char* window =
+    "once an invalidation is complete, nothing older is used, and no walk begun before fills";
 
 /// Readers translate one page. The guest lets it point elsewhere, invalidates it and waits; then the old frame is reused.
 template <bool whole, PageSize size, std::size_t readers>
@@ -64,8 +67,21 @@ struct Page {
   Atomic<std::uint64_t> leaf{1};
   std::array<Thing, 4> frames;
 
-  Page() {
-    if (size == PageSize::mib2) static_cast<void>(table.walk_and_fill({0}, PageSize::kib4, leaf));
+  Iova at = lone_page();
+
+  /// An address whose large page lies in another group than its small one, which each invalidation of it changes.
+  [[nodiscard]] Iova lone_page() {
+    const caches::Place place = table.space.place();
+    const auto versions = [&](Iova iova) {
+      caches::FillGuard guard;
+      table.iotlb.sample(place, iova, caches::all_sizes, guard);
+      return guard;
+    };
+    for (Iova iova{0};; iova = iova + (std::uint64_t{1} << 21)) {
+      const caches::FillGuard before = versions(iova);
+      table.iotlb.drop_pages(place, {iova, iova}, table.space.sizes);
+      if (versions(iova).mib2 == before.mib2) return iova;
+    }
   }
   void fiber(std::size_t number) {
     if (number == readers) return invalidate();
@@ -90,7 +106,32 @@ struct Page {
     const std::uint64_t frame = table.look_up(at);
     require(frame == 0 || !frames[frame].gone(), "nothing is left in the table of what was invalidated");
   }
-  static constexpr Iova at{std::uint64_t{1} << 21};
+};
+
+/// One walk announces a size, another may fill it, and the page is invalidated: without guards, so that nothing but this
+/// protocol is in the way.
+struct Announce {
+  static constexpr std::size_t fibers = 3;
+  Page<true, PageSize::mib2, 1> page;
+  Atomic<std::uint64_t> other{3};
+
+  void fiber(std::size_t number) {
+    Table<true>& table = page.table;
+    const Iova at = page.at;
+    switch (number) {
+      case 0:  // another page of that size
+        static_cast<void>(table.walk_and_fill(at + (std::uint64_t{16} << 21), PageSize::mib2, other));
+        return;
+      case 1:
+        for (int i = 0; i < 2; ++i) static_cast<void>(table.walk_and_fill(at, PageSize::mib2, page.leaf));
+        return;
+      default:
+        page.leaf.store(2, std::memory_order_relaxed);
+        full_fence();  // B1, as the waist makes it
+        table.iotlb.drop_pages(table.space.place(), {at, at + low_bits(page_shift)}, table.space.sizes);
+    }
+  }
+  void check() { require(page.table.look_up(page.at) != 1, "nothing is left in the table of what was invalidated"); }
 };
 
 /// Two pages of one block, filled into the same entry; one of them is invalidated.
@@ -167,6 +208,7 @@ constexpr std::array scenarios{
     scenario<Page<true, PageSize::mib2, 1>>("large-page", window),
     scenario<Page<true, PageSize::mib2, 2>>("large-page-2", window),
     scenario<Page<false, PageSize::mib2, 2>>("large-page-2-portable", window),
+    scenario<Announce>("announce", window, 6'000),
     scenario<Block<true>>("block", window),
     scenario<Block<false>>("block-portable", window),
     scenario<Replace<true>>("replace", "a lookup returns what was put in as one, for the page that was asked for"),

@@ -131,9 +131,7 @@ void independent_reads(Variables& v, std::size_t fiber) {
       v.read[0] = v.x.load(read);
       v.read[1] = v.y.load(read);
       return;
-    default:
-      v.read[2] = v.y.load(read);
-      v.read[3] = v.x.load(read);
+    default: v.read[2] = v.y.load(read); v.read[3] = v.x.load(read);
   }
 }
 

@@ -62,7 +62,8 @@ namespace {
       continue;
     }
     const auto started = std::chrono::steady_clock::now();
-    const Outcome outcome = search ? search_all(scenario) : run_random(scenario, scenario.executions * (long_run() ? 100 : 1));
+    const Outcome outcome =
+        search ? search_all(scenario) : run_random(scenario, scenario.executions * (long_run() ? 100 : 1));
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
     std::printf("%-28s %9llu executions %10llu steps %6.2f s  %s\n", scenario.name,
                 static_cast<unsigned long long>(outcome.executions), static_cast<unsigned long long>(outcome.steps),
@@ -93,5 +94,6 @@ namespace {
 }  // namespace viommu::harness
 
 int main(int count, char** arguments) {
+  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
   return viommu::harness::main_of(std::span{arguments, static_cast<std::size_t>(count)}.subspan(1));
 }

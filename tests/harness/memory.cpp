@@ -48,6 +48,7 @@ void Memory::reset(Model model, std::size_t fibers) {
     fiber.seen.clear();
     fiber.fenced.clear();
     fiber.ordered.clear();
+    fiber.own.clear();
   }
 }
 
@@ -80,6 +81,7 @@ Value Memory::load(std::size_t fiber, Location location, std::size_t age, std::m
   const Store& store = histories_[location][index];
   Fiber& self = fibers_[fiber];
   self.view.raise(location, index);
+  self.own.raise(location, index + 1);
   if (acquires(order) || model_ == Model::x86) {
     self.view.join(store.released);
   } else {
@@ -94,6 +96,7 @@ void Memory::append(std::size_t fiber, Location location, const Value& value, st
   Fiber& self = fibers_[fiber];
   const auto index = static_cast<std::uint32_t>(histories_[location].size());
   self.view.raise(location, index);
+  self.own.raise(location, index + 1);
   Store store;
   store.value = value;
   if (releases(order) || model_ == Model::x86) {

@@ -14,6 +14,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -59,12 +60,11 @@ class Memory {
   /// Another object begins its life there.
   void forget(const void* object) { locations_.erase(object); }
 
-  /// The store of a location that a fiber last read or made; 0 also before the first.
-  [[nodiscard]] std::uint32_t known(std::size_t fiber, Location location) const noexcept {
-    return fibers_[fiber].view.oldest(location);
-  }
-  [[nodiscard]] std::size_t age_of(Location location, std::uint32_t store) const noexcept {
-    return histories_[location].size() - 1 - store;
+  /// The age of the store that the fiber itself last read or made there, whatever it has heard of since. None before.
+  [[nodiscard]] std::optional<std::size_t> age_of_own(std::size_t fiber, Location location) const noexcept {
+    const std::uint32_t own = fibers_[fiber].own.oldest(location);
+    if (own == 0) return {};
+    return histories_[location].size() - own;
   }
   /// How many stores a load may choose from, the newest first.
   [[nodiscard]] std::size_t readable(std::size_t fiber, Location location, std::memory_order order) const;
@@ -97,9 +97,10 @@ class Memory {
   };
   struct Fiber {
     View view;
-    View seen;      ///< by relaxed loads: known after the next fence
-    View fenced;    ///< at the last fence: carried by relaxed stores, too
-    View ordered;   ///< what no compiler may move down across this point
+    View seen;     ///< by relaxed loads: known after the next fence
+    View fenced;   ///< at the last fence: carried by relaxed stores, too
+    View ordered;  ///< what no compiler may move down across this point
+    View own;      ///< one more than the store last read or made
   };
 
   [[nodiscard]] std::uint32_t oldest(std::size_t fiber, Location location, std::memory_order order) const;
@@ -111,8 +112,8 @@ class Memory {
   std::vector<std::vector<Store>> histories_;
   std::size_t used_ = 0;  ///< histories in use; the others keep their room
   std::array<Fiber, most_fibers> fibers_{};
-  View fences_;          ///< of all fences so far
-  View sequential_;      ///< stores made and read by operations of the order seq_cst
+  View fences_;      ///< of all fences so far
+  View sequential_;  ///< stores made and read by operations of the order seq_cst
 };
 
 }  // namespace viommu::harness

@@ -36,7 +36,8 @@ bool Schedule::begin_replay(std::string_view name) {
   }
   if (!name.starts_with("s")) return false;
   // s, a digit for each bound, and the choices
-  if (name.size() < 3 || digits.find(name[1]) == std::string_view::npos || digits.find(name[2]) == std::string_view::npos)
+  if (name.size() < 3 || digits.find(name[1]) == std::string_view::npos ||
+      digits.find(name[2]) == std::string_view::npos)
     return false;
   begin_search({static_cast<unsigned>(digits.find(name[1])), static_cast<unsigned>(digits.find(name[2]))});
   kind_ = Kind::replay;

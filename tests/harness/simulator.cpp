@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 #include "tests/harness/simulator.hpp"
 
-#include <csetjmp>
-#include <cstdio>
-#include <memory>
-#include <string_view>
 #include <ucontext.h>
+#include <csetjmp>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <string_view>
 
 namespace viommu::harness {
 namespace {
@@ -79,6 +82,11 @@ const char* name_of(Change change) noexcept {
   return "";
 }
 
+void fail_at_signal(int number) {
+  simulator().fail(number == SIGALRM ? "no end: an execution that makes no steps" : "a crash");
+  std::_Exit(3);  // not in a fiber
+}
+
 Simulator& simulator() noexcept {
   static Simulator only;
   return only;
@@ -92,6 +100,16 @@ void Simulator::enter_fiber() {
 }
 
 void Simulator::leave_execution() { _longjmp(switches.caller, 1); }
+
+void Simulator::catch_crashes() {
+  static std::array<char, 64 * 1024> stack;
+  const stack_t other{.ss_sp = stack.data(), .ss_flags = 0, .ss_size = stack.size()};
+  sigaltstack(&other, nullptr);
+  struct sigaction action{};
+  action.sa_handler = fail_at_signal;
+  action.sa_flags = SA_ONSTACK | SA_NODEFER;
+  for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGALRM}) sigaction(number, &action, nullptr);
+}
 
 void Simulator::run(const Body& body, Model model, Schedule& schedule) {
   body_ = body;
@@ -184,7 +202,7 @@ std::size_t Simulator::site_at(Operation operation, std::memory_order order, con
                                     sites_[index].column == place.column() && sites_[index].operation == operation))
     ++index;
   if (index == sites_.size())
-    sites_.push_back({std::string{file}, place.line(), place.column(), operation, order, false});
+    sites_.push_back({std::string{file}, place.line(), place.column(), operation, order, false, 0});
   known_sites_.emplace(key, index);
   return index;
 }
@@ -192,6 +210,7 @@ std::size_t Simulator::site_at(Operation operation, std::memory_order order, con
 Change Simulator::change_at(Operation operation, std::memory_order order, const Place& place) {
   site_ = site_at(operation, order, place);
   const std::size_t site = site_;
+  ++sites_[site].reached;
   // What a reader counts is nobody else's.
   if (sites_[site].file != "engine/core/reader.hpp") point();
   site_ = site;
@@ -203,11 +222,10 @@ Value Simulator::load(const void* object, const Value& now, std::memory_order or
   if (!running_) return now;
   const Change change = change_at(Operation::load, order, place);
   const Memory::Location location = memory_.location(object, now);
-  const std::uint32_t known = memory_.known(current_, location);
-  if (known != 0) sites_[site_].repeats = true;
+  const std::optional<std::size_t> own = memory_.age_of_own(current_, location);
+  if (own) sites_[site_].repeats = true;
   const std::size_t count = memory_.readable(current_, location, changed(order, change));
-  const std::size_t age = change == Change::stale && known != 0 ? memory_.age_of(location, known)
-                                                                 : schedule_->age(count, current_);
+  const std::size_t age = change == Change::stale && own ? *own : schedule_->age(count, current_);
   const Value value = memory_.load(current_, location, age, changed(order, change));
   if (trace_)
     std::printf("    %zu: %s -> %#llx%s\n", current_, sites_[site_].text().c_str(),

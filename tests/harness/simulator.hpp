@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <source_location>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "tests/harness/memory.hpp"
@@ -38,7 +39,8 @@ struct Site {
   std::uint32_t column = 0;
   Operation operation = Operation::load;
   std::memory_order order = std::memory_order_seq_cst;
-  bool repeats = false;  ///< a fiber came to a location that it had read or written before
+  bool repeats = false;       ///< a fiber came to a location that it had read or written before
+  std::uint64_t reached = 0;  ///< executions of it; whoever wants to know sets it back
 
   [[nodiscard]] std::string text() const;
 };
@@ -76,8 +78,10 @@ class Simulator {
   void fail(std::string what);
   void clear_failure() noexcept { failure_.clear(); }
 
+  /// From here on a crash in a fiber is a failure of its execution, and so is an alarm: changed code may do anything.
+  static void catch_crashes();
   void set_mutant(const Mutant& mutant) noexcept { mutant_ = mutant; }
-  [[nodiscard]] const std::vector<Site>& sites() const noexcept { return sites_; }
+  [[nodiscard]] std::vector<Site>& sites() noexcept { return sites_; }
   /// Writes each step of the next executions to the standard output.
   void set_trace(bool on) noexcept { trace_ = on; }
   [[nodiscard]] std::uint64_t steps() const noexcept { return steps_; }
@@ -140,7 +144,7 @@ class Simulator {
   std::array<bool, most_fibers> finished_{};
   std::array<const bool*, most_fibers> waits_for_{};  ///< a lock that is held
   std::array<bool, most_fibers> paused_{};
-  std::size_t site_ = 0;        ///< of the operation under way
+  std::size_t site_ = 0;  ///< of the operation under way
   Change change_ = Change::none;
   Memory::Location modified_ = 0;
   Model model_ = Model::cxx;

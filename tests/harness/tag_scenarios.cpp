@@ -23,7 +23,7 @@ struct World {
     pairs_are_whole = true;
     has_process_barrier = true;
     require(epochs.reset(arena(), {{words.data(), words.size()}, {}}, caches::Drain::fence) &&
-                iotlb.reset(arena(), 16, 1, 7) && structures.reset(arena(), 16, 1, 9) &&
+                iotlb.reset(arena(), 64, 1, 7) && structures.reset(arena(), 16, 1, 9) &&
                 address_spaces.reset(arena(), objects, tag_bits, epochs, {&iotlb, &structures}),
             "the harness has memory");
     for (caches::GuardWord& word : words) epochs.use(word);
@@ -42,7 +42,8 @@ struct World {
     if (const auto found = iotlb.lookup(place, at, space.sizes.load(std::memory_order_relaxed)))
       return found->gpa.value >> frame_shift;
     const caches::Sizes fillable = space.fillable.load(std::memory_order_acquire);
-    const caches::FillGuard guard = iotlb.sample(place, at, fillable);
+    caches::FillGuard guard;
+    iotlb.sample(place, at, fillable, guard);
     const std::uint64_t page = leaf.load(std::memory_order_acquire);
     if (space.tag.load(std::memory_order_relaxed) == place.tag() &&
         caches::announce(space.sizes, space.fillable, fillable, caches::PageSize::kib4))
@@ -123,12 +124,86 @@ struct Rename {
   }
   void check() {
     for (std::size_t i = 0; i < spaces; ++i) {
-      const auto found =
-          world.iotlb.lookup(space[i]->place(), at, space[i]->sizes.load(std::memory_order_relaxed));
+      const auto found = world.iotlb.lookup(space[i]->place(), at, space[i]->sizes.load(std::memory_order_relaxed));
       if (!found) continue;
       const std::uint64_t answer = found->gpa.value >> frame_shift;
       require((answer - 1) / 8 == i && !pages[i][(answer - 1) % 8].gone(), "what is cached is an address space's own");
     }
+  }
+};
+
+/// Two fibers have the same address space forgotten, a third one reads.
+struct Forget {
+  static constexpr std::size_t fibers = 3;
+  World world{3};
+  std::array<caches::AddressSpace*, spaces> space{world.address_spaces.acquire(World::key(1)),
+                                                  world.address_spaces.acquire(World::key(2))};
+  std::array<Atomic<std::uint64_t>, spaces> leaf{1, 2};
+
+  void fiber(std::size_t number) {
+    for (int i = 0; i < 3; ++i) {
+      if (number < World::readers) {
+        world.epochs.enter(world.words[number]);
+        const std::size_t which = (number + static_cast<std::size_t>(i)) % spaces;
+        require(world.translate(*space[which], leaf[which]) == which + 1, "an address space answers for itself");
+        world.epochs.leave(world.words[number]);
+      }
+      if (number == 0) continue;
+      {
+        const std::lock_guard guard{world.lock};
+        world.address_spaces.forget(*space[0]);
+      }
+      if (number == World::readers) static_cast<void>(world.epochs.scan(world.epochs.issued()));
+    }
+  }
+  void check() {
+    for (int i = 0; i < 8; ++i) {  // tags come round
+      world.address_spaces.forget(*space[1]);
+      static_cast<void>(world.epochs.scan(world.epochs.issued()));
+      require(space[0]->tag.load(std::memory_order_relaxed) != space[1]->tag.load(std::memory_order_relaxed),
+              "no two address spaces have one tag");
+    }
+  }
+};
+
+/// An object that is used again: large pages of its last life count for nothing.
+struct Reused {
+  static constexpr std::size_t fibers = 2;
+  World world{4, 1};
+  caches::AddressSpace* space = nullptr;
+  Atomic<std::uint64_t> leaf{1};
+  Iova large{std::uint64_t{5} << 21};
+
+  Reused() {
+    caches::AddressSpace* const before = world.address_spaces.acquire(World::key(1));
+    for (int i = 0; i < 2; ++i) fill(*before);
+    for (std::uint16_t domain = 2; space != before; ++domain) {
+      world.address_spaces.release(space == nullptr ? *before : *space);
+      world.wait();
+      space = world.address_spaces.acquire(World::key(domain));
+    }
+  }
+  void fill(caches::AddressSpace& of) {
+    const caches::Place place = of.place();
+    const caches::Sizes fillable = of.fillable.load(std::memory_order_acquire);
+    caches::FillGuard guard;
+    world.iotlb.sample(place, large, fillable, guard);
+    const std::uint64_t frame = leaf.load(std::memory_order_relaxed);
+    if (caches::announce(of.sizes, of.fillable, fillable, caches::PageSize::mib2))
+      world.iotlb.fill(guard, place, large, {{frame << 30}, caches::PageSize::mib2, read_write}, nullptr);
+  }
+  void fiber(std::size_t number) {
+    if (number == 0) {
+      for (int i = 0; i < 2; ++i) fill(*space);
+      return;
+    }
+    leaf.store(2, std::memory_order_relaxed);
+    full_fence();
+    world.address_spaces.drop_pages(*space, {large, large + low_bits(page_shift)}, false);
+  }
+  void check() {
+    const auto found = world.iotlb.lookup(space->place(), large, space->sizes.load(std::memory_order_relaxed));
+    require(!found || found->gpa.value >> 30 != 1, "nothing is left in the table of what was invalidated");
   }
 };
 
@@ -180,17 +255,22 @@ struct Context {
   void check() {
     const caches::ContextEntry found = contexts.find(source);
     require(!found || found.space().key.domain.value == 4, "no entry is left of what was invalidated");
+    require(static_cast<bool>(contexts.insert(contexts.version(), source, World::key(4), false)),
+            "what nobody disturbs is inserted");
   }
 };
 
-constexpr const char* own = "an entry of one address space never answers for another; nothing older than a completed "
-                            "invalidation is used";
+constexpr const char* own =
+    "an entry of one address space never answers for another; nothing older than a completed "
+    "invalidation is used";
 
 constexpr std::array scenarios{
     scenario<Rename<true, false>>("rename", own),
     scenario<Rename<false, false>>("rename-unwaited", own),
     scenario<Rename<false, true>>("rename-swept", own),
     scenario<Rename<true, true>>("rename-waited-swept", own),
+    scenario<Forget>("forget", own),
+    scenario<Reused>("reused", own, 6'000),
     scenario<Context>("context", "no context entry is found or inserted that is older than a completed invalidation"),
 };
 
