@@ -221,9 +221,9 @@ class Iotlb {
   /// Of large pages only: for a table that holds no others.
   void drop_large_pages(Place place, IovaRange range, Sizes sizes) noexcept;
   void prefetch_for_drop(Place place, Iova iova) const noexcept {
-    const std::size_t set = set_of(place, word_for(place, iova, PageSize::kib4));
+    const std::size_t set = small_set(place, iova);
     __builtin_prefetch(&versions_[set / sets_per_group], 1);
-    __builtin_prefetch(&sets_[set], 1);
+    __builtin_prefetch(&sets_[set ^ page_in_block(iova)], 1);
   }
 
   [[nodiscard]] std::size_t groups() const noexcept { return versions_.size(); }

@@ -6,53 +6,11 @@
 #include <bit>
 #include <cstring>
 
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
-#if !defined(__has_feature)
-#define VIOMMU_VECTOR_LOAD 1
-#elif !__has_feature(thread_sanitizer)
-#define VIOMMU_VECTOR_LOAD 1
-#endif
-#endif
-#if defined(VIOMMU_VECTOR_LOAD)
-#include <emmintrin.h>
-#endif
-
 namespace viommu {
 namespace {
 
 static_assert(std::endian::native == std::endian::little,
               "guest structures are little endian, and so must the host be");
-
-/// Low, high, low again: the pair stood still if low did.
-[[nodiscard]] Word128 load_pair(std::byte* host) noexcept {
-  Word128 word{load_mapped_u64(host), load_mapped_u64(host + 8)};
-  for (int attempt = 1; attempt < 4; ++attempt) {
-    const std::uint64_t again = load_mapped_u64(host);
-    if (again == word.low) break;
-    word = {again, load_mapped_u64(host + 8)};
-  }
-  return word;
-}
-
-#if defined(VIOMMU_VECTOR_LOAD)
-/// Aligned 16-byte vector loads are single-copy atomic on every CPU that has AVX (vendor statement).
-const bool vector_load_is_atomic = __builtin_cpu_supports("avx") != 0;
-
-[[nodiscard]] Word128 load_vector(const std::byte* host) noexcept {
-  __m128i value;
-  // As assembler, because the compiler may split or repeat a plain vector load.
-  asm volatile("movdqa %1, %0" : "=x"(value) : "m"(*reinterpret_cast<const __m128i*>(host)) : "memory");
-  return {static_cast<std::uint64_t>(_mm_cvtsi128_si64(value)),
-          static_cast<std::uint64_t>(_mm_cvtsi128_si64(_mm_unpackhi_epi64(value, value)))};
-}
-#endif
-
-[[nodiscard]] Word128 load_both(std::byte* host) noexcept {
-#if defined(VIOMMU_VECTOR_LOAD)
-  if (vector_load_is_atomic) return load_vector(host);
-#endif
-  return load_pair(host);
-}
 
 }  // namespace
 
@@ -162,11 +120,16 @@ std::optional<std::uint64_t> GuestMemory::load_u64(Gpa gpa) const noexcept {
   return word;
 }
 
+std::byte* GuestMemory::page(Gpa gpa) const noexcept {
+  const bool tapped = tap_.loaded != nullptr || tap_.load_failed != nullptr;
+  return tapped ? nullptr : find(gpa).host;
+}
+
 std::optional<Word128> GuestMemory::load_u128(Gpa gpa) const noexcept {
   static_assert(sizeof(Word128) == 16);
   std::optional<Word128> word{Word128{}};
   if (std::byte* const host = find(gpa).host; host != nullptr) {
-    word = load_both(host);
+    word = load_mapped_u128(host);
   } else if (!read(gpa, &*word, sizeof *word)) {
     word.reset();
   }

@@ -221,9 +221,9 @@ class Waist {
 
   // ---- Invalidation ----
   /// Drops what the scope names. When it returns no new lookup serves any of it, and no walk begun before fills it in.
-  void drop(const caches::Scope& scope) noexcept { drop({&scope, 1}); }
-  /// All of them, in order; a run of small ones costs less than one by one.
-  void drop(std::span<const caches::Scope> scopes) noexcept;
+  void drop(const caches::Scope& scope) noexcept;
+  /// All of them, in order, which costs less than one by one.
+  void drop(std::span<const caches::PageScope> scopes) noexcept;
   /// Everything dropped so far; drained when the guards open now, and the holds in `scopes` open now, have ended.
   [[nodiscard]] Ticket ticket(const caches::ScopeSet& scopes) noexcept { return {epochs_.advance(), scopes}; }
   /// Reports holds that are overdue. When it says false, host.wake is called once something has ended since. Called by
@@ -327,7 +327,6 @@ class Waist {
   void wake_waiter() noexcept {
     if (waiter_.exchange(false, std::memory_order_seq_cst)) host_.wake();
   }
-  void drop_locked(const caches::Scope& scope) noexcept;
   [[nodiscard]] bool still_in_use(const Ticket& ticket) noexcept;
   /// A map with room for `extra` regions more than there are; taken before the lock, because the host's allocator is
   /// never called under one.
