@@ -51,7 +51,8 @@ AddressSpace* AddressSpaces::acquire(const AddressSpaceKey& key) noexcept {
   AddressSpace* const space = free_;
   free_ = space->next;
   space->key = key;
-  space->first_set = tagged_.iotlb->place(tag, key.domain.value).first_set;
+  space->first_set = tagged_.iotlb->place(tag, key.domain.value).first_set();
+  space->paged = key.interpretation == Interpretation::pass_through ? Iova{0} : key.last + 1;
   for (Atomic<Sizes>* sizes : {&space->sizes, &space->tables, &space->reachable})
     sizes->store(0, std::memory_order_relaxed);
   space->fillable.store(small_sizes, std::memory_order_relaxed);
@@ -99,7 +100,7 @@ void AddressSpaces::drop_pages(AddressSpace& space, IovaRange range, bool keep_s
   tagged_.iotlb->drop_pages(place, range, space.sizes);
   if (keep_structures) return;
   const Sizes tables = space.tables.load(std::memory_order_relaxed);  // B2
-  if (tables != 0) tagged_.structures->drop_large_pages({place.tag, 0}, range, tables);
+  if (tables != 0) tagged_.structures->drop_large_pages({place.tag(), 0}, range, tables);
 }
 
 Tag AddressSpaces::take_tag() noexcept {

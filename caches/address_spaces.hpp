@@ -55,6 +55,7 @@ struct alignas(64) AddressSpace {
   Atomic<Sizes> tables{0};      ///< as `sizes`, for the paging-structure cache: how much a cached table maps
   Atomic<Sizes> reachable{0};   ///< as `fillable`, for it
   std::uint32_t first_set = 0;  ///< of its shard; this and the rest are constant while anybody can reach the object
+  Iova paged;                   ///< addresses below it are looked up: key.last + 1, or 0 for pass-through
   AddressSpaceKey key{};
 
   [[nodiscard]] Place place() const noexcept { return {tag.load(std::memory_order_acquire), first_set}; }

@@ -15,6 +15,7 @@ constexpr std::uint64_t few_guards = 16;         // below: each entry makes a fe
 constexpr std::uint64_t some_guards = 64;        // above: no longer each
 constexpr std::uint64_t many_guards = 1U << 20;  // above: none, a completion is a rarity
 constexpr std::uint64_t longest_period = 64;     // entries from one fence to the next
+constexpr std::uint32_t most_fences = 1024;      // in a row, without being asked again
 constexpr std::uint64_t every_entry = 1;         // fence masks: an entry whose turn has 1 under the mask makes one
 constexpr std::uint64_t no_entry = ~std::uint64_t{0};
 
@@ -52,6 +53,17 @@ void Epochs::use(const GuardWord& word) noexcept {
   full_fence();
 }
 
+void Epochs::enter_with_fence(GuardWord& word, std::uint64_t mask) noexcept {
+  word.in_a_row = mask == word.mask && mask == every_entry ? word.in_a_row + 1 : 0;
+  word.mask = mask;
+  word.fences.store(word.fences.load(std::memory_order_relaxed) + 1, std::memory_order_release);  // E3
+  full_fence();                                                                                   // E4
+  if (word.in_a_row < most_fences || drain_ != Drain::automatic) return;
+  word.in_a_row = 0;
+  std::uint64_t all = every_entry;
+  fence_mask_.compare_exchange_strong(all, mask_of_period(longest_period), std::memory_order_relaxed);
+}
+
 bool Epochs::scan(std::uint64_t ticket) noexcept {
   // Two rounds: a scan that was under way when the ticket was made may end here, and the next one covers it.
   for (int round = 0; round < 2 && !passed(ticket); ++round) {
@@ -71,6 +83,7 @@ void Epochs::begin_scan() noexcept {
     barrier();  // S1
   } else {
     full_fence();  // S1
+    fenced_ = fenced_ && fence_mask_.load(std::memory_order_relaxed) == every_entry;
   }
   for (Kind& kind : kinds_) kind.scanned = kind.used.load(std::memory_order_acquire);
   snapshot(fenced_ || confirming);
@@ -153,7 +166,7 @@ void Epochs::choose_mode() noexcept {
   guards_per_scan_ += (turns_ - turns_before_) / 2 - guards_per_scan_ / 8;
   const std::uint64_t average = guards_per_scan_ / 8;
   if (average < (fenced_ ? some_guards : few_guards)) {
-    if (fenced_) return;
+    if (fenced_) return;  // unless a reader has ended it, which the next scan sees
     fence_mask_.store(every_entry, std::memory_order_relaxed);
     barrier();  // whoever entered under the old mask is visible from here on
     fenced_ = true;

@@ -19,8 +19,10 @@
 //   raised it made its E4 after S1 (else S2 had seen E3), so its guard and all later ones see D1; and the release in E3
 //   says that all earlier guards of this reader have ended. No system call, and the reader pays for a fence each k-th
 //   time. Readers that do not move within a bounded number of looks get a barrier scan.
-// - Fences may only be relied upon from a process barrier on that came after fence_mask_ = 1: then every entry that read
-//   an older mask has been seen.
+// - Fenced scans begin with a process barrier that comes after fence_mask_ = 1: then every entry that read an older mask
+//   has been seen. They end when a reader, tired of fences that no completion asks for, or the scanning thread stores
+//   another mask. An entry that reads a mask it did not know makes a fence in any case (E4): if the scan's look at the
+//   mask, after S1, still finds 1, then S1 precedes that E4, and the guard sees D1.
 #pragma once
 
 #include <array>
@@ -36,6 +38,9 @@ namespace viommu::caches {
 struct alignas(shared_line_bytes) GuardWord {
   Atomic<std::uint64_t> turn{0};    ///< odd inside a guard; counts both ends
   Atomic<std::uint64_t> fences{0};  ///< entries that made a full fence
+  // The reader's alone:
+  std::uint64_t mask = 0;      ///< fence_mask_ as it saw it last
+  std::uint32_t in_a_row = 0;  ///< entries with a fence since no other kind
 };
 
 /// How a guard announces itself, and who pays.
@@ -59,15 +64,23 @@ class Epochs {
   /// Before the first guard of a reader: scans look at its word, and at those before it, from now on.
   void use(const GuardWord& word) noexcept;
 
-  void enter(GuardWord& word) const noexcept {
+  void enter(GuardWord& word) noexcept {
     const std::uint64_t turn = word.turn.load(std::memory_order_relaxed) + 1;  // E1
     word.turn.store(turn, std::memory_order_relaxed);                          // E2
-    if ((turn & fence_mask_.load(std::memory_order_relaxed)) == 1) {
-      word.fences.store(word.fences.load(std::memory_order_relaxed) + 1, std::memory_order_release);  // E3
-      full_fence();                                                                                   // E4
-    } else {
-      compiler_fence();
-    }
+    const std::uint64_t mask = fence_mask_.load(std::memory_order_relaxed);
+    if ((turn & mask) == 1 || mask != word.mask) [[unlikely]]
+      enter_with_fence(word, mask);
+    compiler_fence();
+  }
+  /// The same, unless the entry has to make a fence: @return false, and nothing is done
+  [[nodiscard, gnu::always_inline]] bool enter_cheaply(GuardWord& word) noexcept {
+    const std::uint64_t turn = word.turn.load(std::memory_order_relaxed) + 1;  // E1
+    const std::uint64_t mask = fence_mask_.load(std::memory_order_relaxed);
+    if ((turn & mask) == 1 || mask != word.mask) [[unlikely]]
+      return false;
+    word.turn.store(turn, std::memory_order_relaxed);  // E2
+    compiler_fence();
+    return true;
   }
   void leave(GuardWord& word) const noexcept {
     word.turn.store(word.turn.load(std::memory_order_relaxed) + 1, std::memory_order_release);  // L1
@@ -109,6 +122,7 @@ class Epochs {
     std::size_t scanned = 0;      ///< of them, in the scan under way
   };
 
+  void enter_with_fence(GuardWord& word, std::uint64_t mask) noexcept;
   void begin_scan() noexcept;
   /// S2. @param confirmed  all older guards are visible: only the odd words are pending
   void snapshot(bool confirmed) noexcept;

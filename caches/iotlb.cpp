@@ -13,14 +13,39 @@ bool Iotlb::reset(const HostAllocator& allocator, std::size_t pages, unsigned sh
   shard_bits_ = static_cast<unsigned>(std::bit_width(sets - 1));
   hash_shift_ = 64 - shard_bits_;
   whole_ = AtomicPair::whole();
+  plain_sizes_ = whole_ ? bit_of(PageSize::kib4) : Sizes{0xFF};
+  not_small_ = whole_ ? static_cast<Sizes>(~small_sizes) : Sizes{0xFF};
   return sets_.reset(allocator, sets * shards) && versions_.reset(allocator, sets * shards / sets_per_group) &&
          live_.reset(allocator, max_tags / 64);
 }
 
-std::optional<CachedTranslation> Iotlb::lookup_portable(Place place, Iova iova, Sizes sizes) const noexcept {
+Pair Iotlb::find_any(Place place, Iova iova, Sizes sizes) const noexcept {
+  if (!whole_) return find_portable(place, iova, sizes);
+  // All sizes before any decision: which one it is mispredicts, how many there are does not.
+  const AtomicPair* best = &sets_[place.first_set()].entries[0];
+  std::uint64_t wanted = 0;
+  const auto probe = [&](PageSize size) {
+    if ((sizes & bit_of(size)) == 0) return;
+    const std::uint64_t word = word_for(place, iova, size);
+    const Set& set = sets_[set_of(place, word)];
+    for (std::size_t i = 0; i < ways; ++i) {  // R1
+      const bool same = set.entries[i].first() == word;
+      best = same ? &set.entries[i] : best;
+      wanted = same ? word : wanted;
+    }
+  };
+  probe(PageSize::gib1);
+  probe(PageSize::mib2);
+  probe(PageSize::kib32);
+  probe(PageSize::kib4);            // last, because it may stand beside a block that lacks the page
+  const Pair entry = best->load();  // R2
+  return wanted != 0 && entry.first == wanted && has_page(iova, size_of(wanted), entry.second) ? entry : Pair{};
+}
+
+Pair Iotlb::find_portable(Place place, Iova iova, Sizes sizes) const noexcept {
   for (const PageSize size : page_sizes) {
     if ((sizes & bit_of(size)) == 0) continue;
-    const std::uint64_t word = word_for(place.tag, iova, size);
+    const std::uint64_t word = word_for(place, iova, size);
     const std::size_t index = set_of(place, word);
     const Atomic<std::uint64_t>& version = versions_[index / sets_per_group];
     const std::uint64_t before = version.load(std::memory_order_acquire);  // P1
@@ -28,7 +53,7 @@ std::optional<CachedTranslation> Iotlb::lookup_portable(Place place, Iova iova, 
       const Pair copy = entry.load();  // P2
       if (copy.first != word) continue;
       if (before % 2 != 0 || version.load(std::memory_order_relaxed) != before) return {};  // P3
-      if (has_page(iova, size, copy.second)) return translation(iova, size, copy.second);
+      if (has_page(iova, size, copy.second)) return copy;
     }
   }
   return {};
@@ -36,7 +61,7 @@ std::optional<CachedTranslation> Iotlb::lookup_portable(Place place, Iova iova, 
 
 FillGuard Iotlb::sample(Place place, Iova iova, Sizes sizes) const noexcept {
   const auto version_for = [&](PageSize size) {
-    return versions_[set_of(place, word_for(place.tag, iova, size)) / sets_per_group].load(std::memory_order_acquire);
+    return versions_[set_of(place, word_for(place, iova, size)) / sets_per_group].load(std::memory_order_acquire);
   };
   FillGuard guard;  // F0
   guard.small = version_for(PageSize::kib4);
@@ -48,7 +73,7 @@ FillGuard Iotlb::sample(Place place, Iova iova, Sizes sizes) const noexcept {
 
 bool Iotlb::fill(const FillGuard& guard, Place place, Iova iova, const CachedPage& page,
                  const Recent* recent) noexcept {
-  const std::uint64_t word = word_for(place.tag, iova, page.size);
+  const std::uint64_t word = word_for(place, iova, page.size);
   const std::size_t index = set_of(place, word);
   const std::size_t group = index / sets_per_group;
   const std::uint64_t sampled = page.size == PageSize::mib2   ? guard.mib2
@@ -59,10 +84,9 @@ bool Iotlb::fill(const FillGuard& guard, Place place, Iova iova, const CachedPag
   if (!versions_[group].compare_exchange_strong(version, sampled + 1, std::memory_order_acquire,
                                                 std::memory_order_relaxed))
     return false;  // F2
-  const std::uint64_t into_block = iova.value & mask_of(page.size) & frame_bits;
+  const std::uint64_t into_block = iova.value & viommu::caches::mask_of(page.size) & frame_bits;
   std::uint64_t second = ((page.frame.value - (page.size == PageSize::kib32 ? into_block : 0)) & frame_bits) |
-                         std::uint64_t{page.pages} << pages_at | (page.rights.read ? 1U : 0U) |
-                         (page.rights.write ? 2U : 0U);
+                         std::uint64_t{page.pages} << pages_at | bits_of(page.rights);
   auto& entries = sets_[index].entries;
   const auto same = std::ranges::find_if(entries, [&](const AtomicPair& entry) { return entry.first() == word; });
   std::size_t way = static_cast<std::size_t>(same - entries.begin());
@@ -106,13 +130,13 @@ void Iotlb::drop_large_pages(Place place, IovaRange range, Sizes sizes) noexcept
     if ((sizes & bit_of(size)) == 0) continue;
     const std::uint64_t last = range.last.value >> shift_of(size);
     for (std::uint64_t number = range.first.value >> shift_of(size); number <= last; ++number)  // bound: as above
-      drop_large(place, word_for(place.tag, {number << shift_of(size)}, size));
+      drop_large(place, word_for(place, {number << shift_of(size)}, size));
   }
 }
 
 void Iotlb::drop_small(Place place, std::uint64_t block, unsigned pages, const Atomic<Sizes>& sizes) noexcept {
   const Iova first{block << block_shift};
-  const std::uint64_t block_word = word_for(place.tag, first, PageSize::kib32);
+  const std::uint64_t block_word = word_for(place, first, PageSize::kib32);
   const std::size_t block_set = set_of(place, block_word);
   const std::size_t group = block_set / sets_per_group;
   const std::uint64_t found = lock(group);                    // I1
@@ -120,7 +144,7 @@ void Iotlb::drop_small(Place place, std::uint64_t block, unsigned pages, const A
   if ((known & bit_of(PageSize::kib4)) != 0) {
     for (unsigned rest = pages; rest != 0; rest &= rest - 1) {  // at most 8
       const Iova page = first + (static_cast<std::uint64_t>(std::countr_zero(rest)) << page_shift);
-      const std::uint64_t word = word_for(place.tag, page, PageSize::kib4);
+      const std::uint64_t word = word_for(place, page, PageSize::kib4);
       for (AtomicPair& entry : sets_[set_of(place, word)].entries)
         if (entry.first() == word) entry.store({});  // I2
     }

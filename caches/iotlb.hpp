@@ -2,7 +2,7 @@
 // The IOTLB: set-associative, 4 entries of 16 bytes to a cache line, one line a hit.
 //
 //   entry  first   63:48 tag of the address space | 47:3 page number | 2:1 size code | 0 valid
-//          second  63:56 pages of a block that are valid | 51:12 frame | 1:0 rights
+//          second  63:56 pages of a block that are valid | 51:12 frame | 1:0 rights (RightBits)
 //   set    4 entries, one line
 //   group  8 sets, and one version word in an array of its own: odd while a writer is inside, and another even number
 //          after each writer and each invalidation that names the group, whether it found something or not
@@ -52,8 +52,9 @@ inline constexpr unsigned pages_per_block = 8;
 inline constexpr unsigned block_shift = page_shift + 3;
 
 [[nodiscard]] constexpr unsigned shift_of(PageSize size) noexcept {
-  constexpr std::array<std::uint8_t, page_sizes.size()> shifts{page_shift, block_shift, 21, 30};
-  return shifts[static_cast<std::size_t>(size)];
+  // A byte for each code, in one word: a table would be one more load on each hit.
+  constexpr std::uint32_t shifts = page_shift | block_shift << 8 | 21U << 16 | 30U << 24;
+  return shifts >> (static_cast<unsigned>(size) * 8) & 0xFF;
 }
 [[nodiscard]] constexpr std::uint64_t mask_of(PageSize size) noexcept { return low_bits(shift_of(size)); }
 /// Sets of sizes.
@@ -88,10 +89,17 @@ struct CachedTranslation {
   friend constexpr bool operator==(const CachedTranslation&, const CachedTranslation&) = default;
 };
 
-/// Where the entries of an address space are: its tag, and the first set of its shard.
-struct Place {
-  Tag tag = 0;
-  std::uint32_t first_set = 0;
+/// Where the entries of an address space are: its tag, ready for a first word, and the first set of its shard. One word.
+class Place {
+ public:
+  constexpr Place() = default;
+  constexpr Place(Tag tag, std::uint32_t first_set) noexcept : word_{std::uint64_t{tag} << 48 | first_set} {}
+  [[nodiscard]] constexpr Tag tag() const noexcept { return static_cast<Tag>(word_ >> 48); }
+  [[nodiscard]] constexpr std::uint64_t prefix() const noexcept { return (word_ & ~low_bits(48)) | 1; }
+  [[nodiscard]] constexpr std::uint32_t first_set() const noexcept { return static_cast<std::uint32_t>(word_); }
+
+ private:
+  std::uint64_t word_ = 0;
 };
 
 /// Versions of the groups that an answer for one address may be put into, taken before the walk.
@@ -116,15 +124,65 @@ class Iotlb {
 
   /// @param sizes  set of sizes worth probing
   [[nodiscard]] std::optional<CachedTranslation> lookup(Place place, Iova iova, Sizes sizes) const noexcept {
-    if (!whole_) [[unlikely]]
-      return lookup_portable(place, iova, sizes);
-    if (sizes == bit_of(PageSize::kib4)) return lookup_in<PageSize::kib4>(place, iova);
-    return lookup_mixed(place, iova, sizes);
+    const Pair entry = find_any(place, iova, sizes);
+    if (entry.first == 0) return {};
+    return CachedTranslation{gpa_in(entry, iova), mask_of(entry), rights_in(entry.second)};
   }
+  /// The entry for an address; zeroes when there is none.
+  [[nodiscard]] Pair find_any(Place place, Iova iova, Sizes sizes) const noexcept;
+  /// How a set of sizes is looked up: the usual ones in line, for the hot path.
+  enum class Few : std::uint8_t {
+    page,   ///< 4 KiB alone
+    small,  ///< those and blocks
+    any,
+  };
+  [[nodiscard, gnu::always_inline]] Few few(Sizes sizes) const noexcept {
+    if (sizes == plain_sizes_) return Few::page;
+    return (sizes & not_small_) == 0 ? Few::small : Few::any;
+  }
+  /// Where the 4 KiB page and the block of an address are: the set of the block, whose group it is.
+  [[nodiscard, gnu::always_inline]] std::size_t small_set(Place place, Iova iova) const noexcept {
+    return set_of(place, word_for(place, iova, PageSize::kib32));
+  }
+  template <Few which>
+  [[gnu::always_inline]] void prefetch_small(std::size_t small_set, Iova iova) const noexcept {
+    __builtin_prefetch(&sets_[small_set ^ page_in_block(iova)]);
+    if constexpr (which == Few::small) __builtin_prefetch(&sets_[small_set]);
+  }
+  /// As find_any(), for Few::page and Few::small.
+  template <Few which>
+  [[nodiscard, gnu::always_inline]] Pair find_small(Place place, Iova iova, std::size_t small_set) const noexcept {
+    const std::uint64_t page_word = word_for(place, iova, PageSize::kib4);
+    const Set& of_page = sets_[small_set ^ page_in_block(iova)];
+    const AtomicPair& page = of_page.entries[way_of(of_page, page_word)];  // R1
+    if constexpr (which == Few::page) {
+      const Pair entry = page.load();  // R2
+      return entry.first == page_word ? entry : Pair{};
+    } else {
+      const std::uint64_t block_word = word_for(place, iova, PageSize::kib32);
+      const Set& of_block = sets_[small_set];
+      const AtomicPair& block = of_block.entries[way_of(of_block, block_word)];  // R1
+      // A page may stand beside a block that lacks it, so it goes first.
+      const bool is_page = page.first() == page_word;
+      const Pair entry = (is_page ? page : block).load();  // R2
+      const bool found = entry.first == (is_page ? page_word : block_word);
+      return found && (is_page || has_page(iova, PageSize::kib32, entry.second)) ? entry : Pair{};
+    }
+  }
+  /// The address in what find_small() found.
+  template <Few which>
+  [[nodiscard, gnu::always_inline]] static Gpa small_gpa(Pair entry, Iova iova) noexcept {
+    const std::uint64_t frame = entry.second & frame_bits;
+    if constexpr (which == Few::page) return {frame | (iova.value & low_bits(page_shift))};
+    const std::uint64_t in_block =
+        size_of(entry.first) == PageSize::kib32 ? low_bits(block_shift) : low_bits(page_shift);
+    return {(frame + (iova.value & in_block)) & low_bits(52)};
+  }
+
   /// Brings the lines near that lookup() will want.
   void prefetch(Place place, Iova iova, Sizes sizes) const noexcept {
     for (const PageSize size : page_sizes)
-      if ((sizes & bit_of(size)) != 0) __builtin_prefetch(&sets_[set_of(place, word_for(place.tag, iova, size))]);
+      if ((sizes & bit_of(size)) != 0) __builtin_prefetch(&sets_[set_of(place, word_for(place, iova, size))]);
   }
 
   /// Before the walk's first guest load.
@@ -139,7 +197,7 @@ class Iotlb {
   /// Of large pages only: for a table that holds no others.
   void drop_large_pages(Place place, IovaRange range, Sizes sizes) noexcept;
   void prefetch_for_drop(Place place, Iova iova) const noexcept {
-    const std::size_t set = set_of(place, word_for(place.tag, iova, PageSize::kib4));
+    const std::size_t set = set_of(place, word_for(place, iova, PageSize::kib4));
     __builtin_prefetch(&versions_[set / sets_per_group], 1);
     __builtin_prefetch(&sets_[set], 1);
   }
@@ -154,13 +212,25 @@ class Iotlb {
   void set_live(Tag tag, bool live) noexcept;
 
   [[nodiscard]] std::size_t bytes() const noexcept { return sets_.bytes() + versions_.bytes() + live_.bytes(); }
+  /// What an entry says of an address that it was found for.
+  [[nodiscard, gnu::always_inline]] static Gpa gpa_in(Pair entry, Iova iova) noexcept {
+    return {((entry.second & frame_bits) + (iova.value & viommu::caches::mask_of(size_of(entry.first)))) &
+            low_bits(52)};
+  }
+  [[nodiscard, gnu::always_inline]] static std::uint64_t mask_of(Pair entry) noexcept {
+    const PageSize size = size_of(entry.first);
+    const std::uint64_t mask = viommu::caches::mask_of(size);
+    if (size != PageSize::kib32) return mask;
+    const bool one_aligned_piece = entry.second >> pages_at == 0xFF && (entry.second & mask & frame_bits) == 0;
+    return one_aligned_piece ? mask : low_bits(page_shift);
+  }
   /// What recent.hpp remembers a hit by: the large page, or the block whether it is cached as one or not.
   /// @param mask  as lookup() answered it
   [[nodiscard]] static std::uint64_t trace_of(Place place, Iova iova, std::uint64_t mask) noexcept {
-    const PageSize size = mask >= mask_of(PageSize::gib1)   ? PageSize::gib1
-                          : mask >= mask_of(PageSize::mib2) ? PageSize::mib2
-                                                            : PageSize::kib32;
-    return trace_of(word_for(place.tag, iova, size));
+    const PageSize size = mask >= viommu::caches::mask_of(PageSize::gib1)   ? PageSize::gib1
+                          : mask >= viommu::caches::mask_of(PageSize::mib2) ? PageSize::mib2
+                                                                            : PageSize::kib32;
+    return trace_of(word_for(place, iova, size));
   }
 
  private:
@@ -171,16 +241,17 @@ class Iotlb {
   };
   static_assert(sizeof(Set) == 64);
 
-  static constexpr std::uint64_t number_bits = low_bits(45);
   static constexpr std::uint64_t frame_bits = low_bits(52) & ~low_bits(page_shift);
   static constexpr unsigned pages_at = 56;
 
-  /// The first word of an entry. A block is known by the number of its first page, so that the hash, which leaves the
-  /// three low bits of the number out, sends it to the group of its pages.
-  [[nodiscard]] static constexpr std::uint64_t word_for(Tag tag, Iova iova, PageSize size) noexcept {
-    std::uint64_t number = iova.value >> (size == PageSize::kib32 ? page_shift : shift_of(size));
-    if (size == PageSize::kib32) number &= ~std::uint64_t{pages_per_block - 1};
-    return std::uint64_t{tag} << 48 | (number & number_bits) << 3 | static_cast<std::uint64_t>(size) << 1 | 1;
+  /// The first word of an entry, for an address of at most 57 bits. A block is known by the number of its first page, so
+  /// that the hash, which leaves the three low bits of the number out, sends it to the group of its pages.
+  [[nodiscard, gnu::always_inline]] static constexpr std::uint64_t word_for(Place place, Iova iova,
+                                                                            PageSize size) noexcept {
+    constexpr unsigned number_at = 3;
+    const std::uint64_t code = static_cast<std::uint64_t>(size) << 1;
+    if (size == PageSize::kib32) return place.prefix() | (iova.value >> block_shift) << (number_at + 3) | code;
+    return place.prefix() | (iova.value >> shift_of(size)) << number_at | code;
   }
   [[nodiscard]] static constexpr std::uint64_t trace_of(std::uint64_t word) noexcept { return word & ~low_bits(6); }
   [[nodiscard]] static constexpr Tag tag_of(std::uint64_t word) noexcept { return static_cast<Tag>(word >> 48); }
@@ -190,60 +261,22 @@ class Iotlb {
 
   /// Multiplicative hashing spreads the contiguous pages that guests allocate better than random ones. Large pages get
   /// a place of their own: small numbers of both kinds would meet in the same groups.
-  [[nodiscard]] std::size_t set_of(Place place, std::uint64_t word) const noexcept {
-    const std::uint64_t key = (word >> 6) ^ (word >> 48) ^ ((word & 4) << 40);
+  [[nodiscard, gnu::always_inline]] std::size_t set_of(Place place, std::uint64_t word) const noexcept {
+    const std::uint64_t key = (word >> 6) ^ ((word & 4) << 40);
     const std::size_t hashed = ((key ^ seed_) * 0x9E3779B97F4A7C15) >> hash_shift_;
-    return place.first_set + (hashed ^ (word >> 3 & (sets_per_group - 1)));
+    return place.first_set() + (hashed ^ (word >> 3 & (sets_per_group - 1)));
+  }
+  /// The way that has the word, if one has it. A sum, because the compiler would make a loop with a branch of anything
+  /// that looks like a search.
+  [[nodiscard, gnu::always_inline]] static std::size_t way_of(const Set& set, std::uint64_t word) noexcept {
+    const auto has = [&](std::size_t way) -> std::size_t { return set.entries[way].first() == word ? 1 : 0; };
+    return has(1) + 2 * has(2) + 3 * has(3);
   }
 
-  [[nodiscard]] static CachedTranslation translation(Iova iova, PageSize size, std::uint64_t second) noexcept {
-    const std::uint64_t offset = iova.value & mask_of(size);
-    std::uint64_t mask = mask_of(size);
-    if (size == PageSize::kib32) {
-      const bool one_aligned_piece = second >> pages_at == 0xFF && (second & (mask & frame_bits)) == 0;
-      if (!one_aligned_piece) mask = low_bits(page_shift);
-    }
-    return {{((second & frame_bits) + offset) & low_bits(52)}, mask, {(second & 1) != 0, (second & 2) != 0}};
-  }
   [[nodiscard]] static bool has_page(Iova iova, PageSize size, std::uint64_t second) noexcept {
     return size != PageSize::kib32 || (second >> (pages_at + page_in_block(iova)) & 1) != 0;
   }
-
-  template <PageSize size>
-  [[nodiscard]] std::optional<CachedTranslation> lookup_in(Place place, Iova iova) const noexcept {
-    const std::uint64_t word = word_for(place.tag, iova, size);
-    const Set& set = sets_[set_of(place, word)];
-    std::size_t way = 0;
-    for (std::size_t i = 1; i < ways; ++i) way = set.entries[i].first() == word ? i : way;  // R1
-    const Pair entry = set.entries[way].load();                                             // R2
-    if (entry.first != word || !has_page(iova, size, entry.second)) return {};
-    return translation(iova, size, entry.second);
-  }
-  /// All sizes before any decision: which one it is mispredicts, how many there are does not.
-  [[nodiscard]] std::optional<CachedTranslation> lookup_mixed(Place place, Iova iova, Sizes sizes) const noexcept {
-    const AtomicPair* best = &sets_[place.first_set].entries[0];
-    std::uint64_t wanted = 0;
-    const auto probe = [&](PageSize size) {
-      if ((sizes & bit_of(size)) == 0) return;
-      const std::uint64_t word = word_for(place.tag, iova, size);
-      const Set& set = sets_[set_of(place, word)];
-      for (std::size_t i = 0; i < ways; ++i) {  // R1
-        const bool same = set.entries[i].first() == word;
-        best = same ? &set.entries[i] : best;
-        wanted = same ? word : wanted;
-      }
-    };
-    probe(PageSize::gib1);
-    probe(PageSize::mib2);
-    probe(PageSize::kib32);
-    probe(PageSize::kib4);            // last, because it may stand beside a block that lacks the page
-    const Pair entry = best->load();  // R2
-    if (wanted == 0 || entry.first != wanted) return {};
-    const PageSize size = size_of(wanted);
-    if (!has_page(iova, size, entry.second)) return {};
-    return translation(iova, size, entry.second);
-  }
-  [[nodiscard]] std::optional<CachedTranslation> lookup_portable(Place place, Iova iova, Sizes sizes) const noexcept;
+  [[nodiscard]] Pair find_portable(Place place, Iova iova, Sizes sizes) const noexcept;
 
   [[nodiscard]] std::size_t victim(const Set& set, std::uint64_t version, const Recent* recent) const noexcept;
   [[nodiscard]] bool is_live(Tag tag) const noexcept {
@@ -266,7 +299,9 @@ class Iotlb {
   std::uint32_t shard_mask_ = 0;
   unsigned shard_bits_ = 0;  ///< log2 of the sets of a shard
   unsigned hash_shift_ = 63;
-  bool whole_ = false;  ///< 16-byte loads and stores are atomic here
+  bool whole_ = false;     ///< 16-byte loads and stores are atomic here
+  Sizes plain_sizes_ = 0;  ///< the set that is Few::page, and the sizes that are not Few::small; without whole
+  Sizes not_small_ = 0;    ///< pairs nothing is either
 };
 
 }  // namespace viommu::caches

@@ -26,9 +26,10 @@ struct IotlbEntry {
 
 class QemuIotlb {
  public:
-  static constexpr unsigned capacity = 1024;
+  static constexpr std::uint32_t original_capacity = 1024;
 
-  QemuIotlb();
+  /// @param capacity  entries at which all are thrown away; 0: never
+  explicit QemuIotlb(std::uint32_t capacity = original_capacity);
   QemuIotlb(const QemuIotlb&) = delete;
   QemuIotlb& operator=(const QemuIotlb&) = delete;
   ~QemuIotlb();
@@ -43,6 +44,7 @@ class QemuIotlb {
 
  private:
   GHashTable* table_;
+  std::uint32_t capacity_;
 };
 
 /// Address bits below the page that an entry of `level` maps.

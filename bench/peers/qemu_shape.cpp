@@ -40,8 +40,13 @@ enum class Type : unsigned { translated = 0, device_tlb = 1, pass_through = 2 };
 
 }  // namespace
 
-QemuShape::QemuShape(const ShapeUnit& unit, const AddressDispatch& memory, MessageSink sink)
-    : unit_{unit}, memory_{memory}, registers_{unit.version, unit.capability, unit.extended_capability, sink} {
+QemuShape::QemuShape(const ShapeUnit& unit, const AddressDispatch& memory, MessageSink sink,
+                     const ShapeVariant& variant)
+    : unit_{unit},
+      memory_{memory},
+      registers_{unit.version, unit.capability, unit.extended_capability, sink},
+      iotlb_{variant.capacity},
+      cached_{variant.cached} {
   const std::uint64_t high = frame_bits & ~below(unit.host_address_width);
   const std::uint64_t snoop_reserved = (unit.extended_capability >> 7 & 1) != 0 ? 0 : snoop;
   const std::uint64_t sizes = unit.capability >> 34 & 3;
@@ -70,7 +75,7 @@ ShapeAnswer QemuShape::translate(std::uint16_t source, std::uint64_t iova, std::
 
   const std::lock_guard lock{mutex_};
   const BlockedRequest request{.iova = iova, .source = source, .reason = 0, .is_write = (access & write_right) != 0};
-  if (const IotlbEntry* const entry = iotlb_.find(source, iova)) {
+  if (const IotlbEntry* const entry = cached_ ? iotlb_.find(source, iova) : nullptr) {
     if ((access & ~unsigned{entry->rights}) == 0) return {entry->page | (iova & entry->mask), entry->rights, 0};
     BlockedRequest lacking = request;
     lacking.reason = denied(access, entry->rights);
@@ -98,7 +103,7 @@ ShapeAnswer QemuShape::translate(std::uint16_t source, std::uint64_t iova, std::
     failed.reason = leaf.reason;
     return blocked(failed, report && !quiet);
   }
-  if (!pass_through) {
+  if (!pass_through && cached_) {
     const IotlbEntry entry{.frame = (iova & ~leaf.mask) >> 12,
                            .page = leaf.page,
                            .mask = leaf.mask,

@@ -29,6 +29,12 @@ struct ShapeUnit {
   unsigned host_address_width = 48;
 };
 
+/// How the shape is changed to answer a question apart.
+struct ShapeVariant {
+  std::uint32_t capacity = QemuIotlb::original_capacity;  // 0: no limit
+  bool cached = true;                                     // false: every request walks, under the same mutex
+};
+
 struct ShapeAnswer {
   std::uint64_t gpa = 0;    // of the access itself
   std::uint8_t rights = 0;  // 1 read, 2 write
@@ -37,7 +43,7 @@ struct ShapeAnswer {
 
 class QemuShape {
  public:
-  QemuShape(const ShapeUnit& unit, const AddressDispatch& memory, MessageSink sink);
+  QemuShape(const ShapeUnit& unit, const AddressDispatch& memory, MessageSink sink, const ShapeVariant& variant = {});
 
   /// `access`: 1 read, 2 write, 3 both. Without `report` a blocked request leaves no record.
   [[nodiscard]] ShapeAnswer translate(std::uint16_t source, std::uint64_t iova, std::uint8_t access, bool report);
@@ -97,6 +103,7 @@ class QemuShape {
   std::uint32_t queue_head_ = 0;
   std::uint32_t queue_tail_ = 0;
   std::uint32_t generation_ = 1;
+  bool cached_;
   bool queue_enabled_ = false;
   bool translating_ = false;
 };

@@ -34,14 +34,7 @@ class Contestant {
 
   /// As pass(), again while another process took more than 3 % of it; the quietest counts.
   [[nodiscard]] double quiet_pass_ns() {
-    constexpr int tries = 5;
-    constexpr double quiet = 0.03;
-    Elapsed best = pass();
-    for (int attempt = 1; attempt < tries && best.waited_part > quiet; ++attempt) {
-      const Elapsed again = pass();
-      if (again.waited_part < best.waited_part) best = again;
-    }
-    return best.ns;
+    return quietest([this] { return pass(); }).ns;
   }
 
   /// Wrong answers of the last pass; a completion that is not in memory counts as one, and so do interrupts too many or

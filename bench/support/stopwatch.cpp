@@ -1,38 +1,104 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 #include "bench/support/stopwatch.hpp"
 
+#include <fcntl.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
+#include <cstdlib>
 #include <ctime>
+#include <string>
 
 namespace viommu::bench {
 namespace {
 
-[[nodiscard]] std::uint64_t read_ns(clockid_t clock) noexcept {
-  timespec now{};
-  static_cast<void>(clock_gettime(clock, &now));
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+[[nodiscard]] std::vector<int> allowed_cores() {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  std::vector<int> allowed;
+  if (sched_getaffinity(0, sizeof cores, &cores) == 0) {
+    for (int core = 0; core < CPU_SETSIZE; ++core) {
+      if (CPU_ISSET(static_cast<std::size_t>(core), &cores)) allowed.push_back(core);
+    }
+  }
+  if (allowed.empty()) allowed.push_back(0);
+  return allowed;
 }
 
-}  // namespace
+// Read once, before any thread is pinned: threads inherit the set of the one that starts them.
+const std::vector<int>& cores_of_the_process() {
+  static const std::vector<int> cores = allowed_cores();
+  return cores;
+}
 
-void pin_this_thread() {
-  const int core = sched_getcpu();
-  if (core < 0) return;
+void pin_to(int core) {
   cpu_set_t cores;
   CPU_ZERO(&cores);
   CPU_SET(static_cast<std::size_t>(core), &cores);
   static_cast<void>(sched_setaffinity(0, sizeof cores, &cores));
 }
 
-Stopwatch::Stopwatch() noexcept : wall_ns_{read_ns(CLOCK_MONOTONIC)}, ran_ns_{read_ns(CLOCK_THREAD_CPUTIME_ID)} {}
+int first_core() {
+  static const int core = std::max(sched_getcpu(), 0);
+  return core;
+}
+
+[[nodiscard]] std::string count_file(pid_t thread) {
+  return "/proc/self/task/" + std::to_string(thread == 0 ? gettid() : thread) + "/schedstat";
+}
+
+}  // namespace
+
+void pin_this_thread() { pin_this_thread(0); }
+
+void pin_this_thread(unsigned index) {
+  const std::vector<int>& cores = cores_of_the_process();
+  const auto first = std::find(cores.begin(), cores.end(), first_core());
+  const std::size_t start = first == cores.end() ? 0 : static_cast<std::size_t>(first - cores.begin());
+  pin_to(cores[(start + index) % cores.size()]);
+}
+
+unsigned core_count() { return static_cast<unsigned>(cores_of_the_process().size()); }
+
+std::uint64_t monotonic_ns() noexcept {
+  timespec now{};
+  static_cast<void>(clock_gettime(CLOCK_MONOTONIC, &now));
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+WaitCount::WaitCount(pid_t thread) : file_{open(count_file(thread).c_str(), O_RDONLY | O_CLOEXEC)} {}
+
+WaitCount::~WaitCount() {
+  if (file_ >= 0) close(file_);
+}
+
+// "time on a core, time ready without one, slices", in nanoseconds.
+std::uint64_t WaitCount::read_ns() const noexcept {
+  std::array<char, 96> text{};
+  if (file_ < 0 || pread(file_, text.data(), text.size() - 1, 0) <= 0) return 0;
+  char* after = nullptr;
+  static_cast<void>(std::strtoull(text.data(), &after, 10));
+  return std::strtoull(after, nullptr, 10);
+}
+
+namespace {
+
+std::uint64_t waited_by_this_thread() noexcept {
+  thread_local const WaitCount count;
+  return count.read_ns();
+}
+
+}  // namespace
+
+Stopwatch::Stopwatch() noexcept : waited_ns_{waited_by_this_thread()}, wall_ns_{monotonic_ns()} {}
 
 Elapsed Stopwatch::stop() const noexcept {
-  const auto ran = static_cast<double>(read_ns(CLOCK_THREAD_CPUTIME_ID) - ran_ns_);
-  const auto wall = static_cast<double>(read_ns(CLOCK_MONOTONIC) - wall_ns_);
-  return {ran, wall > ran ? 1 - ran / wall : 0};
+  const auto wall = static_cast<double>(monotonic_ns() - wall_ns_);
+  const auto waited = std::min(static_cast<double>(waited_by_this_thread() - waited_ns_), wall);
+  return {wall - waited, wall > 0 ? waited / wall : 0};
 }
 
 double median(std::vector<double> values) {

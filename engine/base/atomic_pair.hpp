@@ -36,13 +36,14 @@ class alignas(16) AtomicPair {
 #endif
   }
 
-  /// Acquire. The two words belong together if whole().
+  /// Relaxed where it is one load, acquire where it is two. The two words belong together if whole(). Who needs an order
+  /// beyond the pair has a fence or a lock for it.
   [[nodiscard]] Pair load() const noexcept {
 #if defined(__x86_64__)
     if constexpr (!thread_sanitizer) {
       __m128i value;
       // As assembler, because the compiler may split or repeat a plain vector load.
-      asm volatile("movdqa %1, %0" : "=x"(value) : "m"(*this) : "memory");
+      asm volatile("movdqa %1, %0" : "=x"(value) : "m"(*this));
       return {static_cast<std::uint64_t>(_mm_cvtsi128_si64(value)),
               static_cast<std::uint64_t>(_mm_cvtsi128_si64(_mm_unpackhi_epi64(value, value)))};
     }

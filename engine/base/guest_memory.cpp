@@ -69,7 +69,8 @@ RegionMap* RegionMap::create(const HostAllocator& allocator, std::size_t count) 
 
 void RegionMap::destroy(const HostAllocator& allocator, const RegionMap* map) noexcept {
   if (map == nullptr) return;
-  auto* const owned = const_cast<RegionMap*>(map);
+  // create() made it not const; it is const to those who look things up in it.
+  auto* const owned = const_cast<RegionMap*>(map);  // NOLINT(cppcoreguidelines-pro-type-const-cast)
   owned->~RegionMap();
   allocator.put(owned, sizeof(RegionMap), alignof(RegionMap));
 }
@@ -123,16 +124,11 @@ bool RegionMap::overlaps(GpaRange range) const noexcept {
   return std::ranges::any_of(regions(), [&](const Region& r) { return r.range.overlaps(range); });
 }
 
-std::byte* GuestMemory::find(Gpa gpa, bool to_write) const noexcept {
+GuestMemory::Place GuestMemory::find(Gpa gpa) const noexcept {
   const RegionMap* const map = this->map();
   const Region* const region = map == nullptr ? nullptr : map->find(gpa);
-  if (region == nullptr || (to_write && region->read_only)) return nullptr;
-  return region->host + (gpa.value - region->range.first.value);
-}
-
-bool GuestMemory::in_a_region(Gpa gpa) const noexcept {
-  const RegionMap* const map = this->map();
-  return map != nullptr && map->find(gpa) != nullptr;
+  if (region == nullptr) return {};
+  return {region->host + (gpa.value - region->range.first.value), region->read_only};
 }
 
 bool GuestMemory::read(Gpa gpa, void* data, std::size_t size_bytes) const noexcept {
@@ -142,7 +138,8 @@ bool GuestMemory::read(Gpa gpa, void* data, std::size_t size_bytes) const noexce
 template <class Word>
 void GuestMemory::tell_loaded(Gpa gpa, const std::optional<Word>& word) const noexcept {
   if (word && tap_.loaded != nullptr) {
-    std::array<std::uint64_t, sizeof(Word) / sizeof(std::uint64_t)> words;
+    constexpr std::size_t word_bytes = 8;
+    std::array<std::uint64_t, sizeof(Word) / word_bytes> words;
     std::memcpy(words.data(), &*word, sizeof(Word));
     tap_.loaded(tap_.opaque, gpa.value, words.data(), words.size());
   }
@@ -156,7 +153,7 @@ void GuestMemory::tell_stored(Gpa gpa, bool done, std::uint64_t value, std::size
 
 std::optional<std::uint64_t> GuestMemory::load_u64(Gpa gpa) const noexcept {
   std::optional<std::uint64_t> word{0};
-  if (std::byte* const host = find(gpa, false); host != nullptr) {
+  if (std::byte* const host = find(gpa).host; host != nullptr) {
     word = load_mapped_u64(host);
   } else if (!read(gpa, &*word, sizeof *word)) {
     word.reset();
@@ -168,7 +165,7 @@ std::optional<std::uint64_t> GuestMemory::load_u64(Gpa gpa) const noexcept {
 std::optional<Word128> GuestMemory::load_u128(Gpa gpa) const noexcept {
   static_assert(sizeof(Word128) == 16);
   std::optional<Word128> word{Word128{}};
-  if (std::byte* const host = find(gpa, false); host != nullptr) {
+  if (std::byte* const host = find(gpa).host; host != nullptr) {
     word = load_both(host);
   } else if (!read(gpa, &*word, sizeof *word)) {
     word.reset();
@@ -178,7 +175,7 @@ std::optional<Word128> GuestMemory::load_u128(Gpa gpa) const noexcept {
 }
 
 bool GuestMemory::load_line(Gpa gpa, Line& line) const noexcept {
-  std::byte* const host = find(gpa, false);
+  std::byte* const host = find(gpa).host;
   if (host == nullptr) return false;
   load_mapped_line(host, line);
   if (tap_.loaded != nullptr) tap_.loaded(tap_.opaque, gpa.value, line.words.data(), line.words.size());
@@ -204,10 +201,12 @@ MemoryView GuestMemory::view() const noexcept {
 
 bool GuestMemory::store_u32(Gpa gpa, std::uint32_t value) const noexcept {
   bool done = false;
-  if (std::byte* const host = find(gpa, true); host != nullptr) {
-    std::atomic_ref{*reinterpret_cast<std::uint32_t*>(host)}.store(value, std::memory_order_release);
-    done = true;
-  } else if (!in_a_region(gpa)) {  // else it is read-only
+  if (const Place place = find(gpa); place.host != nullptr) {
+    if (!place.read_only) {
+      std::atomic_ref{*reinterpret_cast<std::uint32_t*>(place.host)}.store(value, std::memory_order_release);
+      done = true;
+    }
+  } else {
     done = callbacks_.write != nullptr && callbacks_.write(callbacks_.opaque, gpa.value, &value, sizeof value) == 0;
   }
   tell_stored(gpa, done, value, sizeof value);
@@ -216,11 +215,13 @@ bool GuestMemory::store_u32(Gpa gpa, std::uint32_t value) const noexcept {
 
 Exchange GuestMemory::compare_exchange_u64(Gpa gpa, std::uint64_t& expected, std::uint64_t desired) const noexcept {
   Exchange outcome = Exchange::failed;
-  if (std::byte* const host = find(gpa, true); host != nullptr) {
-    const std::atomic_ref word{*reinterpret_cast<std::uint64_t*>(host)};
-    outcome =
-        word.compare_exchange_strong(expected, desired, std::memory_order_acq_rel) ? Exchange::done : Exchange::lost;
-  } else if (!in_a_region(gpa) && callbacks_.compare_exchange != nullptr) {
+  if (const Place place = find(gpa); place.host != nullptr) {
+    if (!place.read_only) {
+      const std::atomic_ref word{*reinterpret_cast<std::uint64_t*>(place.host)};
+      outcome =
+          word.compare_exchange_strong(expected, desired, std::memory_order_acq_rel) ? Exchange::done : Exchange::lost;
+    }
+  } else if (callbacks_.compare_exchange != nullptr) {
     const std::int32_t result = callbacks_.compare_exchange(callbacks_.opaque, gpa.value, &expected, desired);
     outcome = result == 0 ? Exchange::done : result > 0 ? Exchange::lost : Exchange::failed;
   }

@@ -113,8 +113,13 @@ class GuestMemory {
   const RegionMap* publish(const RegionMap* next) noexcept { return map_.exchange(next, std::memory_order_acq_rel); }
 
  private:
-  [[nodiscard]] std::byte* find(Gpa gpa, bool to_write) const noexcept;
-  [[nodiscard]] bool in_a_region(Gpa gpa) const noexcept;
+  /// Where an address leads. One look at one map tells both: with two looks a region that is added between them turns
+  /// memory behind the callbacks into memory that looks read-only, and a write to it would be dropped.
+  struct Place {
+    std::byte* host = nullptr;  ///< null outside all regions: the callbacks' memory, or none
+    bool read_only = false;
+  };
+  [[nodiscard]] Place find(Gpa gpa) const noexcept;
   [[nodiscard]] bool read(Gpa gpa, void* data, std::size_t size_bytes) const noexcept;
   template <class Word>
   void tell_loaded(Gpa gpa, const std::optional<Word>& word) const noexcept;

@@ -38,7 +38,7 @@ struct viommu_engine {
       : recorder{std::move(sink)},
         host{functions},
         waist{settings.waist, host},
-        unit{settings.capabilities, settings.registers, waist, host},
+        unit{settings.capabilities, settings.registers, waist, host, settings.waist.hold_report_ns},
         hold_report_ns{settings.waist.hold_report_ns} {
     if (recorder != nullptr) recorder->belongs_to(host);
   }

@@ -48,15 +48,20 @@ namespace {
   return ecap.raw;
 }
 
-[[nodiscard]] std::uint64_t random_seed() noexcept {
-  std::uint64_t seed = static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
+/// 0 where the system has no source of random numbers.
+[[nodiscard]] std::uint64_t random_word() noexcept {
   try {
     std::random_device device;
-    seed ^= std::uint64_t{device()} << 32 | device();
+    return std::uint64_t{device()} << 32 | device();
   } catch (...) {
-    // The clock alone is a weaker seed, and still not the guest's to choose.
+    return 0;
   }
-  return seed * 0x9E3779B97F4A7C15 | 1;
+}
+
+[[nodiscard]] std::uint64_t random_seed() noexcept {
+  // The clock alone would be a weaker seed, and still not the guest's to choose.
+  const auto now = static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
+  return (now ^ random_word()) * 0x9E3779B97F4A7C15 | 1;
 }
 
 [[nodiscard]] caches::Drain drain_of(std::uint32_t option) noexcept {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Readers, guards, translating, holds.
 #include <array>
+#include <bit>
 #include <cstddef>
+#include <cstring>
 
 #include "engine/capi/engine.hpp"
 #include "engine/vtd/range.hpp"
@@ -11,6 +13,8 @@ using viommu::capi::AnswerSource;
 using viommu::capi::RecordedCall;
 using viommu::core::Count;
 using viommu::core::Reader;
+using viommu::core::Waist;
+using Few = viommu::caches::Iotlb::Few;
 using viommu::vtd::DmaAnswer;
 using viommu::vtd::DmaKind;
 using viommu::vtd::DmaRequest;
@@ -25,16 +29,16 @@ namespace {
 /// A guard for the length of one call, inside whatever guard is open.
 class CallGuard {
  public:
-  CallGuard(viommu::core::Waist& waist, Reader& reader) noexcept : waist_{waist}, reader_{reader} {
-    waist_.enter(reader_);
-  }
+  [[gnu::always_inline]] CallGuard(Waist& waist, Reader& reader) noexcept
+      : waist_{waist}, reader_{reader}, entered_{waist.enter_once(reader)} {}
   CallGuard(const CallGuard&) = delete;
   CallGuard& operator=(const CallGuard&) = delete;
-  ~CallGuard() { waist_.leave(reader_); }
+  [[gnu::always_inline]] ~CallGuard() { waist_.leave_once(reader_, entered_); }
 
  private:
-  viommu::core::Waist& waist_;
+  Waist& waist_;
   Reader& reader_;
+  bool entered_;
 };
 
 constexpr unsigned all_access = VIOMMU_READ | VIOMMU_WRITE;
@@ -47,11 +51,15 @@ constexpr unsigned all_flags = VIOMMU_NO_REPORT | VIOMMU_HAS_PASID | VIOMMU_ZERO
   return (request.flags & VIOMMU_ZERO_LENGTH) == 0 || request.access == VIOMMU_READ;
 }
 
+[[nodiscard]] Rights rights_of(std::uint8_t access) noexcept {
+  return {(access & VIOMMU_READ) != 0, (access & VIOMMU_WRITE) != 0};
+}
+
 [[nodiscard]] DmaRequest dma_request(const viommu_request& request) noexcept {
   DmaRequest dma;
   dma.source = {request.source};
   dma.iova = {request.iova};
-  dma.asked = {(request.access & VIOMMU_READ) != 0, (request.access & VIOMMU_WRITE) != 0};
+  dma.asked = rights_of(request.access);
   dma.length = request.length;
   dma.zero_length = (request.flags & VIOMMU_ZERO_LENGTH) != 0;
   dma.has_pasid = (request.flags & VIOMMU_HAS_PASID) != 0;
@@ -64,25 +72,38 @@ constexpr unsigned all_flags = VIOMMU_NO_REPORT | VIOMMU_HAS_PASID | VIOMMU_ZERO
   return static_cast<std::uint8_t>((rights.read ? VIOMMU_READ : 0) | (rights.write ? VIOMMU_WRITE : 0));
 }
 
-[[nodiscard]] std::uint8_t kind_of(DmaKind kind) noexcept {
-  switch (kind) {
-    case DmaKind::fault:      return VIOMMU_FAULT;
-    case DmaKind::translated: return VIOMMU_TRANSLATED;
-    case DmaKind::identity:   return VIOMMU_IDENTITY;
-    case DmaKind::interrupt:  return VIOMMU_INTERRUPT;
-  }
-  return VIOMMU_FAULT;
+[[nodiscard]] constexpr std::uint8_t kind_of(DmaKind kind) noexcept { return static_cast<std::uint8_t>(kind); }
+static_assert(kind_of(DmaKind::fault) == VIOMMU_FAULT && kind_of(DmaKind::translated) == VIOMMU_TRANSLATED &&
+              kind_of(DmaKind::identity) == VIOMMU_IDENTITY && kind_of(DmaKind::interrupt) == VIOMMU_INTERRUPT);
+
+/// The last eight bytes in one store, because who reads the answer next reads it in words: single bytes would have to
+/// reach the cache first.
+[[gnu::always_inline]] inline void write(viommu_translation& translation, std::uint64_t gpa, std::uint64_t mask,
+                                         std::uint64_t kind, std::uint64_t rights, std::uint64_t reason = 0,
+                                         std::uint64_t status = 0) noexcept {
+  const std::uint64_t tail = kind | rights << 8 | reason << 16 | status << 24;
+  static_assert(std::endian::native == std::endian::little);
+  static_assert(offsetof(viommu_translation, rights) == offsetof(viommu_translation, kind) + 1 &&
+                offsetof(viommu_translation, reason) == offsetof(viommu_translation, kind) + 2 &&
+                offsetof(viommu_translation, status) == offsetof(viommu_translation, kind) + 3 &&
+                sizeof(viommu_translation) == offsetof(viommu_translation, kind) + sizeof tail);
+  translation.gpa = gpa;
+  translation.mask = mask;
+  std::memcpy(&translation.kind, &tail, sizeof tail);
+}
+static_assert(VIOMMU_READ == viommu::bits_of(viommu::read_only) && VIOMMU_WRITE == viommu::bits_of(viommu::write_only));
+
+[[gnu::always_inline]] inline void write(viommu_translation& translation, const Waist::Hit& hit) noexcept {
+  write(translation, hit.gpa.value, hit.mask, VIOMMU_TRANSLATED, hit.rights);
+}
+void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
+  write(translation, answer.gpa.value, answer.mask, kind_of(answer.kind), viommu::bits_of(answer.rights),
+        static_cast<std::uint64_t>(answer.reason), static_cast<std::uint64_t>(answer.status));
 }
 
 [[nodiscard]] viommu_translation translation_of(const DmaAnswer& answer) noexcept {
   viommu_translation translation;
-  translation.gpa = answer.gpa.value;
-  translation.mask = answer.mask;
-  translation.kind = kind_of(answer.kind);
-  translation.rights = rights_of(answer.rights);
-  translation.reason = static_cast<std::uint8_t>(answer.reason);
-  translation.status = static_cast<std::uint8_t>(answer.status);
-  translation.reserved = 0;
+  write(translation, answer);
   return translation;
 }
 
@@ -119,6 +140,78 @@ constexpr unsigned all_flags = VIOMMU_NO_REPORT | VIOMMU_HAS_PASID | VIOMMU_ZERO
   translation = translation_of(answer);
   return result_of(answer);
 }
+
+/// Nothing about it needs a second look before the caches are asked.
+[[nodiscard, gnu::always_inline]] inline bool is_plain(const viommu_request& request) noexcept {
+  static_assert(offsetof(viommu_request, flags) == offsetof(viommu_request, access) + 1);
+  std::uint16_t both;
+  std::memcpy(&both, &request.access, sizeof both);
+  return (both & ~(unsigned{VIOMMU_NO_REPORT} << 8)) - 1U < all_access;
+}
+
+[[nodiscard, gnu::noinline]] viommu_result translate_slowly(viommu_engine& engine, Reader& reader,
+                                                            const viommu_request& request,
+                                                            viommu_translation& translation) noexcept {
+  return makes_sense(request) ? translate_one(engine, reader, request, translation) : VIOMMU_E_ARGUMENT;
+}
+
+[[nodiscard, gnu::always_inline]] inline viommu_result leave(viommu_engine& engine, Reader& reader,
+                                                             Waist::Entered entered) noexcept {
+  engine.waist.leave_once(reader, entered == Waist::Entered::opened);
+  return VIOMMU_OK;
+}
+
+// The three ways on from the hot path, inside the guard that it opened or another.
+
+[[nodiscard, gnu::noinline]] viommu_result miss(viommu_engine& engine, Reader& reader, const viommu_request& request,
+                                                viommu_translation& translation, Waist::Entered entered) noexcept {
+  const DmaAnswer answer = engine.unit.dma().translate(reader, dma_request(request));
+  write(translation, answer);
+  static_cast<void>(leave(engine, reader, entered));
+  return result_of(answer);
+}
+
+template <Few which>
+[[nodiscard, gnu::always_inline]] inline viommu_result translate_small(viommu_engine& engine, Reader& reader,
+                                                                       const viommu_request& request,
+                                                                       viommu_translation& translation,
+                                                                       const Waist::Sought& sought,
+                                                                       Waist::Entered entered) noexcept {
+  const Waist::Hit hit = engine.waist.look_up_small<which>(reader, {request.iova}, request.access, sought);
+  if (!hit.found()) [[unlikely]]
+    return miss(engine, reader, request, translation, entered);
+  write(translation, hit);
+  return leave(engine, reader, entered);
+}
+
+[[nodiscard, gnu::noinline]] viommu_result translate_any(viommu_engine& engine, Reader& reader,
+                                                         const viommu_request& request, viommu_translation& translation,
+                                                         const viommu::caches::AddressSpace& space,
+                                                         Waist::Entered entered) noexcept {
+  const Waist::Hit hit = engine.waist.look_up_any(reader, space, {request.iova}, request.access);
+  if (!hit.found()) return miss(engine, reader, request, translation, entered);
+  write(translation, hit);
+  return leave(engine, reader, entered);
+}
+
+/// The caller's arrays as the unit asks for them (Dma::translate_batch).
+class CallersBatch {
+ public:
+  CallersBatch(const viommu_request* requests, viommu_translation* translations) noexcept
+      : requests_{requests}, translations_{translations} {}
+
+  [[nodiscard]] bool plain(std::size_t i) const noexcept { return is_plain(requests_[i]); }
+  [[nodiscard]] viommu::SourceId source(std::size_t i) const noexcept { return {requests_[i].source}; }
+  [[nodiscard]] viommu::Iova iova(std::size_t i) const noexcept { return {requests_[i].iova}; }
+  [[nodiscard]] viommu::RightBits asked(std::size_t i) const noexcept { return requests_[i].access; }
+  [[nodiscard]] DmaRequest request(std::size_t i) const noexcept { return dma_request(requests_[i]); }
+  [[gnu::always_inline]] void hit(std::size_t i, const Waist::Hit& hit) const noexcept { write(translations_[i], hit); }
+  void answer(std::size_t i, const DmaAnswer& answer) const noexcept { write(translations_[i], answer); }
+
+ private:
+  const viommu_request* requests_;
+  viommu_translation* translations_;
+};
 
 }  // namespace
 
@@ -157,10 +250,27 @@ void viommu_leave(viommu_reader* handle) {
 }
 
 viommu_result viommu_translate(viommu_reader* handle, const viommu_request* request, viommu_translation* translation) {
-  if (handle == nullptr || request == nullptr || translation == nullptr || !makes_sense(*request))
+  // The hot path: nothing here but loads, compares and stores; whatever takes a call is done by the last one.
+  if (handle == nullptr || request == nullptr || translation == nullptr) [[unlikely]]
     return VIOMMU_E_ARGUMENT;
   Reader& reader = reader_of(handle);
-  return translate_one(engine_of(reader), reader, *request, *translation);
+  viommu_engine& engine = engine_of(reader);
+  if (engine.recorder != nullptr || !is_plain(*request)) [[unlikely]]
+    return translate_slowly(engine, reader, *request, *translation);
+  const Waist::Entered entered = engine.waist.enter_cheaply(reader);
+  if (entered == Waist::Entered::no) [[unlikely]]
+    return translate_slowly(engine, reader, *request, *translation);
+  const viommu::Iova iova{request->iova};
+  const auto context = engine.unit.dma().usual_context({request->source});
+  if (!context || iova >= context.space().paged) [[unlikely]]
+    return miss(engine, reader, *request, *translation, entered);
+  const Waist::Sought sought = engine.waist.seek(context.space(), iova);
+  switch (sought.few) {
+    case Few::page:  return translate_small<Few::page>(engine, reader, *request, *translation, sought, entered);
+    case Few::small: return translate_small<Few::small>(engine, reader, *request, *translation, sought, entered);
+    case Few::any:   break;
+  }
+  return translate_any(engine, reader, *request, *translation, context.space(), entered);
 }
 
 viommu_result viommu_translate_once(viommu_engine* engine, const viommu_request* request,
@@ -230,7 +340,11 @@ viommu_result viommu_translate_batch(viommu_reader* handle, const viommu_request
   Reader& reader = reader_of(handle);
   viommu_engine& engine = engine_of(reader);
   const CallGuard guard{engine.waist, reader};
-  for (std::uint32_t i = 0; i < count; ++i) translations[i] = translation_of(ask(engine, reader, requests[i]));
+  if (engine.recorder != nullptr) [[unlikely]] {
+    for (std::uint32_t i = 0; i < count; ++i) translations[i] = translation_of(ask(engine, reader, requests[i]));
+    return VIOMMU_OK;
+  }
+  engine.unit.dma().translate_batch(reader, count, CallersBatch{requests, translations});
   return VIOMMU_OK;
 }
 

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <span>
 
+#include "engine/base/address.hpp"
+#include "engine/base/fault.hpp"
 #include "engine/trace/format.hpp"
 #include "engine/vtd/capability_layouts.hpp"
 
@@ -70,6 +72,17 @@ void message(void* opaque, std::uint64_t address, std::uint32_t data) noexcept {
   }));
 }
 
+/// How many bytes a T line asks for: 0, not told. The format has no length, and only in the interrupt window does the
+/// length decide: a write of 4 bytes, or of a length not told, is a message, any other is blocked with 29h. So where a
+/// line says 29h of a write that could have been a message, its length was another one, whichever.
+std::uint64_t length_of(const trace::Translate& asked) noexcept {
+  constexpr std::uint64_t not_a_message = 8;
+  const bool could_be_message = !asked.access.rights.read && asked.access.rights.write && !asked.access.zero_length &&
+                                interrupt_window.contains(asked.iova);
+  const bool was_none = !asked.ok && asked.reason == static_cast<std::uint8_t>(FaultReason::not_an_interrupt);
+  return could_be_message && was_none ? not_a_message : 0;
+}
+
 std::string text_of(const trace::Event& event) {
   std::array<char, trace::longest_line> buffer{};
   std::string_view line = trace::format(event, buffer);
@@ -126,6 +139,7 @@ std::optional<viommu_request> request_of(const trace::Translate& asked, bool rep
   if (access.translation_request || access.translated || access.supervisor || access.execute) return std::nullopt;
   viommu_request request{};
   request.iova = asked.iova;
+  request.length = length_of(asked);
   request.source = static_cast<std::uint16_t>(asked.source_id);
   // A request that asks for nothing is looked up like a read.
   const std::uint8_t rights = rights_of(access.rights);

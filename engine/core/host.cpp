@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 #include "engine/core/host.hpp"
 
+#include <array>
+#include <cinttypes>
+#include <cstdio>
+
 #include "engine/core/callback.hpp"
 
 namespace viommu::core {
@@ -13,6 +17,9 @@ void call(const Host* host, Function function, Arguments... arguments) noexcept 
   const CallbackScope scope{host};
   function(arguments...);
 }
+
+/// What the marked functions of memory() and allocator() are told.
+[[nodiscard]] const Host& host_of(void* opaque) noexcept { return **static_cast<const Host**>(opaque); }
 
 }  // namespace
 
@@ -38,6 +45,15 @@ void Host::routes_changed(std::uint32_t first, std::uint32_t count) const noexce
 }
 void Host::hold_overdue(std::uint64_t hold, std::uint64_t cookie, std::uint64_t age_ns) const noexcept {
   call(this, functions_.hold_overdue, functions_.opaque, hold, cookie, age_ns);
+  const std::uint64_t times = overdue_holds_.happened();
+  if (times == 0 || !has_log()) return;
+  constexpr std::uint64_t ns_per_ms = 1'000'000;
+  std::array<char, 192> text;
+  std::snprintf(text.data(), text.size(),
+                "hold 0x%" PRIx64 " (cookie 0x%" PRIx64 ") has kept a completion back for %" PRIu64
+                " ms; overdue holds so far: %" PRIu64,
+                hold, cookie, age_ns / ns_per_ms, times);
+  log(LogLevel::warning, text.data());
 }
 
 std::uint64_t Host::now_ns() const noexcept {
@@ -50,14 +66,14 @@ bool Host::calling() const noexcept { return CallbackScope::inside(this); }
 
 HostAllocator Host::allocator() const noexcept {
   if (functions_.allocator.allocate == nullptr) return functions_.allocator;
-  return {const_cast<Host*>(this),  // only ever used as the const object it is
+  return {&self_,
           [](void* opaque, std::size_t size, std::size_t alignment) {
-            const auto& host = *static_cast<const Host*>(opaque);
+            const auto& host = host_of(opaque);
             const CallbackScope scope{&host};
             return host.functions_.allocator.get(size, alignment);
           },
           [](void* opaque, void* memory, std::size_t size, std::size_t alignment) {
-            const auto& host = *static_cast<const Host*>(opaque);
+            const auto& host = host_of(opaque);
             const CallbackScope scope{&host};
             host.functions_.allocator.put(memory, size, alignment);
           }};
@@ -65,23 +81,23 @@ HostAllocator Host::allocator() const noexcept {
 
 MemoryCallbacks Host::memory() const noexcept {
   MemoryCallbacks marked;
-  marked.opaque = const_cast<Host*>(this);  // only ever used as the const object it is
+  marked.opaque = &self_;
   if (functions_.memory.read != nullptr)
     marked.read = [](void* opaque, std::uint64_t gpa, void* data, std::uint64_t size) -> std::int32_t {
-      const auto& host = *static_cast<const Host*>(opaque);
+      const auto& host = host_of(opaque);
       const CallbackScope scope{&host};
       return host.functions_.memory.read(host.functions_.memory.opaque, gpa, data, size);
     };
   if (functions_.memory.write != nullptr)
     marked.write = [](void* opaque, std::uint64_t gpa, const void* data, std::uint64_t size) -> std::int32_t {
-      const auto& host = *static_cast<const Host*>(opaque);
+      const auto& host = host_of(opaque);
       const CallbackScope scope{&host};
       return host.functions_.memory.write(host.functions_.memory.opaque, gpa, data, size);
     };
   if (functions_.memory.compare_exchange != nullptr)
     marked.compare_exchange = [](void* opaque, std::uint64_t gpa, std::uint64_t* expected,
                                  std::uint64_t desired) -> std::int32_t {
-      const auto& host = *static_cast<const Host*>(opaque);
+      const auto& host = host_of(opaque);
       const CallbackScope scope{&host};
       return host.functions_.memory.compare_exchange(host.functions_.memory.opaque, gpa, expected, desired);
     };

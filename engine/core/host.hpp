@@ -4,6 +4,7 @@
 
 #include "engine/base/guest_memory.hpp"
 #include "engine/base/host_memory.hpp"
+#include "engine/core/log_limit.hpp"
 
 #include <cstdint>
 
@@ -39,7 +40,9 @@ class Host {
 
   void msi(std::uint64_t address, std::uint32_t data) const noexcept;
   void wake() const noexcept;
+  /// What a guest can bring about goes through a LogLimit first.
   void log(LogLevel level, const char* text) const noexcept;
+  [[nodiscard]] bool has_log() const noexcept { return functions_.log != nullptr; }
   void region_gone(std::uint64_t cookie) const noexcept;
   /// Runs task(i) for every i in [0, count); returns when all have ended. On this thread where the host has no executor.
   template <class Task>
@@ -47,6 +50,7 @@ class Host {
     run(count, [](void* context, std::uint32_t index) { (*static_cast<const Task*>(context))(index); }, &task);
   }
   void routes_changed(std::uint32_t first, std::uint32_t count) const noexcept;
+  /// Also logged.
   void hold_overdue(std::uint64_t hold, std::uint64_t cookie, std::uint64_t age_ns) const noexcept;
   /// 0 without a clock.
   [[nodiscard]] std::uint64_t now_ns() const noexcept;
@@ -65,6 +69,9 @@ class Host {
   void run(std::uint32_t count, void (*task)(void* context, std::uint32_t index), const void* context) const noexcept;
 
   HostFunctions functions_;
+  /// Where the marked functions find this object: their `opaque` is not a pointer to const.
+  mutable const Host* self_ = this;
+  mutable LogLimit overdue_holds_;  ///< says nothing about what this object does, so const calls count
 };
 
 }  // namespace viommu::core

@@ -118,9 +118,22 @@ class Waist {
   }
   void leave(Reader& reader) noexcept {
     if (reader.depth == 0 || --reader.depth != 0) return;
-    epochs_.leave(*reader.word);
-    if (waiter_.load(std::memory_order_relaxed)) [[unlikely]]
-      wake_waiter();
+    leave_now(reader);
+  }
+  /// A guard for the length of one call that nests no other: @return whether it was opened, for leave_once().
+  [[nodiscard, gnu::always_inline]] bool enter_once(Reader& reader) noexcept {
+    if (reader.depth != 0) return false;
+    epochs_.enter(*reader.word);
+    return true;
+  }
+  /// The same, unless that takes a function call: inside a guard already, or one that costs no fence.
+  enum class Entered : std::uint8_t { no, inside, opened };
+  [[nodiscard, gnu::always_inline]] Entered enter_cheaply(Reader& reader) noexcept {
+    if (reader.depth != 0) return Entered::inside;
+    return epochs_.enter_cheaply(*reader.word) ? Entered::opened : Entered::no;
+  }
+  [[gnu::always_inline]] void leave_once(Reader& reader, bool entered) noexcept {
+    if (entered) leave_now(reader);
   }
 
   // ---- Lookups, inside a guard ----
@@ -129,34 +142,68 @@ class Waist {
   ///               stay few even if a cached table turns out to be stale
   [[nodiscard]] Translation translate(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
                                       WalkFrom from = WalkFrom::cached_table) noexcept {
-    Translation found;
-    if (look_up(reader, space, iova, asked, found)) return found;
+    if (iova > space.key.last) return beyond_width(reader);
+    if (space.key.interpretation == caches::Interpretation::pass_through) return identity(reader, iova);
+    if (const Hit hit = look_up(reader, space, iova, bits_of(asked)); hit.found())
+      return {Outcome::translated, rights_in(hit.rights), hit.gpa, hit.mask};
     // Also when the cached rights do not suffice: a fault is always decided on what the tables say now.
     return walk_and_fill(reader, space, iova, asked, from);
   }
-  /// What needs no guest memory. @return false for a miss
-  [[nodiscard]] bool look_up(Reader& reader, const caches::AddressSpace& space, Iova iova, Rights asked,
-                             Translation& found) noexcept {
-    if (iova > space.key.last) {
-      found = beyond_width(reader);
-      return true;
-    }
-    if (space.key.interpretation == caches::Interpretation::pass_through) {
-      found = identity(reader, iova);
-      return true;
-    }
+  /// What the IOTLB says, when that is all it takes.
+  struct Hit {
+    Gpa gpa;
+    std::uint64_t mask = 0;
+    RightBits rights = 0;  ///< 0: no hit; what grants nothing is not cached
+
+    [[nodiscard]] bool found() const noexcept { return rights != 0; }
+  };
+  /// No hit for an address beyond the width, in pass-through, in the interrupt window, not cached, or without the rights.
+  [[nodiscard]] Hit look_up(Reader& reader, const caches::AddressSpace& space, Iova iova, RightBits asked) noexcept {
+    if (iova >= space.paged) return {};
+    const Sought sought = seek(space, iova);
+    return look_up(reader, space, iova, asked, sought);
+  }
+
+  /// The same in two steps, so that many can be under way: where it will be looked up,
+  struct Sought {
+    caches::Place place;
+    std::size_t small_set = 0;
+    caches::Iotlb::Few few = caches::Iotlb::Few::any;
+  };
+  [[nodiscard, gnu::always_inline]] Sought sought(const caches::AddressSpace& space, caches::Place place,
+                                                  std::size_t small_set) const noexcept {
+    return {place, small_set, iotlb_.few(space.sizes.load(std::memory_order_relaxed))};
+  }
+  [[nodiscard, gnu::always_inline]] Sought seek(const caches::AddressSpace& space, Iova iova) const noexcept {
     const caches::Place place = space.place();
-    const auto cached = iotlb_.lookup(place, iova, space.sizes.load(std::memory_order_relaxed));
-    if (!cached || !grants(cached->rights, asked)) return false;
-    if (reader.counters.add(Count::iotlb_hits) % caches::Recent::sample == 0) [[unlikely]]
-      reader.recent.mark(caches::Iotlb::trace_of(place, iova, cached->mask));
-    found = answer(iova, *cached);
-    return true;
+    return sought(space, place, iotlb_.small_set(place, iova));
   }
-  /// Asks for the lines that look_up() will want.
-  void prefetch(const caches::AddressSpace& space, Iova iova) const noexcept {
-    iotlb_.prefetch(space.place(), iova, space.sizes.load(std::memory_order_relaxed));
+  [[gnu::always_inline]] void prefetch(const caches::AddressSpace& space, const Sought& sought,
+                                       Iova iova) const noexcept {
+    using Few = caches::Iotlb::Few;
+    if (sought.few == Few::page) return iotlb_.prefetch_small<Few::page>(sought.small_set, iova);
+    if (sought.few == Few::small) return iotlb_.prefetch_small<Few::small>(sought.small_set, iova);
+    iotlb_.prefetch(sought.place, iova, space.sizes.load(std::memory_order_relaxed));
   }
+  /// and the look. For an address below space.paged.
+  [[nodiscard, gnu::always_inline]] Hit look_up(Reader& reader, const caches::AddressSpace& space, Iova iova,
+                                                RightBits asked, const Sought& sought) noexcept {
+    using Few = caches::Iotlb::Few;
+    if (sought.few == Few::page) return look_up_small<Few::page>(reader, iova, asked, sought);
+    if (sought.few == Few::small) return look_up_small<Few::small>(reader, iova, asked, sought);
+    return look_up_any(reader, space, iova, asked);
+  }
+  template <caches::Iotlb::Few which>
+  [[nodiscard, gnu::always_inline]] Hit look_up_small(Reader& reader, Iova iova, RightBits asked,
+                                                      const Sought& sought) noexcept {
+    const Pair entry = iotlb_.find_small<which>(sought.place, iova, sought.small_set);
+    if ((asked & ~entry.second) != 0) [[unlikely]]  // nothing is granted by what was not found
+      return {};
+    constexpr std::uint64_t mask = low_bits(page_shift);
+    count_hit(reader, sought.place, iova, mask);
+    return {caches::Iotlb::small_gpa<which>(entry, iova), mask, entry.second & all_right_bits};
+  }
+  [[nodiscard]] Hit look_up_any(Reader& reader, const caches::AddressSpace& space, Iova iova, RightBits asked) noexcept;
   /// The walks of a batch, together. @param misses  at most batch_width
   void walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept;
   /// As translate(), for an address space that no cache holds.
@@ -225,11 +272,10 @@ class Waist {
   [[nodiscard]] static constexpr bool grants(Rights granted, Rights asked) noexcept {
     return asked.none() ? !granted.none() : granted.covers(asked);
   }
-  [[nodiscard]] static Translation answer(Iova iova, const caches::CachedTranslation& cached) noexcept {
-    std::uint64_t mask = cached.mask;
-    // A large page may lie around the interrupt window, where the same block does not translate alike.
-    if (mask >= caches::mask_of(caches::PageSize::kib32)) mask &= mask_clear_of_interrupts(iova.value);
-    return {Outcome::translated, cached.rights, cached.gpa, mask};
+  [[gnu::always_inline]] static void count_hit(Reader& reader, caches::Place place, Iova iova,
+                                               std::uint64_t mask) noexcept {
+    if (reader.counters.add(Count::iotlb_hits) % caches::Recent::sample == 0) [[unlikely]]
+      reader.recent.mark(caches::Iotlb::trace_of(place, iova, mask));
   }
   [[nodiscard]] static Translation identity(Reader& reader, Iova iova) noexcept {
     reader.counters.add(Count::pass_throughs);
@@ -273,6 +319,11 @@ class Waist {
     return options_.fill == FillMode::exact ? walkers::Fill::exact : walkers::Fill::line;
   }
 
+  [[gnu::always_inline]] void leave_now(Reader& reader) noexcept {
+    epochs_.leave(*reader.word);
+    if (waiter_.load(std::memory_order_relaxed)) [[unlikely]]
+      wake_waiter();
+  }
   [[nodiscard]] Reader* take(std::size_t first, std::size_t count) noexcept;
   void wake_waiter() noexcept {
     if (waiter_.exchange(false, std::memory_order_seq_cst)) host_.wake();

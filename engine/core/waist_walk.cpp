@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Misses: sample what a fill will be checked against, walk, judge, fill.
 #include <algorithm>
-#include <array>
 
+#include "engine/base/scratch.hpp"
 #include "engine/core/waist.hpp"
 #include "walkers/walk_one.hpp"
 
@@ -41,13 +41,25 @@ struct OneWord {
 
 }  // namespace
 
+Waist::Hit Waist::look_up_any(Reader& reader, const caches::AddressSpace& space, Iova iova, RightBits asked) noexcept {
+  // Pages in the window are never filled, but a large one may lie around it.
+  if (interrupt_window.contains(iova.value)) return {};
+  const caches::Place place = space.place();
+  const Pair entry = iotlb_.find_any(place, iova, space.sizes.load(std::memory_order_relaxed));
+  if ((asked & ~entry.second) != 0 || (entry.second & all_right_bits) == 0) return {};
+  const std::uint64_t mask = caches::Iotlb::mask_of(entry);
+  count_hit(reader, place, iova, mask);
+  const std::uint64_t clear = mask == low_bits(page_shift) ? mask : mask & mask_clear_of_interrupts(iova.value);
+  return {caches::Iotlb::gpa_in(entry, iova), clear, entry.second & all_right_bits};
+}
+
 Waist::Start Waist::start_walk(const caches::AddressSpace& space, Iova iova, WalkFrom from) const noexcept {
   Start start;
   start.place = space.place();
   start.fillable = space.fillable.load(std::memory_order_acquire);
   start.reachable = space.reachable.load(std::memory_order_acquire);
   start.pages = iotlb_.sample(start.place, iova, start.fillable);  // before the first guest load
-  const caches::Place tables{start.place.tag, 0};
+  const caches::Place tables{start.place.tag(), 0};
   start.tables = structures_.sample(tables, iova, start.reachable);
   start.request = {space.key.root, iova, space.key.top_level, read_write, true};
   const caches::Sizes known = space.tables.load(std::memory_order_relaxed);
@@ -71,7 +83,8 @@ Waist::Walked Waist::judge(Reader& reader, Iova iova, Rights asked, const walker
   if (!grants(walk.rights, asked)) return {{Outcome::denied, walk.rights, {}, 0}, {}};
   const PageSize size = size_at(walk.level);
   const std::uint64_t mask = caches::mask_of(size);
-  Translation found = answer(iova, {walk.frame + (iova.value & mask), mask, walk.rights});
+  Translation found{Outcome::translated, walk.rights, walk.frame + (iova.value & mask), mask};
+  if (size != PageSize::kib4) found.mask &= mask_clear_of_interrupts(iova.value);
   const bool near_window = output_overlaps_window(walk.frame, size);
   // Blocked for the addresses that come out in the window, and for those only: such a page is walked each time.
   if (near_window && interrupt_window.contains(found.gpa.value))
@@ -99,7 +112,7 @@ void Waist::fill_table(caches::AddressSpace& space, const Start& start, Iova iov
   if (walk.level > 1 || (walk.level == start.request.level && !start.request.is_root)) return;
   const PageSize size = walk.level == 0 ? PageSize::mib2 : PageSize::gib1;
   if (!announce(space.tables, space.reachable, start.reachable, size)) return;
-  structures_.fill(start.tables, {start.place.tag, 0}, iova, {walk.table, size, walk.table_rights}, nullptr);
+  structures_.fill(start.tables, {start.place.tag(), 0}, iova, {walk.table, size, walk.table_rights}, nullptr);
 }
 
 walkers::WalkAnswer Waist::check_path(const caches::AddressSpace& space, Start& start,
@@ -138,7 +151,7 @@ Translation Waist::finish_walk(Reader& reader, caches::AddressSpace& space, Star
   const Iova iova = start.request.iova;
   const Walked walked = judge(reader, iova, asked, walk);
   // A tag that is no longer the address space's is nobody's; filling under it would only waste the place.
-  if (walked.page && !options_.uncached && space.tag.load(std::memory_order_relaxed) == start.place.tag) {
+  if (walked.page && !options_.uncached && space.tag.load(std::memory_order_relaxed) == start.place.tag()) {
     fill_page(reader, space, start, iova, *walked.page);
     fill_table(space, start, iova, walk);
   }
@@ -149,11 +162,11 @@ Translation Waist::walk_and_fill(Reader& reader, caches::AddressSpace& space, Io
                                  WalkFrom from) noexcept {
   Start start = start_walk(space, iova, from);
   const std::uint64_t block = iova.value >> caches::block_shift;
-  const bool sequential = options_.fill == FillMode::all && reader.last_place.tag == start.place.tag &&
+  const bool sequential = options_.fill == FillMode::all && reader.last_place.tag() == start.place.tag() &&
                           reader.next_block == block && !options_.uncached && from == WalkFrom::cached_table;
   const Iova next{(block + 1) << caches::block_shift};
   std::optional<Start> ahead;
-  if (sequential && next <= space.key.last) ahead = start_walk(space, next);
+  if (sequential && next < space.paged && !interrupt_window.contains(next.value)) ahead = start_walk(space, next);
   const walkers::WalkAnswer walk = walkers::walk_one(format_, memory_.view(), walk_fill(), start.request);
   const Translation found = finish_walk(reader, space, start, asked, walk);
   reader.last_place = start.place;
@@ -182,12 +195,12 @@ void Waist::walk_ahead(Reader& reader, caches::AddressSpace& space, const Start&
 }
 
 void Waist::walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept {
-  std::array<Start, batch_width> starts;
-  std::array<walkers::WalkRequest, batch_width> requests;
-  std::array<walkers::WalkAnswer, batch_width> walks;
+  Scratch<Start, batch_width> starts;
+  Scratch<walkers::WalkRequest, batch_width> requests;
+  Scratch<walkers::WalkAnswer, batch_width> walks;
   for (std::size_t i = 0; i < misses.size(); ++i) {
-    starts[i] = start_walk(*misses[i].space, misses[i].iova);
-    requests[i] = starts[i].request;
+    starts.put(i, start_walk(*misses[i].space, misses[i].iova));
+    requests.put(i, starts[i].request);
   }
   kernels_->walk(memory_.view(), masks_, walk_fill(), requests.data(), walks.data(), misses.size());
   for (std::size_t i = 0; i < misses.size(); ++i) {

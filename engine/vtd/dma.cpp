@@ -43,6 +43,17 @@ namespace {
 
 }  // namespace
 
+DmaAnswer Dma::translate(core::Reader& reader, const DmaRequest& request) noexcept {
+  const Mode mode{mode_.load(std::memory_order_acquire)};
+  if (!mode.plain() || request.has_pasid || interrupt_window.contains(request.iova.value))
+    return translate_special(reader, request, mode);
+  const caches::ContextEntry context = waist_.find_context(request.source);
+  if (!context) return translate_without_context(reader, request, mode);
+  const core::Translation found = waist_.translate(reader, context.space(), request.iova, effective(request));
+  if (found.outcome == core::Outcome::translated) return answer(found, context.space().key);
+  return fault_in(reader, request, found, context.fault_disable());
+}
+
 void Dma::set_mode(RootPointer root, bool translate, bool protect) noexcept {
   std::uint64_t word = root.table.value & ~low_bits(page_shift);
   if (translate) word |= Mode::translating;

@@ -10,14 +10,15 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
+#include <span>
 
 #include "engine/base/access.hpp"
 #include "engine/base/address.hpp"
 #include "engine/base/atomic.hpp"
 #include "engine/base/fault.hpp"
 #include "engine/base/ids.hpp"
+#include "engine/base/scratch.hpp"
 #include "engine/core/waist.hpp"
 #include "engine/vtd/capabilities.hpp"
 #include "engine/vtd/context_walk.hpp"
@@ -55,28 +56,20 @@ class Dma {
   Dma(const Capabilities& capabilities, core::Waist& waist, Registers& registers) noexcept
       : capabilities_{capabilities}, waist_{waist}, registers_{registers} {}
 
-  [[nodiscard]] DmaAnswer translate(core::Reader& reader, const DmaRequest& request) noexcept {
-    const Mode mode{mode_.load(std::memory_order_acquire)};
-    if (mode.plain() && !request.has_pasid && !interrupt_window.contains(request.iova.value)) {
-      const caches::ContextEntry context = waist_.find_context(request.source);
-      if (context) {
-        const core::Translation found = waist_.translate(reader, context.space(), request.iova, effective(request));
-        if (found.outcome == core::Outcome::translated) return answer(found, context.space().key);
-        return fault_in(reader, request, found, context.fault_disable());
-      }
-      return translate_without_context(reader, request, mode);
-    }
-    return translate_special(reader, request, mode);
+  /// The context of nearly all requests: translation is on, and it is cached. Null for any other.
+  [[nodiscard, gnu::always_inline]] caches::ContextEntry usual_context(SourceId source) const noexcept {
+    const bool plain = Mode{mode_.load(std::memory_order_acquire)}.plain();
+    return plain ? waist_.find_context(source) : caches::ContextEntry{};
   }
+  [[nodiscard]] DmaAnswer translate(core::Reader& reader, const DmaRequest& request) noexcept;
 
   /// Answers many requests; each is complete or a fault. Hits are answered in the first pass, misses walk together.
-  /// @param request_at  DmaRequest(std::size_t)
-  /// @param answer_to   void(std::size_t, const DmaAnswer&), once for each, in any order
-  template <class RequestAt, class AnswerTo>
-  void translate_batch(core::Reader& reader, std::size_t count, const RequestAt& request_at,
-                       const AnswerTo& answer_to) noexcept {
+  /// @param batch  plain(i): report or not, and nothing else is special; source(i), iova(i), asked(i) as bits, and the
+  ///               whole request(i); once for each i in [0, count), in any order, hit(i, Hit) or answer(i, DmaAnswer)
+  template <class Batch>
+  void translate_batch(core::Reader& reader, std::size_t count, const Batch& batch) noexcept {
     for (std::size_t first = 0; first < count; first += core::batch_width)
-      translate_some(reader, first, std::min(core::batch_width, count - first), request_at, answer_to);
+      translate_some(reader, first, first + std::min(core::batch_width, count - first), batch);
   }
 
   /// What new requests see from now on. Requests that began earlier may still be under the old mode.
@@ -107,51 +100,84 @@ class Dma {
   [[nodiscard]] Rights effective(const DmaRequest& request) const noexcept {
     return request.zero_length && capabilities_.zero_length_read ? Rights{} : request.asked;
   }
-  [[nodiscard]] static DmaAnswer answer(const core::Translation& found, const caches::AddressSpaceKey& key) noexcept {
+  [[nodiscard, gnu::always_inline]] static DmaAnswer answer(const core::Translation& found,
+                                                            const caches::AddressSpaceKey& key) noexcept {
     const DmaKind kind =
         key.interpretation == caches::Interpretation::pass_through ? DmaKind::identity : DmaKind::translated;
     return {kind, found.rights, found.gpa, found.mask, FaultReason::none, FaultStatus::none, key.domain};
   }
 
-  /// At most core::batch_width of a batch.
-  template <class RequestAt, class AnswerTo>
-  void translate_some(core::Reader& reader, std::size_t first, std::size_t count, const RequestAt& request_at,
-                      const AnswerTo& answer_to) noexcept {
-    const Mode mode{mode_.load(std::memory_order_acquire)};
-    std::array<caches::ContextEntry, core::batch_width> contexts;
-    for (std::size_t i = 0; i < count; ++i) {
-      const DmaRequest request = request_at(first + i);
-      contexts[i] = waist_.find_context(request.source);
-      if (contexts[i]) waist_.prefetch(contexts[i].space(), request.iova);
-    }
-    std::array<core::Miss, core::batch_width> misses;
-    std::array<std::uint8_t, core::batch_width> missed;
-    std::size_t miss_count = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-      const DmaRequest request = request_at(first + i);
-      if (!contexts[i] || !mode.plain() || request.has_pasid || interrupt_window.contains(request.iova.value)) {
-        answer_to(first + i, translate(reader, request));
+  /// Requests [first, end) of a batch, at most core::batch_width. What the first pass finds out is kept word by word: a
+  /// struct would be written in parts and read as a whole, which stalls.
+  template <class Batch>
+  void translate_some(core::Reader& reader, std::size_t first, std::size_t end, Batch batch) noexcept {
+    const bool plain_mode = Mode{mode_.load(std::memory_order_acquire)}.plain();
+    Scratch<caches::ContextEntry, core::batch_width> contexts;
+    Scratch<caches::Place, core::batch_width> places;
+    Scratch<std::size_t, core::batch_width> sets;
+    for (std::size_t i = first; i < end; ++i) {
+      const caches::ContextEntry context = waist_.find_context(batch.source(i));
+      const Iova iova = batch.iova(i);
+      if (!context || !plain_mode || !batch.plain(i) || iova >= context.space().paged) [[unlikely]] {
+        contexts.put(i - first, {});
         continue;
       }
-      caches::AddressSpace& space = contexts[i].space();
-      core::Translation found;
-      if (!waist_.look_up(reader, space, request.iova, effective(request), found)) {
-        misses[miss_count] = {&space, request.iova, effective(request)};
-        missed[miss_count++] = static_cast<std::uint8_t>(i);
-      } else if (found.outcome == core::Outcome::translated) {
-        answer_to(first + i, answer(found, space.key));
+      contexts.put(i - first, context);
+      const core::Waist::Sought sought = waist_.seek(context.space(), iova);
+      places.put(i - first, sought.place);
+      sets.put(i - first, sought.small_set);
+      waist_.prefetch(context.space(), sought, iova);
+    }
+    Scratch<std::uint32_t, core::batch_width> missed;
+    std::size_t misses = 0;
+    for (std::size_t i = first; i < end; ++i) {
+      const caches::ContextEntry context = contexts[i - first];
+      if (!context) [[unlikely]] {
+        batch.answer(i, translate(reader, batch.request(i)));
+        continue;
+      }
+      const caches::AddressSpace& space = context.space();
+      if (answer_hit(reader, space, i, batch, waist_.sought(space, places[i - first], sets[i - first]))) [[likely]]
+        continue;
+      if (interrupt_window.contains(batch.iova(i).value)) {
+        batch.answer(i, translate(reader, batch.request(i)));
       } else {
-        answer_to(first + i, fault_in(reader, request, found, contexts[i].fault_disable()));
+        contexts.put(misses, context);  // in the place of a request that has been looked at
+        missed.put(misses++, static_cast<std::uint32_t>(i));
       }
     }
-    if (miss_count == 0) return;
-    waist_.walk_and_fill(reader, {misses.data(), miss_count});
-    for (std::size_t m = 0; m < miss_count; ++m) {
-      const std::size_t i = missed[m];
+    if (misses != 0) walk_missed(reader, {missed.data(), misses}, {contexts.data(), misses}, batch);
+  }
+  /// @return false when it is no hit
+  template <class Batch>
+  [[nodiscard, gnu::always_inline]] bool answer_hit(core::Reader& reader, const caches::AddressSpace& space,
+                                                    std::size_t i, const Batch& batch,
+                                                    const core::Waist::Sought& sought) noexcept {
+    using Few = caches::Iotlb::Few;
+    const auto answered = [&](const core::Waist::Hit& hit) {
+      if (hit.found()) [[likely]]
+        batch.hit(i, hit);
+      return hit.found();
+    };
+    const Iova iova = batch.iova(i);
+    // Apart, so that the answers of the first two stay in registers.
+    if (sought.few == Few::page) return answered(waist_.look_up_small<Few::page>(reader, iova, batch.asked(i), sought));
+    if (sought.few == Few::small)
+      return answered(waist_.look_up_small<Few::small>(reader, iova, batch.asked(i), sought));
+    return answered(waist_.look_up_any(reader, space, iova, batch.asked(i)));
+  }
+  template <class Batch>
+  void walk_missed(core::Reader& reader, std::span<const std::uint32_t> missed,
+                   std::span<const caches::ContextEntry> contexts, const Batch& batch) noexcept {
+    Scratch<core::Miss, core::batch_width> misses;
+    for (std::size_t m = 0; m < missed.size(); ++m)
+      misses.put(m, {&contexts[m].space(), batch.iova(missed[m]), rights_in(batch.asked(missed[m]))});
+    waist_.walk_and_fill(reader, {misses.data(), missed.size()});
+    for (std::size_t m = 0; m < missed.size(); ++m) {
       const core::Translation& found = misses[m].found;
-      answer_to(first + i, found.outcome == core::Outcome::translated
-                               ? answer(found, misses[m].space->key)
-                               : fault_in(reader, request_at(first + i), found, contexts[i].fault_disable()));
+      batch.answer(missed[m], found.outcome == core::Outcome::translated
+                                  ? answer(found, misses[m].space->key)
+                                  : fault_in(reader, batch.request(missed[m]), found, contexts[m].fault_disable()));
     }
   }
 

@@ -17,13 +17,14 @@ namespace viommu::vtd {
 class Unit {
  public:
   /// `capabilities` pass their check().
-  Unit(const Capabilities& capabilities, RegisterFile::Options options, core::Waist& waist,
-       const core::Host& host) noexcept
+  /// @param report_ns  after this long a completion that is withheld is logged
+  Unit(const Capabilities& capabilities, RegisterFile::Options options, core::Waist& waist, const core::Host& host,
+       std::uint64_t report_ns) noexcept
       : capabilities_{capabilities},
         host_{host},
         registers_{capabilities_, options, host},
         dma_{capabilities_, waist, registers_},
-        worker_{capabilities_, waist, host, registers_, dma_} {}
+        worker_{capabilities_, waist, host, registers_, dma_, report_ns} {}
 
   [[nodiscard]] ReadResult read(std::uint64_t offset, unsigned size) noexcept {
     return registers_.with([&](const RegisterFile& file) { return file.read(offset, size); });

@@ -146,7 +146,7 @@ void Worker::begin_commands() noexcept {
 }
 
 bool Worker::finish_commands() noexcept {
-  if (global_ && waist_.drained(global_->ticket)) {
+  if (global_ && drained(global_->ticket, global_->withheld, "a command of GCMD or PMEN")) {
     registers_.with([this](RegisterFile& file) {
       if (global_->root_pointer) file.complete_root_pointer();
       if (global_->translation) file.complete_translation(*global_->translation);
@@ -154,15 +154,26 @@ bool Worker::finish_commands() noexcept {
     });
     global_.reset();
   }
-  if (context_ && waist_.drained(context_->ticket)) {
+  if (context_ && drained(context_->ticket, context_->withheld, "a context invalidation")) {
     registers_.with([this](RegisterFile& file) { file.complete_context_invalidation(context_->granularity); });
     context_.reset();
   }
-  if (iotlb_ && waist_.drained(iotlb_->ticket)) {
+  if (iotlb_ && drained(iotlb_->ticket, iotlb_->withheld, "an IOTLB invalidation")) {
     registers_.with([this](RegisterFile& file) { file.complete_iotlb_invalidation(iotlb_->granularity); });
     iotlb_.reset();
   }
   return !global_ && !context_ && !iotlb_;
+}
+
+bool Worker::drained(const core::Ticket& ticket, Withheld& withheld, const char* what) noexcept {
+  if (waist_.drained(ticket)) return true;
+  if (withheld.told) return false;
+  const std::uint64_t now_ns = host_.now_ns();  // 0 without a clock: nothing is late then
+  if (!withheld.since_ns) withheld.since_ns = now_ns;
+  if (now_ns < *withheld.since_ns || now_ns - *withheld.since_ns < report_ns_) return false;
+  withheld.told = true;
+  log_withheld(what, now_ns - *withheld.since_ns);
+  return false;
 }
 
 void Worker::count_iotlb(IotlbGranularity granularity) noexcept {

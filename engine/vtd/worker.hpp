@@ -17,6 +17,7 @@
 #include "caches/scope.hpp"
 #include "engine/base/atomic.hpp"
 #include "engine/core/host.hpp"
+#include "engine/core/log_limit.hpp"
 #include "engine/core/waist.hpp"
 #include "engine/vtd/capabilities.hpp"
 #include "engine/vtd/descriptors.hpp"
@@ -44,9 +45,15 @@ inline constexpr std::size_t work_counts = 9;
 /// Threads: everything from any thread.
 class Worker {
  public:
-  Worker(const Capabilities& capabilities, core::Waist& waist, const core::Host& host, Registers& registers,
-         Dma& dma) noexcept
-      : capabilities_{capabilities}, waist_{waist}, host_{host}, registers_{registers}, dma_{dma} {}
+  /// @param report_ns  after this long a completion that is withheld is logged
+  Worker(const Capabilities& capabilities, core::Waist& waist, const core::Host& host, Registers& registers, Dma& dma,
+         std::uint64_t report_ns) noexcept
+      : capabilities_{capabilities},
+        waist_{waist},
+        host_{host},
+        registers_{registers},
+        dma_{dma},
+        report_ns_{report_ns} {}
 
   /// Takes note of what a register write asks for; process() does it. Called under the registers' lock.
   /// @return whether there is anything for process() to do.
@@ -74,25 +81,34 @@ class Worker {
     std::optional<ContextInvalidation> context;
     std::optional<IotlbInvalidation> iotlb;
   };
+  /// Since when a completion has been waiting for its ticket; for the log alone.
+  struct Withheld {
+    std::optional<std::uint64_t> since_ns;
+    bool told = false;
+  };
   /// Begun, and waiting for its ticket.
   struct GlobalCommand {
     core::Ticket ticket;
     bool root_pointer = false;
     std::optional<bool> translation;
     std::optional<bool> protected_memory;
+    Withheld withheld{};
   };
   struct ContextCommand {
     core::Ticket ticket;
     ContextGranularity granularity;
+    Withheld withheld{};
   };
   struct IotlbCommand {
     core::Ticket ticket;
     IotlbGranularity granularity;
+    Withheld withheld{};
   };
   struct OpenWait {
     core::Ticket ticket;
     Wait wait;
     std::uint32_t next_head;
+    Withheld withheld{};
   };
   /// The queue as one look under the lock shows it. Only the role changes what is in it but the tail, so a run up to
   /// this tail needs no second look; the guest sees the head move when the run ends and at each wait.
@@ -114,12 +130,21 @@ class Worker {
   /// Descriptors from the head to the tail of the view. @return more when the budget ends, wait at a wait descriptor
   /// that is not drained, idle otherwise: then another look shows whether there is more.
   [[nodiscard]] WorkState run_to_tail(QueueView queue, std::uint32_t& budget) noexcept;
-  [[nodiscard]] Descriptor fetch(const QueueView& queue) const noexcept;
+  /// The descriptor at the head; nothing when there is no memory.
+  [[nodiscard]] std::optional<RawDescriptor> fetch(const QueueView& queue) const noexcept;
   /// @return false when the descriptor is a wait that waits for its ticket.
   [[nodiscard]] bool execute(const Descriptor& descriptor, std::uint32_t next_head) noexcept;
   void show_head(std::uint32_t head) noexcept;
+  /// @return false while the open wait waits for its ticket; true also when there is none.
   [[nodiscard]] bool finish_wait() noexcept;
-  void stop_queue(QueueErrorCode code) noexcept;
+  /// @param raw  the descriptor at the head, where that is what is wrong and could be read
+  void stop_queue(QueueErrorCode code, const QueueView& queue, const std::optional<RawDescriptor>& raw) noexcept;
+  /// As Waist::drained(); a completion that waits for longer than `report_ns` is logged once.
+  [[nodiscard]] bool drained(const core::Ticket& ticket, Withheld& withheld, const char* what) noexcept;
+  // worker_log.cpp; without a lock, like every call of the host.
+  void log_stop(QueueErrorCode code, const QueueView& queue, const std::optional<RawDescriptor>& raw) noexcept;
+  void log_dropped_write(const Wait& wait) noexcept;
+  void log_withheld(const char* what, std::uint64_t age_ns) noexcept;
   void count_iotlb(IotlbGranularity granularity) noexcept;
   void invalidate(const caches::Scope& scope) noexcept;
   void tell_routes(std::uint32_t first, std::uint32_t count) noexcept;
@@ -134,6 +159,7 @@ class Worker {
   const core::Host& host_;
   Registers& registers_;
   Dma& dma_;
+  const std::uint64_t report_ns_;
 
   Atomic<Role> role_{Role::free};
   Atomic<bool> commanded_{false};  ///< commands_ holds something
@@ -145,6 +171,9 @@ class Worker {
   std::optional<OpenWait> wait_;
   caches::ScopeSet since_last_wait_;
   std::array<Atomic<std::uint64_t>, work_counts> counts_{};
+  core::LogLimit stops_;
+  core::LogLimit dropped_writes_;
+  core::LogLimit withheld_;
 };
 
 }  // namespace viommu::vtd

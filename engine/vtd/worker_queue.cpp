@@ -20,12 +20,12 @@ struct Overloaded : Handlers... {
 }  // namespace
 
 WorkState Worker::run_queue(std::uint32_t& budget) noexcept {
-  if (wait_ && !finish_wait()) return WorkState::wait;
+  if (!finish_wait()) return WorkState::wait;
   while (true) {  // ends: each turn uses up budget, stops the queue or finds it empty
     const QueueView queue = look_at_queue();
     if (!queue.may_run) return WorkState::idle;
     if (const auto problem = queue_problem(queue.geometry, queue.tail, queue.mode, capabilities_)) {
-      stop_queue(*problem);
+      stop_queue(*problem, queue, {});
       return WorkState::idle;
     }
     const WorkState state = run_to_tail(queue, budget);
@@ -44,10 +44,11 @@ WorkState Worker::run_to_tail(QueueView queue, std::uint32_t& budget) noexcept {
       return WorkState::more;
     }
     --budget;
-    const Descriptor descriptor = fetch(queue);
+    const std::optional<RawDescriptor> raw = fetch(queue);
+    const Descriptor descriptor = raw ? decode_descriptor(*raw, capabilities_) : QueueErrorCode::fetch_failed;
     if (const auto* const code = std::get_if<QueueErrorCode>(&descriptor)) {
       show();
-      stop_queue(*code);
+      stop_queue(*code, queue, raw);
       return WorkState::idle;
     }
     add(WorkCount::descriptors);
@@ -69,15 +70,16 @@ Worker::QueueView Worker::look_at_queue() noexcept {
   });
 }
 
-Descriptor Worker::fetch(const QueueView& queue) const noexcept {
+std::optional<RawDescriptor> Worker::fetch(const QueueView& queue) const noexcept {
   // Without a guard: only the role frees region maps (Waist::reclaim_regions).
   const Gpa at = queue.geometry.entry_at(queue.head);
   const std::optional low = waist_.memory().load_u128(at);
   const std::optional high = queue.geometry.wide() ? waist_.memory().load_u128(at + 16) : Word128{};
-  if (!low || !high) return QueueErrorCode::fetch_failed;
-  return decode_descriptor({{low->low, low->high, high->low, high->high}}, capabilities_);
+  if (!low || !high) return std::nullopt;
+  return RawDescriptor{{low->low, low->high, high->low, high->high}};
 }
 
+// NOLINTNEXTLINE(bugprone-exception-escape): a descriptor of trivial alternatives is never without a value
 bool Worker::execute(const Descriptor& descriptor, std::uint32_t next_head) noexcept {
   return std::visit(Overloaded{
                         [](const QueueErrorCode&) { return true; },  // the caller has stopped the queue
@@ -116,17 +118,19 @@ bool Worker::execute(const Descriptor& descriptor, std::uint32_t next_head) noex
 }
 
 bool Worker::finish_wait() noexcept {
-  if (!waist_.drained(wait_->ticket)) return false;
+  if (!wait_) return true;
+  if (!drained(wait_->ticket, wait_->withheld, "an invalidation wait")) return false;
   const Wait wait = wait_->wait;
   show_head(wait_->next_head);
   wait_.reset();
-  if (wait.status_write && !waist_.memory().store_u32(wait.status_address, wait.status_data))
-    add(WorkCount::status_writes_dropped);
+  const bool dropped = wait.status_write && !waist_.memory().store_u32(wait.status_address, wait.status_data);
+  if (dropped) add(WorkCount::status_writes_dropped);
   if (wait.interrupt) {
     registers_.with([this](RegisterFile& file) { registers_.queue(file.complete_wait_interrupt()); });
     registers_.deliver();
   }
   add(WorkCount::waits);
+  if (dropped) log_dropped_write(wait);
   return true;
 }
 
@@ -134,9 +138,10 @@ void Worker::show_head(std::uint32_t head) noexcept {
   registers_.with([head](RegisterFile& file) { file.set_queue_head(head); });
 }
 
-void Worker::stop_queue(QueueErrorCode code) noexcept {
+void Worker::stop_queue(QueueErrorCode code, const QueueView& queue, const std::optional<RawDescriptor>& raw) noexcept {
   registers_.with([this, code](RegisterFile& file) { registers_.queue(file.raise_queue_error(code)); });
   registers_.deliver();
+  log_stop(code, queue, raw);
 }
 
 }  // namespace viommu::vtd

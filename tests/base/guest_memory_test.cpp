@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "tests/support/guarded_region.hpp"
@@ -60,7 +61,7 @@ struct Callbacks {
 /// Guest memory with its map, freed at the end.
 class Memory {
  public:
-  explicit Memory(const MemoryCallbacks& callbacks = {}) : memory_{callbacks} {}
+  explicit Memory(const MemoryCallbacks& callbacks = {}, const MemoryTap& tap = {}) : memory_{callbacks, tap} {}
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
   ~Memory() { RegionMap::destroy({}, memory_.publish(nullptr)); }
@@ -201,6 +202,68 @@ TEST_CASE("memory that the host does not have is unreadable and unwritable", "[b
   CHECK_FALSE(nothing->load_u128({last_address - 15}));
   CHECK_FALSE(nothing->store_u32({0x1000}, 1));
   CHECK(nothing->compare_exchange_u64({0x1000}, expected, 1) == Exchange::failed);
+}
+
+TEST_CASE("whatever the host answers but 0 is no memory; 1 is a lost exchange", "[base][guest-memory][SEC-12]") {
+  Callbacks host;
+  Memory memory{host.functions()};
+  host.result = GENERATE(1, 2, -1, -14);
+  CHECK_FALSE(memory->load_u64({0x3000}));
+  CHECK_FALSE(memory->load_u128({0x3000}));
+  CHECK_FALSE(memory->store_u32({0x3000}, 7));
+  std::uint64_t expected = 5;
+  host.found = 9;
+  const Exchange outcome = memory->compare_exchange_u64({0x3000}, expected, 6);
+  CHECK(outcome == (host.result > 0 ? Exchange::lost : Exchange::failed));
+  CHECK(expected == (host.result == 1 ? 9 : 5));
+}
+
+TEST_CASE("the tap is told of each access after it was made, by what became of it", "[base][guest-memory][recorder]") {
+  using Told = std::vector<std::uint64_t>;  // kind, address, then words, value and size, or size
+  enum : std::uint64_t { loaded, load_failed, stored, store_failed };
+  std::vector<Told> told;
+  MemoryTap tap;
+  tap.opaque = &told;
+  tap.loaded = [](void* to, std::uint64_t at, const std::uint64_t* words, std::size_t count) {
+    Told line{loaded, at};
+    line.insert(line.end(), words, words + count);
+    static_cast<std::vector<Told>*>(to)->push_back(line);
+  };
+  tap.load_failed = [](void* to, std::uint64_t at, std::uint64_t size) {
+    static_cast<std::vector<Told>*>(to)->push_back({load_failed, at, size});
+  };
+  tap.stored = [](void* to, std::uint64_t at, std::uint64_t value, std::uint64_t size) {
+    static_cast<std::vector<Told>*>(to)->push_back({stored, at, value, size});
+  };
+  tap.store_failed = [](void* to, std::uint64_t at, std::uint64_t size) {
+    static_cast<std::vector<Told>*>(to)->push_back({store_failed, at, size});
+  };
+  GuardedRegion ram{0x1000, 0x1000};
+  GuardedRegion rom{0x2000, 0x1000};
+  ram.store_u64(0x1000, 0xAB);
+  ram.store_u64(0x1008, 0xCD);
+  Callbacks host;
+  Memory memory{host.functions(), tap};
+  memory.add(ram);
+  memory.add(rom, true);
+  const auto take = [&] { return std::exchange(told, {}); };
+
+  CHECK(memory->load_u64({0x1008}) == 0xCD);
+  CHECK(memory->load_u128({0x1000}) == Word128{0xAB, 0xCD});
+  CHECK(take() == std::vector<Told>{{loaded, 0x1008, 0xCD}, {loaded, 0x1000, 0xAB, 0xCD}});
+  CHECK(memory->store_u32({0x1010}, 0x77));
+  std::uint64_t expected = 0xAB;
+  CHECK(memory->compare_exchange_u64({0x1000}, expected, 0xAC) == Exchange::done);
+  CHECK(memory->compare_exchange_u64({0x1000}, expected, 0xAD) == Exchange::lost);
+  CHECK(take() == std::vector<Told>{{stored, 0x1010, 0x77, 4}, {stored, 0x1000, 0xAC, 8}, {loaded, 0x1000, 0xAC}});
+  CHECK_FALSE(memory->store_u32({0x2000}, 1));
+  CHECK(memory->compare_exchange_u64({0x2008}, expected, 1) == Exchange::failed);
+  CHECK(take() == std::vector<Told>{{store_failed, 0x2000, 4}, {store_failed, 0x2008, 8}});
+  host.result = -1;
+  CHECK_FALSE(memory->load_u64({0x3000}));
+  CHECK_FALSE(memory->load_u128({0x3010}));
+  CHECK_FALSE(memory->store_u32({0x3004}, 1));
+  CHECK(take() == std::vector<Told>{{load_failed, 0x3000, 8}, {load_failed, 0x3010, 16}, {store_failed, 0x3004, 4}});
 }
 
 TEST_CASE("a lost compare-exchange writes nothing and says what it found", "[base][guest-memory][P4]") {

@@ -129,6 +129,7 @@ TEST_CASE("compare-exchanges of several threads on one word each count", "[base]
   RegionMap::destroy({}, memory.publish(map_of(ram)));
   {
     std::vector<std::thread> all;
+    all.reserve(threads);
     for (unsigned t = 0; t < threads; ++t)
       all.emplace_back([&memory, each] {
         for (std::uint64_t done = 0; done < each;) {
@@ -172,6 +173,47 @@ TEST_CASE("a map is complete before a reader can see it", "[base][guest-memory][
   for (const RegionMap* map : maps) RegionMap::destroy({}, map);
   CHECK(strange == 0);
   CHECK(seen_odd > 0);
+}
+
+TEST_CASE("no write is refused while a region comes and goes over memory that the callbacks have too",
+          "[base][guest-memory][P4]") {
+  // Hotplug over callback memory: each instant has somewhere to write to. The region differs from the callbacks only in
+  // where the value goes, so a refused write was judged by two maps at once.
+  const unsigned least = test::run_whole() ? 20'000'000 : 200'000;
+  GuardedRegion ram{gpa, 0x1000};
+  std::atomic<std::uint64_t> by_callback{0};
+  MemoryCallbacks callbacks;
+  callbacks.opaque = &by_callback;
+  callbacks.write = [](void* count, std::uint64_t, const void*, std::uint64_t) -> std::int32_t {
+    static_cast<std::atomic<std::uint64_t>*>(count)->fetch_add(1, std::memory_order_relaxed);
+    return 0;
+  };
+  callbacks.compare_exchange = [](void* count, std::uint64_t, std::uint64_t*, std::uint64_t) -> std::int32_t {
+    static_cast<std::atomic<std::uint64_t>*>(count)->fetch_add(1, std::memory_order_relaxed);
+    return 0;
+  };
+  GuestMemory memory{callbacks};
+  const RegionMap* const map = map_of(ram);
+  std::uint64_t stores_refused = 0;
+  std::uint64_t exchanges_refused = 0;
+  std::uint64_t writes = 0;
+  {
+    const Repeating hotplug{[&](std::uint64_t round) { memory.publish(round % 2 == 0 ? map : nullptr); }};
+    const auto both_seen = [&] { return by_callback.load() != 0 && by_callback.load() != writes; };
+    for (unsigned i = 0; i < least || (!both_seen() && i < least * 50); ++i) {
+      if (i % 1024 == 0) std::this_thread::yield();
+      if (!memory.store_u32({gpa}, i)) ++stores_refused;
+      std::uint64_t expected = 0;
+      if (memory.compare_exchange_u64({gpa + 8}, expected, 0) == Exchange::failed) ++exchanges_refused;
+      writes += 2;
+    }
+  }
+  memory.publish(nullptr);
+  RegionMap::destroy({}, map);
+  CHECK(stores_refused == 0);
+  CHECK(exchanges_refused == 0);
+  CHECK(by_callback.load() > 0);
+  CHECK(by_callback.load() < writes);
 }
 
 }  // namespace viommu

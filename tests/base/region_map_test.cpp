@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Which region an address is in.
 #include <algorithm>
+#include <array>
 #include <catch2/catch.hpp>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -117,6 +120,39 @@ TEST_CASE("an overlap is seen in every shape", "[base][guest-memory][VIO-16]") {
   CHECK_FALSE(overlaps(0x20000, 0x3FFFF));
   CHECK_FALSE(overlaps(0, 0xFFFF));
   CHECK_FALSE(overlaps(0x50000, 0xFFFFEFFF));
+}
+
+TEST_CASE("an address below the first region is in none, whatever lies in front of the regions",
+          "[base][guest-memory]") {
+  // Memory in front of each block looks like a region that holds every address.
+  struct Planted {
+    alignas(64) std::array<std::byte, 4096> bytes{};
+    std::size_t used = 0;
+  } planted;
+  const HostAllocator allocator{&planted,
+                                [](void* self, std::size_t size, std::size_t) -> void* {
+                                  Planted& from = *static_cast<Planted*>(self);
+                                  const Region everything = region(0, last_address);
+                                  constexpr std::size_t gap = 64;
+                                  static_assert(sizeof everything <= gap);
+                                  std::byte* const block = from.bytes.data() + from.used + gap;
+                                  std::memcpy(block - sizeof everything, &everything, sizeof everything);
+                                  from.used += gap + (size + 63) / 64 * 64;
+                                  return block;
+                                },
+                                [](void*, void*, std::size_t, std::size_t) {}};
+  const std::size_t count = GENERATE(1U, 4U, 5U, 9U);
+  RegionMap* const map = RegionMap::create(allocator, count);
+  REQUIRE(map != nullptr);
+  MapPointer before;
+  for (std::uint64_t i = 0; i + 1 < count; ++i)
+    before = with(before.get(), region(0x20000 + i * 0x2000, 0x20FFF + i * 0x2000));
+  map->assign_with(before.get(), region(0x10000, 0x10FFF));
+  REQUIRE(planted.used <= planted.bytes.size());
+  CHECK(map->find({0}) == nullptr);
+  CHECK(map->find({0xFFFF}) == nullptr);
+  CHECK(map->find({0x10000}) == map->regions().data());
+  RegionMap::destroy(allocator, map);
 }
 
 TEST_CASE("a map without regions holds no address", "[base][guest-memory]") {

@@ -12,7 +12,7 @@ namespace {
 constexpr std::uint16_t device = 0x0018;
 constexpr std::uint16_t unmapped_device = 0x0020;
 
-enum class Callback : std::uint8_t { read, store, message, gone, routes, overdue, wake, clock };
+enum class Callback : std::uint8_t { read, store, message, gone, routes, overdue, wake, clock, log };
 
 struct Guest {
   Guest() {
@@ -44,6 +44,7 @@ struct Guest {
     if (kind == Callback::read) machine.on_read = [once](std::uint64_t) { once(); };
     if (kind == Callback::wake) machine.on_wake = once;
     if (kind == Callback::clock) machine.on_clock = once;
+    if (kind == Callback::log) machine.on_log = once;
   }
   /// Something that leads to every kind of callback.
   void do_everything() {
@@ -76,7 +77,7 @@ struct Guest {
 
 Callback any_callback() {
   return GENERATE(Callback::read, Callback::store, Callback::message, Callback::gone, Callback::routes,
-                  Callback::overdue, Callback::wake, Callback::clock);
+                  Callback::overdue, Callback::wake, Callback::clock, Callback::log);
 }
 
 }  // namespace
@@ -124,6 +125,7 @@ TEST_CASE("from every callback translating and statistics work and every other c
   machine.on_read = {};
   machine.on_wake = {};
   machine.on_clock = {};
+  machine.on_log = {};
   CHECK(machine.engine.process().state == VIOMMU_PROCESS_IDLE);
   CHECK(machine.read(offset::global_status) == status_before);
   CHECK(machine.lands(device, 0x5000) == 0x400000);
@@ -169,6 +171,7 @@ TEST_CASE("a thread that a callback waits for may call everything, and no call w
   machine.on_read = {};
   machine.on_wake = {};
   machine.on_clock = {};
+  machine.on_log = {};
   CHECK(machine.engine.process().state == VIOMMU_PROCESS_IDLE);
   CHECK(machine.shows(command::translation));
   CHECK(machine.lands(device, 0x5000) == 0x400000);

@@ -123,6 +123,32 @@ TEST_CASE("a wait without an invalidation before it waits for nobody", "[behavio
   CHECK(guest.done(3));
 }
 
+TEST_CASE("a wait is for the invalidations since the one before it, and for none from before a restart",
+          "[behaviour][vtd][drain]") {
+  Guest guest;
+  SECTION("the wait before it") { CHECK(guest.completes(descriptor::iotlb_global)); }
+  SECTION("the queue was off") {
+    guest.ring.put(descriptor::iotlb_global);
+    guest.ring.go();
+    guest.machine.command(0, command::queue);
+    guest.ring = Ring{guest.machine};
+    guest.machine.write(offset::queue_tail, 0, 8);
+    guest.ring.enable();
+  }
+  SECTION("the unit was reset") {
+    guest.ring.put(descriptor::iotlb_global);
+    guest.ring.go();
+    REQUIRE(guest.machine.engine.reset() == VIOMMU_OK);
+    guest.machine.boot_without_queue();
+    guest.ring = Ring{guest.machine};
+    guest.ring.enable();
+  }
+  const Hold hold = guest.hold(device, 0x5000);
+  guest.ring.put_wait(descriptor::wait_status, 3);
+  guest.ring.go();
+  CHECK(guest.done(3));
+}
+
 TEST_CASE("a hold delays the invalidations that concern it and no others", "[behaviour][vtd][drain][SEC-11]") {
   Guest guest;
   Hold hold = guest.hold(device, 0x5000);

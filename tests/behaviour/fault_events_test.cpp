@@ -82,6 +82,53 @@ TEST_CASE("the record is whole before the event is sent", "[behaviour][vtd][Faul
   CHECK(seen_status == status::pending);
 }
 
+TEST_CASE("messages that become due while one is being sent follow it in order, and the newest is never lost",
+          "[behaviour][vtd][Fault Events]") {
+  Machine machine;
+  machine.boot();
+  machine.write(offset::fault_event_address, 0xFEE0'2000);
+  machine.write(offset::fault_event_control, 0);
+  const std::uint32_t more = GENERATE(1U, 2U, 16U, 20U);
+  const auto next_fault = [&](std::uint32_t i) {
+    clear_record(machine, (i - 1) % 8);
+    machine.write(offset::fault_event_data, i);
+    CHECK(machine.engine.translate_once(request(device, 0x1000, VIOMMU_READ)).status == VIOMMU_FAULT_RECORDED);
+  };
+  machine.on_effect = [&](const Effect& effect) {
+    if (effect.second != 0) return;
+    elsewhere([&] {
+      for (std::uint32_t i = 1; i <= more; ++i) next_fault(i);
+      CHECK(machine.effects.size() == 1);  // one at a time
+    });
+  };
+  CHECK(machine.engine.translate_once(request(device, 0x1000, VIOMMU_READ)).status == VIOMMU_FAULT_RECORDED);
+  std::vector<Effect> expected{{Effect::message, 0xFEE0'2000, 0}};
+  constexpr std::uint32_t room = 16;  // a host that does not come back from its function gets the first and the last
+  for (std::uint32_t i = 1; i < std::min(more, room); ++i) expected.push_back({Effect::message, 0xFEE0'2000, i});
+  expected.push_back({Effect::message, 0xFEE0'2000, more});
+  CHECK(machine.effects == expected);
+  machine.on_effect = {};
+  next_fault(more + 1);
+  CHECK(machine.effects.back() == Effect{Effect::message, 0xFEE0'2000, more + 1});
+}
+
+TEST_CASE("a reset forgets messages that were still to be sent", "[behaviour][vtd][Fault Events]") {
+  Machine machine;
+  machine.boot();
+  machine.write(offset::fault_event_control, 0);
+  unsigned messages = 0;
+  machine.on_effect = [&](const Effect& effect) {
+    if (effect.kind != Effect::message || ++messages != 1) return;
+    elsewhere([&] {
+      clear_record(machine, 0);
+      CHECK(machine.engine.translate_once(request(device, 0x1000, VIOMMU_READ)).status == VIOMMU_FAULT_RECORDED);
+      CHECK(machine.engine.reset() == VIOMMU_OK);
+    });
+  };
+  CHECK(machine.engine.translate_once(request(device, 0x1000, VIOMMU_READ)).status == VIOMMU_FAULT_RECORDED);
+  CHECK(messages == 1);
+}
+
 TEST_CASE("a masked event waits, is sent when unmasked, and is forgotten when its cause is cleared before",
           "[behaviour][vtd][Fault Event Control Register]") {
   Machine machine;

@@ -11,6 +11,7 @@
 #include <optional>
 #include <ostream>
 #include <span>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -94,10 +95,12 @@ class Machine {
   std::function<void(std::uint64_t gpa)> on_read;        ///< called inside the callback
   std::function<void()> on_wake;                         ///< called inside the callback
   std::function<void()> on_clock;                        ///< called inside the callback
+  std::function<void()> on_log;                          ///< called inside the callback, after the line is listed
   std::function<bool(std::uint64_t gpa)> refuses_write;  ///< where the VMM has no RAM to write to
   std::uint64_t wakes = 0;
   std::uint64_t loads = 0;   ///< memory_read calls so far
   std::uint64_t now_ns = 0;  ///< what the host's clock says
+  std::vector<std::string> log;
   Engine engine;
   Reader reader;
   GuestTables tables{words_of(memory), first_table};
@@ -232,6 +235,11 @@ class Machine {
     host.now_ns = [](void* opaque) {
       if (self(opaque).on_clock) self(opaque).on_clock();
       return self(opaque).now_ns;
+    };
+    host.log = [](void* opaque, std::int32_t level, const char* text) {
+      CHECK(level == VIOMMU_LOG_WARNING);
+      self(opaque).log.emplace_back(text);
+      if (self(opaque).on_log) self(opaque).on_log();
     };
     host.region_gone = [](void* opaque, std::uint64_t cookie) { self(opaque).tell({Effect::gone, cookie, 0}); };
     host.routes_changed = [](void* opaque, std::uint32_t first, std::uint32_t count) {

@@ -296,8 +296,8 @@ TEST_CASE("domains of different shards never meet, whatever they fill", "[caches
   std::set<std::uint32_t> first_sets;
   for (std::uint16_t domain = 0; domain < 16; ++domain) {
     const Place place = table.iotlb.place(1, domain);
-    CHECK(place.first_set == table.iotlb.place(1, static_cast<std::uint16_t>(domain % shards)).first_set);
-    first_sets.insert(place.first_set);
+    CHECK(place.first_set() == table.iotlb.place(1, static_cast<std::uint16_t>(domain % shards)).first_set());
+    first_sets.insert(place.first_set());
   }
   REQUIRE(first_sets.size() == shards);
   const Place mine = table.iotlb.place(1, 0);

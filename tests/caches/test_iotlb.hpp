@@ -38,7 +38,7 @@ class TestIotlb {
     return iotlb.fill(sample(tag, iova), place(tag), iova, page, recent);
   }
   bool fill_at(caches::Place at, Iova iova, std::uint64_t frame) {
-    iotlb.set_live(at.tag, true);
+    iotlb.set_live(at.tag(), true);
     return iotlb.fill(iotlb.sample(at, iova, caches::all_sizes), at, iova,
                       {{frame}, caches::PageSize::kib4, read_write}, nullptr);
   }

@@ -141,7 +141,7 @@ class Unit {
 
 const std::vector<std::string> all_callbacks{"memory_read",    "memory_write", "msi",        "wake",
                                              "now_ns",         "allocate",     "deallocate", "region_gone",
-                                             "routes_changed", "hold_overdue"};
+                                             "routes_changed", "hold_overdue", "log"};
 
 }  // namespace
 

@@ -2,6 +2,8 @@
 // Memory regions of the waist: added, removed, and gone when nobody can reach them.
 #include <catch2/catch.hpp>
 #include <cstdint>
+#include <functional>
+#include <utility>
 #include <vector>
 
 #include "tests/core/test_waist.hpp"
@@ -129,6 +131,56 @@ TEST_CASE("while many changes wait for a reader there are no further ones, and l
   CHECK(waist->reclaim_regions());
   CHECK(waist.host.gone.size() == most / 2);
   CHECK(waist.add(0, page) == RegionResult::ok);
+}
+
+TEST_CASE("a change finds room for the regions that others add while it gets its memory", "[core][regions]") {
+  struct RacingHost {
+    test::CoreHost host;
+    std::function<void()> meanwhile;  // what another thread does while this one is in the allocator
+    [[nodiscard]] HostFunctions functions() {
+      HostFunctions with_race = host.functions();
+      with_race.allocator = {this,
+                             [](void* self, std::size_t size, std::size_t alignment) {
+                               RacingHost& racing = *static_cast<RacingHost*>(self);
+                               if (racing.meanwhile) std::exchange(racing.meanwhile, {})();
+                               return racing.host.allocator.allocate(size, alignment);
+                             },
+                             [](void* self, void* memory, std::size_t size, std::size_t alignment) {
+                               static_cast<RacingHost*>(self)->host.allocator.deallocate(memory, size, alignment);
+                             }};
+      return with_race;
+    }
+  } racing;
+  {
+    const Host marked{racing.functions()};
+    Waist waist{test::small_waist, marked};
+    REQUIRE(waist.reset());
+    const auto add = [&](std::uint64_t i) {
+      return waist.add_region({{{i * page}, {i * page + (page - 1)}}, nullptr, false});
+    };
+    const auto add_two = [&](std::uint64_t i) {
+      return [&, i] {
+        CHECK(add(i) == RegionResult::ok);
+        CHECK(add(i + 1) == RegionResult::ok);
+      };
+    };
+    const auto holds_exactly = [&](const std::vector<std::uint64_t>& pages) {
+      const RegionMap& map = *waist.memory().map();
+      std::vector<std::uint64_t> found;
+      for (const Region& region : map.regions()) found.push_back(region.range.first.value / page);
+      CHECK(found == pages);
+      CHECK(map.capacity() >= map.regions().size());
+    };
+    racing.meanwhile = add_two(1);
+    CHECK(add(0) == RegionResult::ok);
+    holds_exactly({0, 1, 2});
+    racing.meanwhile = add_two(3);
+    CHECK(waist.remove_region({0}, 1) == RegionResult::ok);
+    holds_exactly({1, 2, 3, 4});
+    CHECK(waist.reclaim_regions());
+  }
+  CHECK(racing.host.allocator.open_blocks() == 0);
+  CHECK(racing.host.allocator.mistakes() == 0);
 }
 
 TEST_CASE("a change that the host has no memory for does not happen", "[core][regions][SEC-15]") {

@@ -284,9 +284,19 @@ TEST_CASE("register invalidations that cannot be are answered with 00", "[vtd][C
   SECTION("beside the queue") {
     registers.command(qie);
     refuses(registers, 0xA000'0000, 0x9000'0000);
+    refuses(registers, 0xE000'0000, 0xB000'0000);  // nor what is narrower and all right by itself
     registers.command(0);
     CHECK(registers.write32(context_high, 0xA000'0000).context_invalidation);
     CHECK(registers.write32(iotlb_high, 0x9000'0000).iotlb_invalidation);
+  }
+  SECTION("beside a queue that is on its way on, or on its way off") {
+    CHECK(registers.write32(offset::global_command, qie).queue == true);
+    refuses(registers, 0xA000'0000, 0x9000'0000);
+    registers.file.complete_queue(true);
+    CHECK(registers.write32(offset::global_command, 0).queue == false);
+    refuses(registers, 0xA000'0000, 0x9000'0000);
+    registers.file.complete_queue(false);
+    CHECK(registers.write32(context_high, 0xA000'0000).context_invalidation);
   }
   SECTION("from version 6 on") {
     Registers newer{capable(0x80D2'008C'222F'0006, test::ecap_remapping, 48, 0x60)};

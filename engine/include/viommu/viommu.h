@@ -98,7 +98,11 @@ struct viommu_host {
   void (*wake)(void* opaque);
   /** Monotonic nanoseconds: the only clock the engine knows. Without it holds are never reported as overdue. */
   uint64_t (*now_ns)(void* opaque);
-  /** One line of text for the VMM's log. `text` is valid during the call. */
+  /** One line of text for the VMM's log, without a line feed and in printable ASCII; `text` is valid during the call.
+   *  Told are: the invalidation queue stopped by an error (code, head, the descriptor's words), a status write that met
+   *  no writable memory, an overdue hold, and a completion withheld for longer than hold_report_ns (the last two need
+   *  now_ns). Each of these four is told the 1st, 2nd, 4th, 8th ... time only, with how often it was: no guest can flood
+   *  the log. After the guest can see what the line is about; `level` is VIOMMU_LOG_WARNING for all of them so far. */
   void (*log)(void* opaque, int32_t level, const char* text);
   /** Runs task(context, i) for every i in [0, count), in any order, perhaps in parallel; returns when all have ended.
    *  Without it work stays on the calling thread. */

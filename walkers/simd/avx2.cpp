@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// Four lanes of AVX2. Compiled with -mavx2; everything but the tables at the end stays inside.
+#include "walkers/simd/kernels.hpp"
+#include "walkers/simd/second_stage_lanes.hpp"
+#include "walkers/simd/walk_kernel.hpp"
+#include "walkers/simd/xsimd_lanes.hpp"
+
+#include <immintrin.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace viommu::walkers {
+namespace {
+
+template <bool gather>
+struct Avx2 {
+  using Word = Batch<xsimd::avx2>;
+  using Mask = BatchMask<xsimd::avx2>;
+  static constexpr std::size_t count = 4;
+
+  static Word load(const std::uint64_t* from) noexcept { return Word::load_aligned(from); }
+  static void store(std::uint64_t* to, const Word& word) noexcept { word.store_aligned(to); }
+  static unsigned bits(const Mask& mask) noexcept {
+    return static_cast<unsigned>(_mm256_movemask_pd(_mm256_castsi256_pd(mask)));
+  }
+
+  static Word shifted(const Word& word, const Word& by) noexcept { return _mm256_sllv_epi64(word, by); }
+  static std::uint64_t any_lane(const Word& word) noexcept {
+    const __m128i half = _mm_or_si128(_mm256_castsi256_si128(word), _mm256_extracti128_si256(word, 1));
+    return static_cast<std::uint64_t>(_mm_cvtsi128_si64(half) | _mm_extract_epi64(half, 1));
+  }
+  static std::uint64_t every_lane(const Word& word) noexcept {
+    const __m128i half = _mm_and_si128(_mm256_castsi256_si128(word), _mm256_extracti128_si256(word, 1));
+    return static_cast<std::uint64_t>(_mm_cvtsi128_si64(half) & _mm_extract_epi64(half, 1));
+  }
+  static Mask any_of(const Word& word, const Word& bits) noexcept { return (word & bits) != Word(std::uint64_t{0}); }
+  static Word load_lanes(const std::uint64_t* addresses) noexcept {
+    if constexpr (gather) {
+      __m256i words;
+      __m256i every = _mm256_set1_epi64x(-1);
+      asm volatile("vpgatherqq %1, (%2,%3), %0"
+                   : "=&x"(words), "+x"(every)
+                   : "r"(0L), "x"(load(addresses).data)
+                   : "memory");
+      return words;
+    } else {
+      const auto pair = [addresses](std::size_t i) {
+        __m128i two;
+        asm volatile("vmovq %1, %0" : "=x"(two) : "m"(word_at(addresses[i])));
+        asm volatile("vmovhps %1, %0, %0" : "+x"(two) : "m"(word_at(addresses[i + 1])));
+        return two;
+      };
+      const __m128i low = pair(0);
+      return _mm256_set_m128i(pair(2), low);
+    }
+  }
+  static void load_line(const std::byte* host, std::array<Word, 2>& line) noexcept {
+    for (std::size_t i = 0; i < 2; ++i) {
+      __m256i half;
+      asm volatile("vmovdqa %1, %0" : "=x"(half) : "m"(reinterpret_cast<const __m256i*>(host)[i]));
+      line[i] = half;
+    }
+  }
+  static Word pick(const std::array<Word, 2>& line, std::uint64_t index) noexcept {
+    alignas(line_bytes) std::array<std::uint64_t, words_per_line> copy;
+    store(&copy[0], line[0]);
+    store(&copy[4], line[1]);
+    return Word(copy[index]);
+  }
+  static void store_first(std::uint64_t* to, const Word& word) noexcept {
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(word));
+  }
+
+  static void load_requests(const WalkRequest* from, Word& table, Word& iova, Word& rest) noexcept {
+    const auto* const words = reinterpret_cast<const __m256i*>(from);
+    const __m256i a = _mm256_loadu_si256(words);                                         // t0 i0 r0 t1
+    const __m256i b = _mm256_loadu_si256(words + 1);                                     // i1 r1 t2 i2
+    const __m256i c = _mm256_loadu_si256(words + 2);                                     // r2 t3 i3 r3
+    const __m256i tables = _mm256_blend_epi32(_mm256_blend_epi32(a, b, 0x30), c, 0x0C);  // t0 t3 t2 t1
+    const __m256i iovas = _mm256_blend_epi32(_mm256_blend_epi32(b, a, 0x0C), c, 0x30);   // i1 i0 i3 i2
+    const __m256i rests = _mm256_blend_epi32(_mm256_blend_epi32(c, b, 0x0C), a, 0x30);   // r2 r1 r0 r3
+    table = _mm256_permute4x64_epi64(tables, 0b01'10'11'00);
+    iova = _mm256_permute4x64_epi64(iovas, 0b10'11'00'01);
+    rest = _mm256_permute4x64_epi64(rests, 0b11'00'01'10);
+  }
+  static void store_answers(WalkAnswer* to, const Word& first, const Word& frame, const Word& table,
+                            const Word& last) noexcept {
+    const __m256i even = _mm256_unpacklo_epi64(first, frame);     // f0 p0 | f2 p2
+    const __m256i odd = _mm256_unpackhi_epi64(first, frame);      // f1 p1 | f3 p3
+    const __m256i even_end = _mm256_unpacklo_epi64(table, last);  // t0 l0 | t2 l2
+    const __m256i odd_end = _mm256_unpackhi_epi64(table, last);
+    auto* const words = reinterpret_cast<__m256i*>(to);
+    _mm256_storeu_si256(words, _mm256_permute2x128_si256(even, even_end, 0x20));
+    _mm256_storeu_si256(words + 1, _mm256_permute2x128_si256(odd, odd_end, 0x20));
+    _mm256_storeu_si256(words + 2, _mm256_permute2x128_si256(even, even_end, 0x31));
+    _mm256_storeu_si256(words + 3, _mm256_permute2x128_si256(odd, odd_end, 0x31));
+  }
+};
+
+}  // namespace
+
+constinit const std::array<Kernels, 2> avx2_kernels{
+    {{"avx2", walk_batch<Avx2<false>, SecondStageLanes>}, {"avx2-gather", walk_batch<Avx2<true>, SecondStageLanes>}}};
+
+}  // namespace viommu::walkers

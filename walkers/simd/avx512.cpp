@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// Eight lanes of AVX-512.
+#include "walkers/simd/kernels.hpp"
+#include "walkers/simd/second_stage_lanes.hpp"
+#include "walkers/simd/walk_kernel.hpp"
+#include "walkers/simd/xsimd_lanes.hpp"
+
+#include <immintrin.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace viommu::walkers {
+
+/// In mask registers, where the compiler would take them through others.
+template <>
+struct Arithmetic<Batch<xsimd::avx512bw>> {
+  using Word = Batch<xsimd::avx512bw>;
+  using Mask = BatchMask<xsimd::avx512bw>;
+
+  static Mask equal(const Word& a, const Word& b) noexcept { return made(_mm512_cmpeq_epi64_mask(a, b)); }
+  static Mask beyond(const Word& a, const Word& b) noexcept { return made(_mm512_cmpgt_epi64_mask(a, b)); }
+  static Word choose(const Mask& mask, const Word& yes, const Word& no) noexcept {
+    return xsimd::select(mask, yes, no);
+  }
+  static Mask both(const Mask& a, const Mask& b) noexcept { return made(_kand_mask8(a, b)); }
+  static Mask either(const Mask& a, const Mask& b) noexcept { return made(_kor_mask8(a, b)); }
+  static Mask without(const Mask& a, const Mask& b) noexcept { return made(_kandn_mask8(b, a)); }
+
+ private:
+  static Mask made(__mmask8 bits) noexcept {
+    Mask mask;
+    mask.data = bits;
+    return mask;
+  }
+};
+
+namespace {
+
+template <bool gather>
+struct Avx512 {
+  using Word = Batch<xsimd::avx512bw>;
+  using Mask = BatchMask<xsimd::avx512bw>;
+  static constexpr std::size_t count = 8;
+
+  static Word load(const std::uint64_t* from) noexcept { return Word::load_aligned(from); }
+  static void store(std::uint64_t* to, const Word& word) noexcept { word.store_aligned(to); }
+  static unsigned bits(const Mask& mask) noexcept { return mask.data; }
+
+  static Word shifted(const Word& word, const Word& by) noexcept { return _mm512_sllv_epi64(word, by); }
+  static std::uint64_t any_lane(const Word& word) noexcept {
+    return static_cast<std::uint64_t>(_mm512_reduce_or_epi64(word));
+  }
+  static std::uint64_t every_lane(const Word& word) noexcept {
+    return static_cast<std::uint64_t>(_mm512_reduce_and_epi64(word));
+  }
+  static Mask any_of(const Word& word, const Word& bits) noexcept {
+    Mask mask;
+    mask.data = _mm512_test_epi64_mask(word, bits);
+    return mask;
+  }
+  static Word load_lanes(const std::uint64_t* addresses) noexcept {
+    if constexpr (gather) {
+      __m512i words;
+      __mmask8 every = 0xFF;
+      asm volatile("vpgatherqq (%2,%3), %0%{%1%}"
+                   : "=&v"(words), "+Yk"(every)
+                   : "r"(0L), "v"(load(addresses).data)
+                   : "memory");
+      return words;
+    } else {
+      const auto pair = [addresses](std::size_t i) {
+        __m128i two;
+        asm volatile("vmovq %1, %0" : "=v"(two) : "m"(word_at(addresses[i])));
+        asm volatile("vmovhps %1, %0, %0" : "+v"(two) : "m"(word_at(addresses[i + 1])));
+        return two;
+      };
+      const __m128i first = pair(0);
+      const __m256i low = _mm256_set_m128i(pair(2), first);
+      const __m128i third = pair(4);
+      return _mm512_inserti64x4(_mm512_castsi256_si512(low), _mm256_set_m128i(pair(6), third), 1);
+    }
+  }
+  static void load_line(const std::byte* host, std::array<Word, 1>& line) noexcept {
+    __m512i whole;
+    asm volatile("vmovdqa64 %1, %0" : "=v"(whole) : "m"(*reinterpret_cast<const __m512i*>(host)));
+    line[0] = whole;
+  }
+  static Word pick(const std::array<Word, 1>& line, std::uint64_t index) noexcept {
+    return _mm512_permutexvar_epi64(_mm512_set1_epi64(static_cast<long long>(index)), line[0]);
+  }
+  static void store_first(std::uint64_t* to, const Word& word) noexcept {
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm512_castsi512_si128(word));
+  }
+
+  static void load_requests(const WalkRequest* from, Word& table, Word& iova, Word& rest) noexcept {
+    const auto* const words = reinterpret_cast<const std::uint64_t*>(from);
+    const __m512i a = _mm512_loadu_si512(words);
+    const __m512i b = _mm512_loadu_si512(words + 8);
+    const __m512i c = _mm512_loadu_si512(words + 16);
+    const auto pick = [&](__m512i from_ab, __m512i from_c) {
+      return _mm512_permutex2var_epi64(_mm512_permutex2var_epi64(a, from_ab, b), from_c, c);
+    };
+    table = pick(_mm512_setr_epi64(0, 3, 6, 9, 12, 15, 0, 0), _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 8 + 2, 8 + 5));
+    iova = pick(_mm512_setr_epi64(1, 4, 7, 10, 13, 0, 0, 0), _mm512_setr_epi64(0, 1, 2, 3, 4, 8 + 0, 8 + 3, 8 + 6));
+    rest = pick(_mm512_setr_epi64(2, 5, 8, 11, 14, 0, 0, 0), _mm512_setr_epi64(0, 1, 2, 3, 4, 8 + 1, 8 + 4, 8 + 7));
+  }
+  static void store_answers(WalkAnswer* to, const Word& first, const Word& frame, const Word& table,
+                            const Word& last) noexcept {
+    const __m512i even = _mm512_unpacklo_epi64(first, frame);
+    const __m512i odd = _mm512_unpackhi_epi64(first, frame);
+    const __m512i even_end = _mm512_unpacklo_epi64(table, last);
+    const __m512i odd_end = _mm512_unpackhi_epi64(table, last);
+    // The quarters hold walks 0 2 4 6 and 1 3 5 7.
+    const __m512i front = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+    const __m512i back = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    auto* const words = reinterpret_cast<__m256i*>(to);
+    const auto two = [words](std::size_t at, __m512i walks) {
+      _mm256_storeu_si256(words + at, _mm512_castsi512_si256(walks));
+      _mm256_storeu_si256(words + at + 2, _mm512_extracti64x4_epi64(walks, 1));
+    };
+    two(0, _mm512_permutex2var_epi64(even, front, even_end));
+    two(1, _mm512_permutex2var_epi64(odd, front, odd_end));
+    two(4, _mm512_permutex2var_epi64(even, back, even_end));
+    two(5, _mm512_permutex2var_epi64(odd, back, odd_end));
+  }
+};
+
+}  // namespace
+
+constinit const std::array<Kernels, 2> avx512_kernels{{{"avx512", walk_batch<Avx512<false>, SecondStageLanes>},
+                                                       {"avx512-gather", walk_batch<Avx512<true>, SecondStageLanes>}}};
+
+}  // namespace viommu::walkers

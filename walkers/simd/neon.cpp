@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// Two lanes of NEON, as every AArch64 CPU has them.
+#include "walkers/simd/kernels.hpp"
+#include "walkers/simd/second_stage_lanes.hpp"
+#include "walkers/simd/walk_kernel.hpp"
+#include "walkers/simd/xsimd_lanes.hpp"
+
+#include <arm_neon.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace viommu::walkers {
+namespace {
+
+struct Neon {
+  using Word = Batch<xsimd::neon64>;
+  using Mask = BatchMask<xsimd::neon64>;
+  static constexpr std::size_t count = 2;
+
+  static Word load(const std::uint64_t* from) noexcept { return vld1q_u64(from); }
+  static void store(std::uint64_t* to, const Word& word) noexcept { vst1q_u64(to, word); }
+  static void store_first(std::uint64_t* to, const Word& word) noexcept { *to = vgetq_lane_u64(word, 0); }
+  static unsigned bits(const Mask& mask) noexcept {
+    return static_cast<unsigned>((vgetq_lane_u64(mask, 0) & 1) | (vgetq_lane_u64(mask, 1) & 2));
+  }
+  static std::uint64_t any_lane(const Word& word) noexcept { return vgetq_lane_u64(word, 0) | vgetq_lane_u64(word, 1); }
+  static std::uint64_t every_lane(const Word& word) noexcept {
+    return vgetq_lane_u64(word, 0) & vgetq_lane_u64(word, 1);
+  }
+  static Mask any_of(const Word& word, const Word& bits) noexcept {
+    Mask mask;
+    mask.data = vtstq_u64(word, bits);
+    return mask;
+  }
+  static Word shifted(const Word& word, const Word& by) noexcept { return vshlq_u64(word, vreinterpretq_s64_u64(by)); }
+
+  /// A load of one element is one access; the addresses depend on the words before them, which orders the loads.
+  static Word load_lanes(const std::uint64_t* addresses) noexcept {
+    uint64x1_t low;
+    uint64x1_t high;
+    asm volatile("ldr %d0, %1" : "=w"(low) : "m"(word_at(addresses[0])));
+    asm volatile("ldr %d0, %1" : "=w"(high) : "m"(word_at(addresses[1])));
+    return vcombine_u64(low, high);
+  }
+  /// A 16-byte load is two accesses of 8 bytes, each whole.
+  static void load_line(const std::byte* host, std::array<Word, 4>& line) noexcept {
+    for (std::size_t i = 0; i < line.size(); ++i) {
+      uint64x2_t quarter;
+      asm volatile("ldr %q0, %1" : "=w"(quarter) : "m"(reinterpret_cast<const uint64x2_t*>(host)[i]));
+      line[i] = quarter;
+    }
+  }
+  static Word pick(const std::array<Word, 4>& line, std::uint64_t index) noexcept {
+    alignas(line_bytes) std::array<std::uint64_t, words_per_line> copy;
+    for (std::size_t i = 0; i < line.size(); ++i) store(&copy[2 * i], line[i]);
+    return vdupq_n_u64(copy[index]);
+  }
+
+  static void load_requests(const WalkRequest* from, Word& table, Word& iova, Word& rest) noexcept {
+    const uint64x2x3_t words = vld3q_u64(reinterpret_cast<const std::uint64_t*>(from));
+    table = words.val[0];
+    iova = words.val[1];
+    rest = words.val[2];
+  }
+  static void store_answers(WalkAnswer* to, const Word& first, const Word& frame, const Word& table,
+                            const Word& last) noexcept {
+    vst4q_u64(reinterpret_cast<std::uint64_t*>(to), uint64x2x4_t{{first, frame, table, last}});
+  }
+};
+
+}  // namespace
+
+constinit const Kernels neon_kernels{"neon", walk_batch<Neon, SecondStageLanes>};
+
+}  // namespace viommu::walkers

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// The second-stage format for walk_kernel.hpp: the facts of format/second_stage.hpp as constants for lanes.
+#pragma once
+
+#include "engine/base/address.hpp"
+#include "engine/base/bits.hpp"
+#include "walkers/format/second_stage.hpp"
+#include "walkers/format/second_stage_layout.hpp"
+
+#include <cstdint>
+
+namespace viommu::walkers {
+
+struct SecondStageLanes {
+  using Masks = SecondStageMasks;
+
+  static constexpr std::uint64_t present = mask_of(second_stage_table::read, second_stage_table::write);
+  static constexpr std::uint64_t leaf = mask_of(second_stage_table::page_size);
+  static constexpr std::uint64_t address = mask_of(second_stage_table::address);
+  static constexpr unsigned leaf_levels = second_stage_leaf_levels;
+
+  /// An address moved so that bits 11:3 are its slot in a table of this level.
+  [[nodiscard]] static constexpr unsigned slot_shift(unsigned level) noexcept {
+    return SecondStage::page_shift(level) - 3;
+  }
+  [[nodiscard]] static constexpr std::uint64_t frame_bits(unsigned level) noexcept {
+    return address & ~low_bits(SecondStage::page_shift(level));
+  }
+};
+
+}  // namespace viommu::walkers

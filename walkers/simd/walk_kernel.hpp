@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// The batch walk, written once for any lanes. Up to 64 walks advance together, a level at a time:
+//
+//   requests -> lanes: table, iova, level, rights      each a column of up to 64 words in this frame
+//   for each level, top first:
+//     load     one word (or, of a leaf table, one line) for each walk that is at this level, all independent
+//     decide   absent, malformed, leaf or table: masks, no branch on what a guest wrote
+//     move     next table, its host address, and a prefetch
+//   lanes -> answers
+//
+// A walk that has ended, or starts further down, loads from a line of zeros of ours and changes nothing. A host address
+// is chosen by masks too, so that no CPU runs ahead with one that a guest made up. What lies in no span is asked for
+// one by one through the view's functions, outside the lanes.
+// Cost: level + 1 loads a walk; nothing is allocated, nothing loops longer than the number of levels and of requests.
+#pragma once
+
+#include "engine/base/address.hpp"
+#include "engine/base/memory_view.hpp"
+#include "walkers/batch.hpp"
+#include "walkers/simd/lanes.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace viommu::walkers {
+
+/// Lanes: the vector type. Format: what the bits of an entry mean (second_stage_lanes.hpp).
+template <class Lanes, class Format>
+class WalkGroup {
+  using Word = typename Lanes::Word;
+  using Mask = typename Lanes::Mask;
+  using Op = Arithmetic<Word>;
+  using Masks = typename Format::Masks;
+  static constexpr std::size_t lanes = Lanes::count;
+
+ public:
+  static constexpr std::size_t size = 64;  ///< as many misses as a core keeps open, and some to follow
+
+  WalkGroup(const MemoryView& memory, const Masks& masks, Fill fill) noexcept
+      : memory_{memory}, masks_{masks}, fill_{fill} {
+    for (const MemorySpan& span : memory.spans) {
+      const std::uint64_t bias = sign - span.first.value;
+      spans_[span_count_++] = {bias, span.last.value + bias, reinterpret_cast<std::uint64_t>(span.host) - sign};
+    }
+  }
+
+  /// Takes `vectors` times `lanes` walks down to the leaf tables, whose words are then on their way to the cache.
+  [[gnu::flatten]] void descend(const WalkRequest* requests, std::size_t vectors) noexcept {
+    vectors_ = vectors;
+    switch (begin(requests)) {
+      default: step<4>(); [[fallthrough]];
+      case 3:  step<3>(); [[fallthrough]];
+      case 2:  step<2>(); [[fallthrough]];
+      case 1:  step<1>(); [[fallthrough]];
+      case 0:  break;
+    }
+  }
+
+  /// Ends the walks.
+  [[gnu::flatten]] void finish(WalkAnswer* answers) noexcept {
+    if (elsewhere_) fetch_elsewhere(0, fill_);
+    if (fill_ == Fill::line) {
+      for (std::size_t lane = 0; lane < vectors_ * lanes; ++lane) load_leaf_line(lane);
+      decide_leaves<Fill::line>(answers);
+    } else {
+      decide_leaves<Fill::exact>(answers);
+    }
+    if (unreadable_ == 0) return;
+    for (std::uint64_t left = unreadable_; left != 0; left &= left - 1) {
+      const std::size_t lane = first_of(left);
+      answers[lane].end = end_of_unreadable(lane, 0);
+      answers[lane].rights = answers[lane].table_rights;
+    }
+    unreadable_ = 0;
+  }
+
+ private:
+  using Column = std::array<std::uint64_t, size>;
+  struct Span {                     // unless it is filled in, one that no slot lies in: slots are multiples of 8
+    std::uint64_t bias = sign + 1;  ///< added to an address, lets a signed comparison with `last` say that it is inside
+    std::uint64_t last = sign;
+    std::uint64_t host = 0;  ///< added to the biased address, gives the host's
+  };
+
+  // Words of a request and an answer as batch.hpp lays them out; both sides are little endian.
+  static constexpr std::uint64_t byte = 0xFF;
+  static constexpr unsigned request_read = 8;
+  static constexpr unsigned request_write = 16;
+  static constexpr unsigned request_is_root = 24;
+  static constexpr unsigned answer_level = 8;
+  static constexpr unsigned answer_loads = 16;
+  static constexpr unsigned answer_read = 24;
+  static constexpr unsigned answer_write = 32;
+  static constexpr unsigned answer_table_write = 8;
+  static constexpr unsigned answer_run = 16;
+  // A path, one word a walk: the table that is looked at next, and in bits 0 and 1 the rights granted above it.
+  static constexpr std::uint64_t both_rights = 3;
+
+  static constexpr std::uint64_t sign = std::uint64_t{1} << 63;
+  static constexpr unsigned every_lane = (1U << lanes) - 1;
+
+  static Word all(std::uint64_t value) noexcept { return Word(value); }  // braces would make a list of one lane
+  static constexpr std::uint64_t word_of(WalkEnd end) noexcept { return static_cast<std::uint64_t>(end); }
+  static Word page_of(const Word& address) noexcept { return address & all(~low_bits(page_shift)); }
+  /// The bit `from` of each word, moved up to `to` and alone.
+  template <unsigned from, unsigned to>
+  static Word moved(const Word& word) noexcept {
+    return (word << static_cast<int>(to - from)) & all(std::uint64_t{1} << to);
+  }
+
+  /// What every vector of a step needs, out of memory that the compiler must take for changed with every store.
+  struct Constants {
+    struct Look {
+      Word bias;
+      Word last;
+      Word host;
+    };
+    Look first;
+    Look second;
+    Word nothing;
+  };
+  [[nodiscard]] Constants constants() const noexcept {
+    const auto look = [](const Span& span) {
+      return typename Constants::Look{all(span.bias), all(span.last), all(span.host)};
+    };
+    return {look(spans_[0]), look(spans_[1]), all(nothing())};
+  }
+
+  /// @return a level that none of the walks starts above
+  unsigned begin(const WalkRequest* requests) noexcept {
+    const std::size_t count = vectors_ * lanes;
+    const unsigned top = std::min<unsigned>(requests[0].level, second_stage_levels - 1);
+    Word some = all(0);
+    Word every = all(~std::uint64_t{0});
+    const Constants constants = this->constants();
+    Mask missing = none();
+    for (std::size_t at = 0; at < count; at += lanes) {
+      Word table;
+      Word iova;
+      Word rest;
+      Lanes::load_requests(requests + at, table, iova, rest);
+      some = some | rest;
+      every = every & rest;
+      table = page_of(table);
+      const Word rights = ((rest >> static_cast<int>(request_read)) & all(1)) |
+                          ((rest >> static_cast<int>(request_write - 1)) & all(2));
+      Lanes::store(&rest_[at], rest);
+      Lanes::store(&iova_[at], iova);
+      Lanes::store(&path_[at], table | rights);
+      const Mask here = Op::equal(rest & all(byte), all(top));
+      missing = Op::either(missing, enter(at, top, constants, iova, table, here));
+    }
+    elsewhere_ = Lanes::bits(missing) != 0;
+    // All at one level, as a rule; then the steps need not look for walks that start further down.
+    const std::uint64_t different = byte & (Lanes::any_lane(some) ^ Lanes::every_lane(every));
+    mixed_ = different != 0;
+    loads_ = std::uint64_t{top} + 1;
+    if (!mixed_) return top;
+    // The OR of all levels is not below the highest one: at worst a step or two find nothing to do.
+    const auto highest = std::min<unsigned>(Lanes::any_lane(some) & 7, second_stage_levels - 1);
+    for (std::size_t at = 0; at < count; at += lanes) here_[at / lanes] = none();
+    elsewhere_ = false;
+    join(highest);
+    return highest;
+  }
+
+  static Mask none() noexcept { return Op::equal(all(0), all(1)); }
+
+  /// The walks of `here` come to `level`, each at its `table`.
+  /// @return those that are in no span
+  Mask enter(std::size_t at, unsigned level, const Constants& constants, const Word& iova, const Word& table,
+             const Mask& here) noexcept {
+    const Word slot = table | ((iova >> static_cast<int>(Format::slot_shift(level))) & all(0xFF8));
+    Word address = constants.nothing;
+    Mask out = here;
+    // A host address is chosen, not branched to: no CPU runs ahead with one that a guest made up.
+    const auto look_into = [&](const typename Constants::Look& span) {
+      const Word biased = slot + span.bias;
+      const Mask beyond = Op::beyond(biased, span.last);
+      address = Op::choose(Op::without(here, beyond), biased + span.host, address);
+      out = Op::both(out, beyond);
+    };
+    look_into(constants.first);
+    look_into(constants.second);
+    Lanes::store(&address_[at], address);
+    here_[at / lanes] = here;
+    return out;
+  }
+
+  /// The walks that start at `level`, where others are on their way down to it.
+  [[gnu::noinline]] void join(unsigned level) noexcept {
+    const std::size_t count = vectors_ * lanes;
+    const Constants constants = this->constants();
+    Mask missing = none();
+    for (std::size_t at = 0; at < count; at += lanes) {
+      const Mask starts = Op::equal(Lanes::load(&rest_[at]) & all(byte), all(level));
+      const Word table = page_of(Lanes::load(&path_[at]));
+      missing = Op::either(
+          missing, enter(at, level, constants, Lanes::load(&iova_[at]), table, Op::either(starts, here_[at / lanes])));
+    }
+    elsewhere_ = Lanes::bits(missing) != 0;
+  }
+
+  /// What is in no span: the asked word alone, or the line from a region that has no span.
+  [[gnu::noinline]] void fetch_elsewhere(unsigned level, Fill fill) noexcept {
+    for (std::size_t lane = 0; lane < vectors_ * lanes; ++lane) {
+      const bool here = (Lanes::bits(here_[lane / lanes]) >> (lane % lanes) & 1) != 0;
+      if (!here || address_[lane] != nothing()) continue;
+      const std::uint64_t slot =
+          (path_[lane] & ~low_bits(page_shift)) | ((iova_[lane] >> Format::slot_shift(level)) & 0xFF8);
+      const std::size_t index = slot / sizeof(std::uint64_t) % words_per_line;
+      Line& line = fetched_[lane];
+      address_[lane] = reinterpret_cast<std::uint64_t>(&line.words[index]);
+      if (fill == Fill::line && memory_.any_line(memory_.opaque, slot & ~(line_bytes - 1), line)) continue;
+      line = {};
+      if (!memory_.any_u64(memory_.opaque, slot, line.words[index])) unreadable_ |= std::uint64_t{1} << lane;
+    }
+    elsewhere_ = false;
+  }
+
+  template <unsigned level>
+  void step() noexcept {
+    const std::size_t count = vectors_ * lanes;
+    if (elsewhere_) fetch_elsewhere(level, Fill::exact);
+    const Constants constants = this->constants();
+    Mask missing = none();
+    for (std::size_t at = 0; at < count; at += lanes) missing = Op::either(missing, decide<level>(at, constants));
+    elsewhere_ = Lanes::bits(missing) != 0;
+    for (; unreadable_ != 0; unreadable_ &= unreadable_ - 1) mark_unreadable(first_of(unreadable_), level);
+    if (mixed_) join(level - 1);
+  }
+
+  template <unsigned level>
+  Mask decide(std::size_t at, const Constants& constants) noexcept {
+    const Word entry = Lanes::load_lanes(&address_[at]);
+    const Word path = Lanes::load(&path_[at]);
+    const Word next = entry & (path | all(Format::address)) & all(Format::address | both_rights);
+    const Word table = entry & all(Format::address);
+    const Mask here = here_[at / lanes];
+    constexpr std::uint64_t leaf_bit = level < Format::leaf_levels ? Format::leaf : 0;
+    const Mask moves = Op::without(Op::both(here, Lanes::any_of(entry, all(Format::present))),
+                                   Lanes::any_of(entry, all(masks_.table[level] | leaf_bit)));
+    const Word iova = Lanes::load(&iova_[at]);
+    // Almost no walk ends at the levels that have no pages or huge ones: there a branch costs less than the masks.
+    if (level > 1 && Lanes::bits(moves) == every_lane) {
+      Lanes::store(&path_[at], next);
+      return enter(at, level - 1, constants, iova, table, moves);
+    }
+    Word must_be_zero = all(masks_.table[level]);
+    if constexpr (level < Format::leaf_levels)
+      must_be_zero = Op::choose(Lanes::any_of(entry, all(Format::leaf)), all(masks_.leaf[level]), must_be_zero);
+    const Ending ending = end_at(at, level, entry, path, must_be_zero);
+    Lanes::store(&first_[at], Op::choose(here, ending.first, Lanes::load(&first_[at])));
+    Lanes::store(&frame_[at], Op::choose(here, ending.frame, Lanes::load(&frame_[at])));
+    Lanes::store(&path_[at], Op::choose(moves, next, path));
+    const Mask missing = enter(at, level - 1, constants, iova, table, moves);
+    if constexpr (level == 1)
+      for (std::size_t lane = at; lane < at + lanes; ++lane) __builtin_prefetch(host_at(address_[lane]));
+    return missing;
+  }
+
+  /// Walks that end at an entry: an answer's first two words.
+  struct Ending {
+    Mask leaf;
+    Word first;
+    Word frame;
+  };
+  Ending end_at(std::size_t at, unsigned level, const Word& entry, const Word& path,
+                const Word& must_be_zero) const noexcept {
+    const Mask present = Lanes::any_of(entry, all(Format::present));
+    const Mask leaf = Op::without(present, Lanes::any_of(entry, must_be_zero));
+    const Word bad = Op::choose(present, all(word_of(WalkEnd::malformed)), all(word_of(WalkEnd::absent)));
+    const Word rights = entry & path;
+    const Word loads = mixed_ ? ((Lanes::load(&rest_[at]) & all(byte)) << static_cast<int>(answer_loads)) +
+                                    all((std::uint64_t{1} - level) << answer_loads)
+                              : all((loads_ - level) << answer_loads);
+    return {leaf,
+            Op::choose(leaf, all(word_of(WalkEnd::leaf)), bad) | moved<0, answer_read>(rights) |
+                moved<1, answer_write>(rights) | all(std::uint64_t{level} << answer_level) | loads,
+            Op::choose(leaf, entry & all(Format::frame_bits(level)), all(0))};
+  }
+
+  [[nodiscard]] WalkEnd end_of_unreadable(std::size_t lane, unsigned level) const noexcept {
+    const bool top = (rest_[lane] & byte) == level && (rest_[lane] >> request_is_root & 1) != 0;
+    return top ? WalkEnd::top_unreadable : WalkEnd::unreadable;
+  }
+  /// It looks like a walk that found an absent entry.
+  void mark_unreadable(std::size_t lane, unsigned level) noexcept {
+    const std::uint64_t read = path_[lane] & 1;
+    const std::uint64_t write = path_[lane] >> 1 & 1;
+    first_[lane] =
+        (first_[lane] & ~byte) | word_of(end_of_unreadable(lane, level)) | read << answer_read | write << answer_write;
+  }
+
+  template <Fill fill>
+  void decide_leaves(WalkAnswer* answers) noexcept {
+    const std::size_t count = vectors_ * lanes;
+    for (std::size_t at = 0; at < count; at += lanes) {
+      const Word entry = fill == Fill::line ? Lanes::load(&entry_[at]) : Lanes::load_lanes(&address_[at]);
+      const Word path = Lanes::load(&path_[at]);
+      const Mask here = here_[at / lanes];
+      const Ending ending = end_at(at, 0, entry, path, all(masks_.leaf[0]));
+      const Word number = (Lanes::load(&iova_[at]) >> static_cast<int>(page_shift)) & all(words_per_line - 1);
+      const Word own = Lanes::shifted(all(std::uint64_t{1} << answer_run), number);
+      Word run = own;
+      if constexpr (fill == Fill::line) {
+        run = Lanes::load(&run_[at]) << static_cast<int>(answer_run);
+        run = Op::choose(Lanes::any_of(run, own), run, own);  // else the asked page is in the window, or no leaf
+      }
+      const Word last =
+          (path & all(1)) | moved<1, answer_table_write>(path) | Op::choose(Op::both(here, ending.leaf), run, all(0));
+      Lanes::store_answers(answers + at, Op::choose(here, ending.first, Lanes::load(&first_[at])),
+                           Op::choose(here, ending.frame, Lanes::load(&frame_[at])), page_of(path), last);
+    }
+  }
+
+  /// The line of a leaf, loaded once: its entry, and which neighbours go with it.
+  void load_leaf_line(std::size_t lane) noexcept {
+    const std::uint64_t address = address_[lane];
+    const std::uint64_t index = address / sizeof(std::uint64_t) % words_per_line;
+    const Word compared = all(Format::address | (path_[lane] & both_rights));
+    std::array<Word, words_per_line / lanes> line;
+    std::array<Word, words_per_line / lanes> base;
+    Lanes::load_line(host_at(address & ~(line_bytes - 1)), line);
+    // Contiguous, and with the same rights on this path: differences are taken in 64 bits, addresses have 52.
+    for (std::size_t i = 0; i < line.size(); ++i)
+      base[i] = (line[i] & compared) - Lanes::load(&page_offsets[i * lanes]);
+    const Word wanted = Lanes::pick(base, index);
+    unsigned run = 0;
+    for (std::size_t i = 0; i < line.size(); ++i) {
+      const Mask follows = Op::equal(base[i], wanted);
+      const Mask leaf = Op::without(Op::both(follows, Lanes::any_of(line[i], all(Format::present))),
+                                    Lanes::any_of(line[i], all(masks_.leaf[0])));
+      const Mask in_window = Op::equal(line[i] & all(window_bits), all(interrupt_window.first));
+      run |= Lanes::bits(Op::without(leaf, in_window)) << (i * lanes);
+    }
+    Lanes::store_first(&entry_[lane], Lanes::pick(line, index));
+    run_[lane] = run;
+  }
+
+  static std::size_t first_of(std::uint64_t bits) noexcept { return static_cast<std::size_t>(std::countr_zero(bits)); }
+  static std::uint64_t nothing() noexcept { return reinterpret_cast<std::uint64_t>(&zeros); }
+
+  static constexpr std::uint64_t window_bits =
+      Format::address & ~(interrupt_window.last - interrupt_window.first);  // the window is aligned to its size
+  alignas(line_bytes) static constexpr std::array<std::uint64_t, words_per_line> page_offsets{
+      0, 0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000, 0x7000};
+  static constexpr Line zeros{};
+
+  alignas(line_bytes) Column address_;  ///< of the host: the word each walk loads next
+  alignas(line_bytes) Column path_;
+  alignas(line_bytes) Column iova_;
+  alignas(line_bytes) Column rest_;   ///< third word of the request
+  alignas(line_bytes) Column first_;  ///< of the answer, of walks that ended further up; so is the next
+  alignas(line_bytes) Column frame_;
+  alignas(line_bytes) Column entry_;     ///< of the leaf tables, where lines are loaded
+  alignas(line_bytes) Column run_;       ///< of those lines
+  std::array<Mask, size / lanes> here_;  ///< the walks that are at the level in hand
+  std::uint64_t unreadable_ = 0;         ///< those of them that found no memory, a bit a walk
+  bool elsewhere_ = false;               ///< some of them find their word in no span
+  bool mixed_ = false;                   ///< not all walks start at one level
+  std::uint64_t loads_ = 0;              ///< of all walks that end at level 0, where they all start at one level
+  std::size_t vectors_ = 0;
+  std::array<Span, view_spans> spans_;
+  std::size_t span_count_ = 0;
+  MemoryView memory_;
+  Masks masks_;
+  Fill fill_;
+  std::array<Line, size> fetched_;  ///< what came from elsewhere
+};
+
+/// Kernels::walk of one instruction set and format.
+template <class Lanes, class Format>
+void walk_batch(const MemoryView& memory, const typename Format::Masks& masks, Fill fill, const WalkRequest* requests,
+                WalkAnswer* answers, std::size_t count) noexcept {
+  using Group = WalkGroup<Lanes, Format>;
+  Group group{memory, masks, fill};
+  while (count >= Lanes::count) {
+    const std::size_t vectors = std::min(count, Group::size) / Lanes::count;
+    group.descend(requests, vectors);
+    group.finish(answers);
+    requests += vectors * Lanes::count;
+    answers += vectors * Lanes::count;
+    count -= vectors * Lanes::count;
+  }
+  if (count != 0) {
+    std::array<WalkRequest, Lanes::count> last;
+    std::array<WalkAnswer, Lanes::count> found;
+    for (WalkRequest& request : last) request.level = 7;  // no level: loads nothing
+    std::copy_n(requests, count, last.begin());
+    group.descend(last.data(), 1);
+    group.finish(found.data());
+    std::copy_n(found.begin(), count, answers);
+  }
+  // The caller looks at versions and clocks next, and must not have done so before the loads.
+  std::atomic_thread_fence(std::memory_order_acquire);
+}
+
+}  // namespace viommu::walkers
