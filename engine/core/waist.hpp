@@ -189,10 +189,13 @@ class Waist {
   [[nodiscard, gnu::always_inline]] Hit look_up(Reader& reader, const caches::AddressSpace& space, Iova iova,
                                                 RightBits asked, const Sought& sought) noexcept {
     using Few = caches::Iotlb::Few;
+    if (asked == 0) [[unlikely]]  // a zero-length read: what was not found would do for it
+      return look_up_any(reader, space, iova, asked);
     if (sought.few == Few::page) return look_up_small<Few::page>(reader, iova, asked, sought);
     if (sought.few == Few::small) return look_up_small<Few::small>(reader, iova, asked, sought);
     return look_up_any(reader, space, iova, asked);
   }
+  /// @param asked  not nothing
   template <caches::Iotlb::Few which>
   [[nodiscard, gnu::always_inline]] Hit look_up_small(Reader& reader, Iova iova, RightBits asked,
                                                       const Sought& sought) noexcept {
