@@ -43,9 +43,13 @@ struct Avx512 {
   using Word = Batch<xsimd::avx512bw>;
   using Mask = BatchMask<xsimd::avx512bw>;
   static constexpr std::size_t count = 8;
+  static constexpr std::size_t worthwhile = 12;  ///< fewer walks are faster one by one
 
   static Word load(const std::uint64_t* from) noexcept { return Word::load_aligned(from); }
   static void store(std::uint64_t* to, const Word& word) noexcept { word.store_aligned(to); }
+  static std::uint64_t first(const Word& word) noexcept {
+    return static_cast<std::uint64_t>(_mm_cvtsi128_si64(_mm512_castsi512_si128(word)));
+  }
   static unsigned bits(const Mask& mask) noexcept { return mask.data; }
 
   static Word shifted(const Word& word, const Word& by) noexcept { return _mm512_sllv_epi64(word, by); }
@@ -129,7 +133,8 @@ struct Avx512 {
 
 }  // namespace
 
-constinit const std::array<Kernels, 2> avx512_kernels{{{"avx512", walk_batch<Avx512<false>, SecondStageLanes>},
-                                                       {"avx512-gather", walk_batch<Avx512<true>, SecondStageLanes>}}};
+constinit const std::array<Kernels, 2> avx512_kernels{
+    {{"avx512", walk_batch<Avx512<false>, SecondStageLanes>, walk_single<Avx512<false>, SecondStageLanes>},
+     {"avx512-gather", walk_batch<Avx512<true>, SecondStageLanes>, walk_single<Avx512<true>, SecondStageLanes>}}};
 
 }  // namespace viommu::walkers

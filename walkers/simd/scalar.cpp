@@ -9,14 +9,19 @@
 namespace viommu::walkers {
 namespace {
 
+void walk_single(const MemoryView& memory, const SecondStageMasks& masks, Fill fill, const WalkRequest& request,
+                 WalkAnswer& answer) noexcept {
+  const SecondStage format{masks};
+  walk_one(format, memory, fill, request, answer, LeafLineByWords{format});
+}
+
 void walk(const MemoryView& memory, const SecondStageMasks& masks, Fill fill, const WalkRequest* requests,
           WalkAnswer* answers, std::size_t count) noexcept {
-  const SecondStage format{masks};
-  for (std::size_t i = 0; i < count; ++i) answers[i] = walk_one(format, memory, fill, requests[i]);
+  for (std::size_t i = 0; i < count; ++i) walk_single(memory, masks, fill, requests[i], answers[i]);
 }
 
 }  // namespace
 
-constinit const Kernels scalar_kernels{"scalar", walk};
+constinit const Kernels scalar_kernels{"scalar", walk, walk_single};
 
 }  // namespace viommu::walkers

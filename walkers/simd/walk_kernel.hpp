@@ -18,6 +18,7 @@
 #include "engine/base/memory_view.hpp"
 #include "walkers/batch.hpp"
 #include "walkers/simd/lanes.hpp"
+#include "walkers/walk_one.hpp"
 
 #include <algorithm>
 #include <array>
@@ -25,9 +26,62 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <span>
+#include <optional>
 
 namespace viommu::walkers {
+
+/// A leaf's line in lanes, loaded once: the asked entry, and which neighbours go with it. Answers as LeafLineByWords.
+template <class Lanes, class Format>
+class LeafLineByLanes {
+  using Word = typename Lanes::Word;
+  using Mask = typename Lanes::Mask;
+  using Op = Arithmetic<Word>;
+  static constexpr std::size_t lanes = Lanes::count;
+
+ public:
+  explicit LeafLineByLanes(std::uint64_t must_be_zero) noexcept : must_be_zero_{must_be_zero} {}
+
+  [[nodiscard]] LeafLine operator()(std::byte* host, std::size_t index, std::uint64_t granted) const noexcept {
+    Word entry;
+    const unsigned run = read(host, index, granted, must_be_zero_, entry);
+    const unsigned own = 1U << index;
+    return {Lanes::first(entry), static_cast<std::uint8_t>((run & own) != 0 ? run : own)};
+  }
+
+  /// @param entry  the asked one, in every lane
+  /// @return the run; without the asked page's own bit when that is no leaf or in the interrupt window
+  static unsigned read(const std::byte* host, std::uint64_t index, std::uint64_t granted, std::uint64_t must_be_zero,
+                       Word& entry) noexcept {
+    const Word compared = all(Format::address | granted);
+    std::array<Word, words_per_line / lanes> line;
+    std::array<Word, words_per_line / lanes> base;
+    Lanes::load_line(host, line);
+    // Contiguous, and with the same rights on this path: differences are taken in 64 bits, addresses have 52.
+    for (std::size_t i = 0; i < line.size(); ++i)
+      base[i] = (line[i] & compared) - Lanes::load(&page_offsets[i * lanes]);
+    const Word wanted = Lanes::pick(base, index);
+    unsigned run = 0;
+    for (std::size_t i = 0; i < line.size(); ++i) {
+      const Mask follows = Op::equal(base[i], wanted);
+      const Mask leaf = Op::without(Op::both(follows, Lanes::any_of(line[i], all(Format::present))),
+                                    Lanes::any_of(line[i], all(must_be_zero)));
+      const Mask in_window = Op::equal(line[i] & all(window_bits), all(interrupt_window.first));
+      run |= Lanes::bits(Op::without(leaf, in_window)) << (i * lanes);
+    }
+    entry = Lanes::pick(line, index);
+    return run;
+  }
+
+ private:
+  static Word all(std::uint64_t value) noexcept { return Word(value); }
+
+  static constexpr std::uint64_t window_bits =
+      Format::address & ~(interrupt_window.last - interrupt_window.first);  // the window is aligned to its size
+  alignas(line_bytes) static constexpr std::array<std::uint64_t, words_per_line> page_offsets{
+      0, 0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000, 0x7000};
+
+  std::uint64_t must_be_zero_;
+};
 
 /// Lanes: the vector type. Format: what the bits of an entry mean (second_stage_lanes.hpp).
 template <class Lanes, class Format>
@@ -45,7 +99,7 @@ class WalkGroup {
       : memory_{memory}, masks_{masks}, fill_{fill} {
     for (const MemorySpan& span : memory.spans) {
       const std::uint64_t bias = sign - span.first.value;
-      spans_[span_count_++] = {bias, span.last.value + bias, reinterpret_cast<std::uint64_t>(span.host) - sign};
+      spans_[span_count_++] = {bias, sign + span.last_offset, reinterpret_cast<std::uint64_t>(span.host) - sign};
     }
   }
 
@@ -216,9 +270,11 @@ class WalkGroup {
       const std::size_t index = slot / sizeof(std::uint64_t) % words_per_line;
       Line& line = fetched_[lane];
       address_[lane] = reinterpret_cast<std::uint64_t>(&line.words[index]);
-      if (fill == Fill::line && memory_.any_line(memory_.opaque, slot & ~(line_bytes - 1), line)) continue;
+      if (fill == Fill::line && memory_.any_line(memory_.opaque, {slot & ~(line_bytes - 1)}, line)) continue;
+      const std::optional<std::uint64_t> word = memory_.any_u64(memory_.opaque, {slot});
+      if (!word) unreadable_ |= std::uint64_t{1} << lane;
       line = {};
-      if (!memory_.any_u64(memory_.opaque, slot, line.words[index])) unreadable_ |= std::uint64_t{1} << lane;
+      line.words[index] = word.value_or(0);
     }
     elsewhere_ = false;
   }
@@ -319,37 +375,18 @@ class WalkGroup {
     }
   }
 
-  /// The line of a leaf, loaded once: its entry, and which neighbours go with it.
   void load_leaf_line(std::size_t lane) noexcept {
     const std::uint64_t address = address_[lane];
     const std::uint64_t index = address / sizeof(std::uint64_t) % words_per_line;
-    const Word compared = all(Format::address | (path_[lane] & both_rights));
-    std::array<Word, words_per_line / lanes> line;
-    std::array<Word, words_per_line / lanes> base;
-    Lanes::load_line(host_at(address & ~(line_bytes - 1)), line);
-    // Contiguous, and with the same rights on this path: differences are taken in 64 bits, addresses have 52.
-    for (std::size_t i = 0; i < line.size(); ++i)
-      base[i] = (line[i] & compared) - Lanes::load(&page_offsets[i * lanes]);
-    const Word wanted = Lanes::pick(base, index);
-    unsigned run = 0;
-    for (std::size_t i = 0; i < line.size(); ++i) {
-      const Mask follows = Op::equal(base[i], wanted);
-      const Mask leaf = Op::without(Op::both(follows, Lanes::any_of(line[i], all(Format::present))),
-                                    Lanes::any_of(line[i], all(masks_.leaf[0])));
-      const Mask in_window = Op::equal(line[i] & all(window_bits), all(interrupt_window.first));
-      run |= Lanes::bits(Op::without(leaf, in_window)) << (i * lanes);
-    }
-    Lanes::store_first(&entry_[lane], Lanes::pick(line, index));
-    run_[lane] = run;
+    Word entry;
+    run_[lane] = LeafLineByLanes<Lanes, Format>::read(host_at(address & ~(line_bytes - 1)), index,
+                                                      path_[lane] & both_rights, masks_.leaf[0], entry);
+    Lanes::store_first(&entry_[lane], entry);
   }
 
   static std::size_t first_of(std::uint64_t bits) noexcept { return static_cast<std::size_t>(std::countr_zero(bits)); }
   static std::uint64_t nothing() noexcept { return reinterpret_cast<std::uint64_t>(&zeros); }
 
-  static constexpr std::uint64_t window_bits =
-      Format::address & ~(interrupt_window.last - interrupt_window.first);  // the window is aligned to its size
-  alignas(line_bytes) static constexpr std::array<std::uint64_t, words_per_line> page_offsets{
-      0, 0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000, 0x7000};
   static constexpr Line zeros{};
 
   alignas(line_bytes) Column address_;  ///< of the host: the word each walk loads next
@@ -374,29 +411,31 @@ class WalkGroup {
   std::array<Line, size> fetched_;  ///< what came from elsewhere
 };
 
+/// Kernels::walk_one of one instruction set and format.
+template <class Lanes, class Format>
+[[gnu::flatten]] void walk_single(const MemoryView& memory, const typename Format::Masks& masks, Fill fill,
+                                  const WalkRequest& request, WalkAnswer& answer) noexcept {
+  walk_one(typename Format::Scalar{masks}, memory, fill, request, answer,
+           LeafLineByLanes<Lanes, Format>{masks.leaf[0]});
+}
+
 /// Kernels::walk of one instruction set and format.
 template <class Lanes, class Format>
 void walk_batch(const MemoryView& memory, const typename Format::Masks& masks, Fill fill, const WalkRequest* requests,
                 WalkAnswer* answers, std::size_t count) noexcept {
   using Group = WalkGroup<Lanes, Format>;
-  Group group{memory, masks, fill};
-  while (count >= Lanes::count) {
-    const std::size_t vectors = std::min(count, Group::size) / Lanes::count;
-    group.descend(requests, vectors);
-    group.finish(answers);
-    requests += vectors * Lanes::count;
-    answers += vectors * Lanes::count;
-    count -= vectors * Lanes::count;
+  if (count >= Lanes::worthwhile) {
+    Group group{memory, masks, fill};
+    while (count >= Lanes::count) {
+      const std::size_t vectors = std::min(count, Group::size) / Lanes::count;
+      group.descend(requests, vectors);
+      group.finish(answers);
+      requests += vectors * Lanes::count;
+      answers += vectors * Lanes::count;
+      count -= vectors * Lanes::count;
+    }
   }
-  if (count != 0) {
-    std::array<WalkRequest, Lanes::count> last;
-    std::array<WalkAnswer, Lanes::count> found;
-    for (WalkRequest& request : last) request.level = 7;  // no level: loads nothing
-    std::copy_n(requests, count, last.begin());
-    group.descend(last.data(), 1);
-    group.finish(found.data());
-    std::copy_n(found.begin(), count, answers);
-  }
+  for (; count != 0; --count) walk_single<Lanes, Format>(memory, masks, fill, *requests++, *answers++);
   // The caller looks at versions and clocks next, and must not have done so before the loads.
   std::atomic_thread_fence(std::memory_order_acquire);
 }
