@@ -19,8 +19,9 @@ fail() {
     libxsimd-dev libbenchmark-dev libmimalloc-dev libglib2.0-dev'
   packages_clang='clang-19 libclang-rt-19-dev llvm-19'
   packages_ci="$packages_clang clang-format-19 clang-tidy-19 git"
-  # A faster second build, and the Rust test; their absence fails nothing.
-  packages_optional='ccache bindgen libclang1-14 libclang-common-14-dev rustc'
+  # A faster second build, the Rust test, the kernels elsewhere; their absence fails nothing.
+  packages_optional='ccache bindgen libclang1-14 libclang-common-14-dev rustc g++-aarch64-linux-gnu qemu-user-static
+    valgrind'
 }
 
 missing_packages() {

@@ -69,75 +69,116 @@ class LeafLineByWords {
   std::uint64_t must_be_zero_;
 };
 
+/// A walk on its way.
+struct Path {
+  Gpa table{};                ///< is looked at next
+  std::uint64_t granted = 0;  ///< above it (Format::bits_of)
+};
+
+/// Answers are written field by field, and loads come without std::optional where memory is mapped: what is copied as a
+/// whole right after it was stored in parts waits for the stores, and g++ 12 copies so (twice the time).
+template <PageTableFormat Format>
+class WalkOne {
+ public:
+  WalkOne(const Format& format, const MemoryView& memory) noexcept : format_{format}, memory_{memory} {}
+
+  /// From the request's table to the one of level 0, or to what ends the walk further up.
+  /// @return whether `path` leads to a table of level 0; else `answer` is the whole answer
+  [[nodiscard]] bool descend(const WalkRequest& request, Path& path, WalkAnswer& answer) const noexcept {
+    assert(request.level < second_stage_levels);
+    const Iova iova = request.iova;
+    Path at{{request.table.value & ~low_bits(page_shift)}, Format::bits_of(request.rights)};  // no slot leaves its page
+    for (unsigned level = request.level; level != 0; --level) {
+      const Gpa slot = Format::slot(at.table, iova, level);
+      std::uint64_t entry = 0;
+      if (std::byte* const host = memory_.find(slot); host != nullptr) {
+        entry = load_mapped_u64(host, std::memory_order_relaxed);
+      } else if (const std::optional<std::uint64_t> word = memory_.any_u64(memory_.opaque, slot); word) {
+        entry = *word;
+      } else {
+        unreadable(request, level, at, answer);
+        return false;
+      }
+      // The guest may rewrite an entry at any time: every decision is taken on the copy.
+      const EntryKind kind = format_.classify(entry, level);
+      if (kind != EntryKind::table) {
+        last(request, level, at, entry, kind, 0, answer);
+        return false;
+      }
+      at = {Format::next_table(entry), at.granted & entry};
+    }
+    path = at;
+    return true;
+  }
+
+  /// The last step, at a table of level 0.
+  /// @param read_line  LeafLineByWords, or what answers as it does
+  template <class ReadLine>
+  void finish(const WalkRequest& request, const Path& path, Fill fill, const ReadLine& read_line,
+              WalkAnswer& answer) const noexcept {
+    const Gpa slot = Format::slot(path.table, request.iova, 0);
+    const std::size_t index = slot.value / sizeof(std::uint64_t) % words_per_line;
+    const auto own = static_cast<std::uint8_t>(1U << index);
+    std::byte* const host = memory_.find(slot);
+    if (host != nullptr && fill == Fill::line) {
+      const LeafLine leaf = read_line(host - slot.value % line_bytes, index, path.granted);
+      last(request, 0, path, leaf.entry, format_.classify(leaf.entry, 0), leaf.run, answer);
+    } else if (host != nullptr) {
+      const std::uint64_t entry = load_mapped_u64(host, std::memory_order_relaxed);
+      last(request, 0, path, entry, format_.classify(entry, 0), own, answer);
+    } else if (Line line;
+               fill == Fill::line && memory_.any_line(memory_.opaque, {slot.value & ~(line_bytes - 1)}, line)) {
+      const LeafLine leaf = read_line(reinterpret_cast<std::byte*>(line.words.data()), index, path.granted);
+      last(request, 0, path, leaf.entry, format_.classify(leaf.entry, 0), leaf.run, answer);
+    } else if (const std::optional<std::uint64_t> word = memory_.any_u64(memory_.opaque, slot); word) {
+      last(request, 0, path, *word, format_.classify(*word, 0), own, answer);
+    } else {
+      unreadable(request, 0, path, answer);
+    }
+  }
+
+  /// For a prefetch: where finish() will look. Null when that is not mapped.
+  [[nodiscard]] const std::byte* leaf_of(const WalkRequest& request, const Path& path) const noexcept {
+    return memory_.find(Format::slot(path.table, request.iova, 0));
+  }
+
+ private:
+  static void end(const WalkRequest& request, unsigned level, const Path& path, WalkEnd how, std::uint64_t rights,
+                  Gpa frame, std::uint8_t run, WalkAnswer& answer) noexcept {
+    answer.end = how;
+    answer.level = static_cast<std::uint8_t>(level);
+    answer.loads = static_cast<std::uint8_t>(request.level - level + 1);
+    answer.rights = Format::rights(rights);
+    answer.frame = frame;
+    answer.table = path.table;
+    answer.table_rights = Format::rights(path.granted);
+    answer.run = run;
+  }
+  static void unreadable(const WalkRequest& request, unsigned level, const Path& path, WalkAnswer& answer) noexcept {
+    const bool root = request.is_root && level == request.level;
+    end(request, level, path, root ? WalkEnd::top_unreadable : WalkEnd::unreadable, path.granted, {}, 0, answer);
+  }
+  /// An entry that names no table.
+  static void last(const WalkRequest& request, unsigned level, const Path& path, std::uint64_t entry, EntryKind kind,
+                   std::uint8_t run, WalkAnswer& answer) noexcept {
+    const std::uint64_t rights = path.granted & entry;
+    if (kind == EntryKind::leaf)
+      return end(request, level, path, WalkEnd::leaf, rights, Format::frame(entry, level), run, answer);
+    end(request, level, path, kind == EntryKind::absent ? WalkEnd::absent : WalkEnd::malformed, rights, {}, 0, answer);
+  }
+
+  const Format format_;
+  const MemoryView memory_;
+};
+
 /// Follows one table tree from the request's table. At most level + 1 loads; no allocation, no lock.
 /// @param read_line  LeafLineByWords, or what answers as it does
-/// @param answer  written field by field, and no std::optional on the way: what is copied as a whole right after it was
-///                stored in parts waits for the stores, and g++ 12 copies so (twice the time)
 template <PageTableFormat Format, class ReadLine>
 void walk_one(const Format& format, const MemoryView& memory, Fill fill, const WalkRequest& request, WalkAnswer& answer,
               const ReadLine& read_line) noexcept {
-  assert(request.level < second_stage_levels);
-  const MemoryView view = memory;  // in registers
-  const unsigned top = request.level;
-  const Iova iova = request.iova;
-  Gpa table{request.table.value & ~low_bits(page_shift)};   // so that a slot never leaves its page
-  std::uint64_t granted = Format::bits_of(request.rights);  // above `table`
-  const auto end = [&](WalkEnd how, unsigned level, std::uint64_t rights, Gpa frame, std::uint8_t run) {
-    answer.end = how;
-    answer.level = static_cast<std::uint8_t>(level);
-    answer.loads = static_cast<std::uint8_t>(top - level + 1);
-    answer.rights = Format::rights(rights);
-    answer.frame = frame;
-    answer.table = table;
-    answer.table_rights = Format::rights(granted);
-    answer.run = run;
-    std::atomic_thread_fence(std::memory_order_acquire);
-  };
-  const auto unreadable = [&](unsigned level) {
-    const bool root = request.is_root && level == top;
-    end(root ? WalkEnd::top_unreadable : WalkEnd::unreadable, level, granted, {}, 0);
-  };
-  // An entry that names no table. The guest may rewrite it at any time: decisions are taken on the copy.
-  const auto last = [&](std::uint64_t entry, EntryKind kind, unsigned level, std::uint8_t run) {
-    const std::uint64_t rights = granted & entry;
-    if (kind == EntryKind::leaf) return end(WalkEnd::leaf, level, rights, Format::frame(entry, level), run);
-    end(kind == EntryKind::absent ? WalkEnd::absent : WalkEnd::malformed, level, rights, {}, 0);
-  };
-  for (unsigned level = top; level != 0; --level) {
-    const Gpa slot = Format::slot(table, iova, level);
-    std::uint64_t entry = 0;
-    if (std::byte* const host = view.find(slot); host != nullptr) {
-      entry = load_mapped_u64(host, std::memory_order_relaxed);
-    } else if (const std::optional<std::uint64_t> word = view.any_u64(view.opaque, slot); word) {
-      entry = *word;
-    } else {
-      return unreadable(level);
-    }
-    const EntryKind kind = format.classify(entry, level);
-    if (kind != EntryKind::table) return last(entry, kind, level, 0);
-    granted &= entry;
-    table = Format::next_table(entry);
-  }
-  const Gpa slot = Format::slot(table, iova, 0);
-  const std::size_t index = slot.value / sizeof(std::uint64_t) % words_per_line;
-  const auto own = static_cast<std::uint8_t>(1U << index);
-  std::byte* host = view.find(slot);
-  Line elsewhere;
-  const bool whole_line = fill == Fill::line &&
-                          (host != nullptr || view.any_line(view.opaque, {slot.value & ~(line_bytes - 1)}, elsewhere));
-  if (whole_line) {
-    std::byte* const line =
-        host != nullptr ? host - slot.value % line_bytes : reinterpret_cast<std::byte*>(elsewhere.words.data());
-    const LeafLine leaf = read_line(line, index, granted);
-    last(leaf.entry, format.classify(leaf.entry, 0), 0, leaf.run);
-  } else if (host != nullptr) {
-    const std::uint64_t entry = load_mapped_u64(host, std::memory_order_relaxed);
-    last(entry, format.classify(entry, 0), 0, own);
-  } else if (const std::optional<std::uint64_t> word = view.any_u64(view.opaque, slot); word) {
-    last(*word, format.classify(*word, 0), 0, own);
-  } else {
-    unreadable(0);
-  }
+  const WalkOne walk{format, memory};
+  if (Path path; walk.descend(request, path, answer)) walk.finish(request, path, fill, read_line, answer);
+  std::atomic_thread_fence(std::memory_order_acquire);  // behind it, no look at anything else is older than these loads
 }
 
 template <PageTableFormat Format>

@@ -20,7 +20,6 @@ struct Arithmetic<Batch<xsimd::avx512bw>> {
   using Mask = BatchMask<xsimd::avx512bw>;
 
   static Mask equal(const Word& a, const Word& b) noexcept { return made(_mm512_cmpeq_epi64_mask(a, b)); }
-  static Mask beyond(const Word& a, const Word& b) noexcept { return made(_mm512_cmpgt_epi64_mask(a, b)); }
   static Word choose(const Mask& mask, const Word& yes, const Word& no) noexcept {
     return xsimd::select(mask, yes, no);
   }
@@ -58,6 +57,11 @@ struct Avx512 {
   }
   static std::uint64_t every_lane(const Word& word) noexcept {
     return static_cast<std::uint64_t>(_mm512_reduce_and_epi64(word));
+  }
+  static Mask beyond(const Word& a, const Word& b) noexcept {
+    Mask mask;
+    mask.data = _mm512_cmpgt_epi64_mask(a, b);
+    return mask;
   }
   static Mask any_of(const Word& word, const Word& bits) noexcept {
     Mask mask;

@@ -31,6 +31,11 @@ struct Neon {
   static std::uint64_t every_lane(const Word& word) noexcept {
     return vgetq_lane_u64(word, 0) & vgetq_lane_u64(word, 1);
   }
+  static Mask beyond(const Word& a, const Word& b) noexcept {
+    Mask mask;
+    mask.data = vcgtq_s64(vreinterpretq_s64_u64(a), vreinterpretq_s64_u64(b));
+    return mask;
+  }
   static Mask any_of(const Word& word, const Word& bits) noexcept {
     Mask mask;
     mask.data = vtstq_u64(word, bits);

@@ -50,7 +50,7 @@ class LeafLineByLanes {
 
   /// @param entry  the asked one, in every lane
   /// @return the run; without the asked page's own bit when that is no leaf or in the interrupt window
-  static unsigned read(const std::byte* host, std::uint64_t index, std::uint64_t granted, std::uint64_t must_be_zero,
+  static unsigned read(std::byte* host, std::uint64_t index, std::uint64_t granted, std::uint64_t must_be_zero,
                        Word& entry) noexcept {
     const Word compared = all(Format::address | granted);
     std::array<Word, words_per_line / lanes> line;
@@ -235,7 +235,7 @@ class WalkGroup {
     // A host address is chosen, not branched to: no CPU runs ahead with one that a guest made up.
     const auto look_into = [&](const typename Constants::Look& span) {
       const Word biased = slot + span.bias;
-      const Mask beyond = Op::beyond(biased, span.last);
+      const Mask beyond = Lanes::beyond(biased, span.last);
       address = Op::choose(Op::without(here, beyond), biased + span.host, address);
       out = Op::both(out, beyond);
     };

@@ -20,12 +20,6 @@ struct Arithmetic<Batch<Arch>> {
   using Mask = BatchMask<Arch>;
 
   [[nodiscard]] static Mask equal(const Word& a, const Word& b) noexcept { return a == b; }
-  [[nodiscard]] static Mask beyond(const Word& a, const Word& b) noexcept {
-    using Signed = xsimd::batch<std::int64_t, Arch>;
-    Mask mask;
-    mask.data = (xsimd::bitwise_cast<Signed>(a) > xsimd::bitwise_cast<Signed>(b)).data;
-    return mask;
-  }
   [[nodiscard]] static Word choose(const Mask& mask, const Word& yes, const Word& no) noexcept {
     return xsimd::select(mask, yes, no);
   }
