@@ -7,7 +7,9 @@
 #include "walkers/batch.hpp"
 #include "walkers/format/format.hpp"
 
+#include <array>
 #include <atomic>
+#include <bit>
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
@@ -71,8 +73,8 @@ class LeafLineByWords {
 
 /// A walk on its way.
 struct Path {
-  Gpa table{};                ///< is looked at next
-  std::uint64_t granted = 0;  ///< above it (Format::bits_of)
+  Gpa table;              ///< is looked at next
+  std::uint64_t granted;  ///< above it (Format::bits_of)
 };
 
 /// Answers are written field by field, and loads come without std::optional where memory is mapped: what is copied as a
@@ -177,8 +179,31 @@ template <PageTableFormat Format, class ReadLine>
 void walk_one(const Format& format, const MemoryView& memory, Fill fill, const WalkRequest& request, WalkAnswer& answer,
               const ReadLine& read_line) noexcept {
   const WalkOne walk{format, memory};
-  if (Path path; walk.descend(request, path, answer)) walk.finish(request, path, fill, read_line, answer);
+  if (Path path{}; walk.descend(request, path, answer)) walk.finish(request, path, fill, read_line, answer);
   std::atomic_thread_fence(std::memory_order_acquire);  // behind it, no look at anything else is older than these loads
+}
+
+inline constexpr std::size_t walk_group_size = 64;  ///< as many misses as a core keeps open, and some to follow
+
+/// At most walk_group_size walks: all of them down to their leaf tables, then the leaves, which were on their way to the
+/// cache meanwhile.
+template <PageTableFormat Format, class ReadLine>
+void walk_group(const Format& format, const MemoryView& memory, Fill fill, const WalkRequest* requests,
+                WalkAnswer* answers, std::size_t count, const ReadLine& read_line) noexcept {
+  if (count == 1) return walk_one(format, memory, fill, *requests, *answers, read_line);
+  const WalkOne walk{format, memory};
+  std::array<Path, walk_group_size> paths;
+  std::uint64_t going_on = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (!walk.descend(requests[i], paths[i], answers[i])) continue;
+    going_on |= std::uint64_t{1} << i;
+    __builtin_prefetch(walk.leaf_of(requests[i], paths[i]));
+  }
+  for (; going_on != 0; going_on &= going_on - 1) {
+    const auto i = static_cast<std::size_t>(std::countr_zero(going_on));
+    walk.finish(requests[i], paths[i], fill, read_line, answers[i]);
+  }
+  std::atomic_thread_fence(std::memory_order_acquire);
 }
 
 template <PageTableFormat Format>

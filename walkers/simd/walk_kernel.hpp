@@ -39,32 +39,33 @@ class LeafLineByLanes {
   static constexpr std::size_t lanes = Lanes::count;
 
  public:
-  explicit LeafLineByLanes(std::uint64_t must_be_zero) noexcept : must_be_zero_{must_be_zero} {}
+  explicit LeafLineByLanes(std::uint64_t must_be_zero) noexcept : must_be_zero_{all(must_be_zero)} {}
 
   [[nodiscard]] LeafLine operator()(std::byte* host, std::size_t index, std::uint64_t granted) const noexcept {
     Word entry;
-    const unsigned run = read(host, index, granted, must_be_zero_, entry);
+    const unsigned run = read(host, index, compared(granted), entry);
     const unsigned own = 1U << index;
     return {Lanes::first(entry), static_cast<std::uint8_t>((run & own) != 0 ? run : own)};
   }
 
+  /// The bits in which pages of one run agree, but for what they are apart. What the path does not grant may differ.
+  static std::uint64_t compared(std::uint64_t granted) noexcept { return Format::address | granted; }
+
   /// @param entry  the asked one, in every lane
   /// @return the run; without the asked page's own bit when that is no leaf or in the interrupt window
-  static unsigned read(std::byte* host, std::uint64_t index, std::uint64_t granted, std::uint64_t must_be_zero,
-                       Word& entry) noexcept {
-    const Word compared = all(Format::address | granted);
+  unsigned read(std::byte* host, std::uint64_t index, std::uint64_t compared, Word& entry) const noexcept {
     std::array<Word, words_per_line / lanes> line;
     std::array<Word, words_per_line / lanes> base;
     Lanes::load_line(host, line);
-    // Contiguous, and with the same rights on this path: differences are taken in 64 bits, addresses have 52.
+    // Differences are taken in 64 bits, addresses have 52: no wrap looks like contiguity.
     for (std::size_t i = 0; i < line.size(); ++i)
-      base[i] = (line[i] & compared) - Lanes::load(&page_offsets[i * lanes]);
+      base[i] = (line[i] & all(compared)) - Lanes::load(&page_offsets[i * lanes]);
     const Word wanted = Lanes::pick(base, index);
     unsigned run = 0;
     for (std::size_t i = 0; i < line.size(); ++i) {
       const Mask follows = Op::equal(base[i], wanted);
       const Mask leaf = Op::without(Op::both(follows, Lanes::any_of(line[i], all(Format::present))),
-                                    Lanes::any_of(line[i], all(must_be_zero)));
+                                    Lanes::any_of(line[i], must_be_zero_));
       const Mask in_window = Op::equal(line[i] & all(window_bits), all(interrupt_window.first));
       run |= Lanes::bits(Op::without(leaf, in_window)) << (i * lanes);
     }
@@ -80,7 +81,7 @@ class LeafLineByLanes {
   alignas(line_bytes) static constexpr std::array<std::uint64_t, words_per_line> page_offsets{
       0, 0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000, 0x7000};
 
-  std::uint64_t must_be_zero_;
+  Word must_be_zero_;
 };
 
 /// Lanes: the vector type. Format: what the bits of an entry mean (second_stage_lanes.hpp).
@@ -119,7 +120,7 @@ class WalkGroup {
   [[gnu::flatten]] void finish(WalkAnswer* answers) noexcept {
     if (elsewhere_) fetch_elsewhere(0, fill_);
     if (fill_ == Fill::line) {
-      for (std::size_t lane = 0; lane < vectors_ * lanes; ++lane) load_leaf_line(lane);
+      load_leaf_lines();
       decide_leaves<Fill::line>(answers);
     } else {
       decide_leaves<Fill::exact>(answers);
@@ -361,7 +362,7 @@ class WalkGroup {
       const Word path = Lanes::load(&path_[at]);
       const Mask here = here_[at / lanes];
       const Ending ending = end_at(at, 0, entry, path, all(masks_.leaf[0]));
-      const Word number = (Lanes::load(&iova_[at]) >> static_cast<int>(page_shift)) & all(words_per_line - 1);
+      const Word number = number_in_line(Lanes::load(&iova_[at]));
       const Word own = Lanes::shifted(all(std::uint64_t{1} << answer_run), number);
       Word run = own;
       if constexpr (fill == Fill::line) {
@@ -375,13 +376,24 @@ class WalkGroup {
     }
   }
 
-  void load_leaf_line(std::size_t lane) noexcept {
-    const std::uint64_t address = address_[lane];
-    const std::uint64_t index = address / sizeof(std::uint64_t) % words_per_line;
-    Word entry;
-    run_[lane] = LeafLineByLanes<Lanes, Format>::read(host_at(address & ~(line_bytes - 1)), index,
-                                                      path_[lane] & both_rights, masks_.leaf[0], entry);
-    Lanes::store_first(&entry_[lane], entry);
+  void load_leaf_lines() noexcept {
+    const std::size_t count = vectors_ * lanes;
+    const LeafLineByLanes<Lanes, Format> leaves{masks_.leaf[0]};
+    // What the next loop needs of each walk, at the places that it writes to.
+    for (std::size_t at = 0; at < count; at += lanes) {
+      const Word granted = Lanes::load(&path_[at]) & all(both_rights);
+      Lanes::store(&entry_[at], granted | all(leaves.compared(0)));
+      Lanes::store(&run_[at], number_in_line(Lanes::load(&iova_[at])));
+    }
+    for (std::size_t lane = 0; lane < count; ++lane) {
+      Word entry;
+      std::byte* const line = host_at(address_[lane] & ~(line_bytes - 1));
+      run_[lane] = leaves.read(line, run_[lane], entry_[lane], entry);
+      Lanes::store_first(&entry_[lane], entry);
+    }
+  }
+  static Word number_in_line(const Word& iova) noexcept {
+    return (iova >> static_cast<int>(page_shift)) & all(words_per_line - 1);
   }
 
   static std::size_t first_of(std::uint64_t bits) noexcept { return static_cast<std::size_t>(std::countr_zero(bits)); }
@@ -419,23 +431,42 @@ template <class Lanes, class Format>
            LeafLineByLanes<Lanes, Format>{masks.leaf[0]});
 }
 
+/// What does not fill a vector.
+template <class Lanes, class Format>
+[[gnu::flatten]] void walk_few(const MemoryView& memory, const typename Format::Masks& masks, Fill fill,
+                               const WalkRequest* requests, WalkAnswer* answers, std::size_t count) noexcept {
+  walk_group(typename Format::Scalar{masks}, memory, fill, requests, answers, count,
+             LeafLineByLanes<Lanes, Format>{masks.leaf[0]});
+}
+
 /// Kernels::walk of one instruction set and format.
 template <class Lanes, class Format>
 void walk_batch(const MemoryView& memory, const typename Format::Masks& masks, Fill fill, const WalkRequest* requests,
                 WalkAnswer* answers, std::size_t count) noexcept {
   using Group = WalkGroup<Lanes, Format>;
   if (count >= Lanes::worthwhile) {
-    Group group{memory, masks, fill};
-    while (count >= Lanes::count) {
+    const auto take = [&](Group& group) {
       const std::size_t vectors = std::min(count, Group::size) / Lanes::count;
       group.descend(requests, vectors);
-      group.finish(answers);
       requests += vectors * Lanes::count;
-      answers += vectors * Lanes::count;
       count -= vectors * Lanes::count;
+      return vectors * Lanes::count;
+    };
+    // Two groups by turns: while the leaves of one are on their way to the cache, the other walks down.
+    std::array groups{Group{memory, masks, fill}, Group{memory, masks, fill}};
+    std::size_t turn = 0;
+    std::size_t walks = take(groups[turn]);
+    while (count >= Lanes::count) {
+      const std::size_t next = take(groups[turn ^ 1]);
+      groups[turn].finish(answers);
+      answers += walks;
+      walks = next;
+      turn ^= 1;
     }
+    groups[turn].finish(answers);
+    answers += walks;
   }
-  for (; count != 0; --count) walk_single<Lanes, Format>(memory, masks, fill, *requests++, *answers++);
+  walk_few<Lanes, Format>(memory, masks, fill, requests, answers, count);
   // The caller looks at versions and clocks next, and must not have done so before the loads.
   std::atomic_thread_fence(std::memory_order_acquire);
 }
