@@ -79,10 +79,12 @@ struct Path {
 
 /// Answers are written field by field, and loads come without std::optional where memory is mapped: what is copied as a
 /// whole right after it was stored in parts waits for the stores, and g++ 12 copies so (twice the time).
-template <PageTableFormat Format>
+/// @tparam ReadLine  LeafLineByWords, or what answers as it does; a kernel's own type keeps all of this class its own too
+template <PageTableFormat Format, class ReadLine>
 class WalkOne {
  public:
-  WalkOne(const Format& format, const MemoryView& memory) noexcept : format_{format}, memory_{memory} {}
+  WalkOne(const Format& format, const MemoryView& memory, const ReadLine& read_line) noexcept
+      : format_{format}, memory_{memory}, read_line_{read_line} {}
 
   /// From the request's table to the one of level 0, or to what ends the walk further up.
   /// @return whether `path` leads to a table of level 0; else `answer` is the whole answer
@@ -114,23 +116,20 @@ class WalkOne {
   }
 
   /// The last step, at a table of level 0.
-  /// @param read_line  LeafLineByWords, or what answers as it does
-  template <class ReadLine>
-  void finish(const WalkRequest& request, const Path& path, Fill fill, const ReadLine& read_line,
-              WalkAnswer& answer) const noexcept {
+  void finish(const WalkRequest& request, const Path& path, Fill fill, WalkAnswer& answer) const noexcept {
     const Gpa slot = Format::slot(path.table, request.iova, 0);
     const std::size_t index = slot.value / sizeof(std::uint64_t) % words_per_line;
     const auto own = static_cast<std::uint8_t>(1U << index);
     std::byte* const host = memory_.find(slot);
     if (host != nullptr && fill == Fill::line) {
-      const LeafLine leaf = read_line(host - slot.value % line_bytes, index, path.granted);
+      const LeafLine leaf = read_line_(host - slot.value % line_bytes, index, path.granted);
       last(request, 0, path, leaf.entry, format_.classify(leaf.entry, 0), leaf.run, answer);
     } else if (host != nullptr) {
       const std::uint64_t entry = load_mapped_u64(host, std::memory_order_relaxed);
       last(request, 0, path, entry, format_.classify(entry, 0), own, answer);
     } else if (Line line;
                fill == Fill::line && memory_.any_line(memory_.opaque, {slot.value & ~(line_bytes - 1)}, line)) {
-      const LeafLine leaf = read_line(reinterpret_cast<std::byte*>(line.words.data()), index, path.granted);
+      const LeafLine leaf = read_line_(reinterpret_cast<std::byte*>(line.words.data()), index, path.granted);
       last(request, 0, path, leaf.entry, format_.classify(leaf.entry, 0), leaf.run, answer);
     } else if (const std::optional<std::uint64_t> word = memory_.any_u64(memory_.opaque, slot); word) {
       last(request, 0, path, *word, format_.classify(*word, 0), own, answer);
@@ -171,6 +170,7 @@ class WalkOne {
 
   const Format format_;
   const MemoryView memory_;
+  const ReadLine read_line_;
 };
 
 /// Follows one table tree from the request's table. At most level + 1 loads; no allocation, no lock.
@@ -178,8 +178,8 @@ class WalkOne {
 template <PageTableFormat Format, class ReadLine>
 void walk_one(const Format& format, const MemoryView& memory, Fill fill, const WalkRequest& request, WalkAnswer& answer,
               const ReadLine& read_line) noexcept {
-  const WalkOne walk{format, memory};
-  if (Path path{}; walk.descend(request, path, answer)) walk.finish(request, path, fill, read_line, answer);
+  const WalkOne walk{format, memory, read_line};
+  if (Path path{}; walk.descend(request, path, answer)) walk.finish(request, path, fill, answer);
   std::atomic_thread_fence(std::memory_order_acquire);  // behind it, no look at anything else is older than these loads
 }
 
@@ -191,7 +191,7 @@ template <PageTableFormat Format, class ReadLine>
 void walk_group(const Format& format, const MemoryView& memory, Fill fill, const WalkRequest* requests,
                 WalkAnswer* answers, std::size_t count, const ReadLine& read_line) noexcept {
   if (count == 1) return walk_one(format, memory, fill, *requests, *answers, read_line);
-  const WalkOne walk{format, memory};
+  const WalkOne walk{format, memory, read_line};
   std::array<Path, walk_group_size> paths;
   std::uint64_t going_on = 0;
   for (std::size_t i = 0; i < count; ++i) {
@@ -201,7 +201,7 @@ void walk_group(const Format& format, const MemoryView& memory, Fill fill, const
   }
   for (; going_on != 0; going_on &= going_on - 1) {
     const auto i = static_cast<std::size_t>(std::countr_zero(going_on));
-    walk.finish(requests[i], paths[i], fill, read_line, answers[i]);
+    walk.finish(requests[i], paths[i], fill, answers[i]);
   }
   std::atomic_thread_fence(std::memory_order_acquire);
 }

@@ -18,6 +18,7 @@ template <bool gather>
 struct Avx2 {
   using Word = Batch<xsimd::avx2>;
   using Mask = BatchMask<xsimd::avx2>;
+  using Predicates = walkers::Predicates<xsimd::avx2>;
   static constexpr std::size_t count = 4;
   static constexpr std::size_t worthwhile = 12;  ///< fewer walks are faster one by one
 
@@ -39,8 +40,6 @@ struct Avx2 {
     const __m128i half = _mm_and_si128(_mm256_castsi256_si128(word), _mm256_extracti128_si256(word, 1));
     return static_cast<std::uint64_t>(_mm_cvtsi128_si64(half) & _mm_extract_epi64(half, 1));
   }
-  static Mask beyond(const Word& a, const Word& b) noexcept { return Mask{_mm256_cmpgt_epi64(a, b)}; }
-  static Mask any_of(const Word& word, const Word& bits) noexcept { return (word & bits) != Word(std::uint64_t{0}); }
   static Word load_lanes(const std::uint64_t* addresses) noexcept {
     if constexpr (gather) {
       __m256i words;

@@ -23,8 +23,4 @@ namespace viommu::walkers {
   return *reinterpret_cast<const std::uint64_t*>(host_at(address));
 }
 
-/// What a kernel does with Words besides &, |, +, - and shifts by a number. Specialised for each kind of Word.
-template <class Word>
-struct Arithmetic;
-
 }  // namespace viommu::walkers

@@ -17,6 +17,7 @@ namespace {
 struct Neon {
   using Word = Batch<xsimd::neon64>;
   using Mask = BatchMask<xsimd::neon64>;
+  using Predicates = walkers::Predicates<xsimd::neon64>;
   static constexpr std::size_t count = 2;
   static constexpr std::size_t worthwhile = 4;  ///< fewer walks are faster one by one
 
@@ -30,16 +31,6 @@ struct Neon {
   static std::uint64_t any_lane(const Word& word) noexcept { return vgetq_lane_u64(word, 0) | vgetq_lane_u64(word, 1); }
   static std::uint64_t every_lane(const Word& word) noexcept {
     return vgetq_lane_u64(word, 0) & vgetq_lane_u64(word, 1);
-  }
-  static Mask beyond(const Word& a, const Word& b) noexcept {
-    Mask mask;
-    mask.data = vcgtq_s64(vreinterpretq_s64_u64(a), vreinterpretq_s64_u64(b));
-    return mask;
-  }
-  static Mask any_of(const Word& word, const Word& bits) noexcept {
-    Mask mask;
-    mask.data = vtstq_u64(word, bits);
-    return mask;
   }
   static Word shifted(const Word& word, const Word& by) noexcept { return vshlq_u64(word, vreinterpretq_s64_u64(by)); }
 

@@ -12,14 +12,14 @@
 namespace viommu::walkers {
 namespace {
 
-void walk_single(const MemoryView& memory, const SecondStageMasks& masks, Fill fill, const WalkRequest& request,
-                 WalkAnswer& answer) noexcept {
+[[gnu::flatten]] void walk_single(const MemoryView& memory, const SecondStageMasks& masks, Fill fill,
+                                  const WalkRequest& request, WalkAnswer& answer) noexcept {
   const SecondStage format{masks};
   walk_one(format, memory, fill, request, answer, LeafLineByWords{format});
 }
 
-void walk(const MemoryView& memory, const SecondStageMasks& masks, Fill fill, const WalkRequest* requests,
-          WalkAnswer* answers, std::size_t count) noexcept {
+[[gnu::flatten]] void walk(const MemoryView& memory, const SecondStageMasks& masks, Fill fill,
+                           const WalkRequest* requests, WalkAnswer* answers, std::size_t count) noexcept {
   const SecondStage format{masks};
   while (count != 0) {
     const std::size_t some = std::min(count, walk_group_size);

@@ -35,7 +35,7 @@ template <class Lanes, class Format>
 class LeafLineByLanes {
   using Word = typename Lanes::Word;
   using Mask = typename Lanes::Mask;
-  using Op = Arithmetic<Word>;
+  using Op = typename Lanes::Predicates;
   static constexpr std::size_t lanes = Lanes::count;
 
  public:
@@ -63,11 +63,11 @@ class LeafLineByLanes {
     const Word wanted = Lanes::pick(base, index);
     unsigned run = 0;
     for (std::size_t i = 0; i < line.size(); ++i) {
-      const Mask follows = Op::equal(base[i], wanted);
-      const Mask leaf = Op::without(Op::both(follows, Lanes::any_of(line[i], all(Format::present))),
-                                    Lanes::any_of(line[i], must_be_zero_));
-      const Mask in_window = Op::equal(line[i] & all(window_bits), all(interrupt_window.first));
-      run |= Lanes::bits(Op::without(leaf, in_window)) << (i * lanes);
+      Mask good = Op::equal(Op::every(), base[i], wanted);
+      good = Op::any_of(good, line[i], all(Format::present));
+      good = Op::none_of(good, line[i], must_be_zero_);
+      good = Op::differ(good, line[i] & all(window_bits), all(interrupt_window.first));
+      run |= Lanes::bits(good) << (i * lanes);
     }
     entry = Lanes::pick(line, index);
     return run;
@@ -89,7 +89,7 @@ template <class Lanes, class Format>
 class WalkGroup {
   using Word = typename Lanes::Word;
   using Mask = typename Lanes::Mask;
-  using Op = Arithmetic<Word>;
+  using Op = typename Lanes::Predicates;
   using Masks = typename Format::Masks;
   static constexpr std::size_t lanes = Lanes::count;
 
@@ -193,7 +193,7 @@ class WalkGroup {
     Word some = all(0);
     Word every = all(~std::uint64_t{0});
     const Constants constants = this->constants();
-    Mask missing = none();
+    Mask missing = Op::none();
     for (std::size_t at = 0; at < count; at += lanes) {
       Word table;
       Word iova;
@@ -207,7 +207,7 @@ class WalkGroup {
       Lanes::store(&rest_[at], rest);
       Lanes::store(&iova_[at], iova);
       Lanes::store(&path_[at], table | rights);
-      const Mask here = Op::equal(rest & all(byte), all(top));
+      const Mask here = Op::equal(Op::every(), rest & all(byte), all(top));
       missing = Op::either(missing, enter(at, top, constants, iova, table, here));
     }
     elsewhere_ = Lanes::bits(missing) != 0;
@@ -218,42 +218,36 @@ class WalkGroup {
     if (!mixed_) return top;
     // The OR of all levels is not below the highest one: at worst a step or two find nothing to do.
     const auto highest = std::min<unsigned>(Lanes::any_lane(some) & 7, second_stage_levels - 1);
-    for (std::size_t at = 0; at < count; at += lanes) here_[at / lanes] = none();
+    for (std::size_t at = 0; at < count; at += lanes) here_[at / lanes] = Op::none();
     elsewhere_ = false;
     join(highest);
     return highest;
   }
-
-  static Mask none() noexcept { return Op::equal(all(0), all(1)); }
 
   /// The walks of `here` come to `level`, each at its `table`.
   /// @return those that are in no span
   Mask enter(std::size_t at, unsigned level, const Constants& constants, const Word& iova, const Word& table,
              const Mask& here) noexcept {
     const Word slot = table | ((iova >> static_cast<int>(Format::slot_shift(level))) & all(0xFF8));
-    Word address = constants.nothing;
-    Mask out = here;
     // A host address is chosen, not branched to: no CPU runs ahead with one that a guest made up.
-    const auto look_into = [&](const typename Constants::Look& span) {
-      const Word biased = slot + span.bias;
-      const Mask beyond = Lanes::beyond(biased, span.last);
-      address = Op::choose(Op::without(here, beyond), biased + span.host, address);
-      out = Op::both(out, beyond);
-    };
-    look_into(constants.first);
-    look_into(constants.second);
+    const Word first = slot + constants.first.bias;
+    const Word second = slot + constants.second.bias;
+    const Mask in_first = Op::within(here, first, constants.first.last);
+    const Mask in_second = Op::within(here, second, constants.second.last);
+    Word address = Op::choose(in_first, first + constants.first.host, constants.nothing);
+    address = Op::choose(in_second, second + constants.second.host, address);
     Lanes::store(&address_[at], address);
     here_[at / lanes] = here;
-    return out;
+    return Op::without(here, Op::either(in_first, in_second));
   }
 
   /// The walks that start at `level`, where others are on their way down to it.
   [[gnu::noinline]] void join(unsigned level) noexcept {
     const std::size_t count = vectors_ * lanes;
     const Constants constants = this->constants();
-    Mask missing = none();
+    Mask missing = Op::none();
     for (std::size_t at = 0; at < count; at += lanes) {
-      const Mask starts = Op::equal(Lanes::load(&rest_[at]) & all(byte), all(level));
+      const Mask starts = Op::equal(Op::every(), Lanes::load(&rest_[at]) & all(byte), all(level));
       const Word table = page_of(Lanes::load(&path_[at]));
       missing = Op::either(
           missing, enter(at, level, constants, Lanes::load(&iova_[at]), table, Op::either(starts, here_[at / lanes])));
@@ -285,7 +279,7 @@ class WalkGroup {
     const std::size_t count = vectors_ * lanes;
     if (elsewhere_) fetch_elsewhere(level, Fill::exact);
     const Constants constants = this->constants();
-    Mask missing = none();
+    Mask missing = Op::none();
     for (std::size_t at = 0; at < count; at += lanes) missing = Op::either(missing, decide<level>(at, constants));
     elsewhere_ = Lanes::bits(missing) != 0;
     for (; unreadable_ != 0; unreadable_ &= unreadable_ - 1) mark_unreadable(first_of(unreadable_), level);
@@ -300,8 +294,8 @@ class WalkGroup {
     const Word table = entry & all(Format::address);
     const Mask here = here_[at / lanes];
     constexpr std::uint64_t leaf_bit = level < Format::leaf_levels ? Format::leaf : 0;
-    const Mask moves = Op::without(Op::both(here, Lanes::any_of(entry, all(Format::present))),
-                                   Lanes::any_of(entry, all(masks_.table[level] | leaf_bit)));
+    const Mask moves =
+        Op::none_of(Op::any_of(here, entry, all(Format::present)), entry, all(masks_.table[level] | leaf_bit));
     const Word iova = Lanes::load(&iova_[at]);
     // Almost no walk ends at the levels that have no pages or huge ones: there a branch costs less than the masks.
     if (level > 1 && Lanes::bits(moves) == every_lane) {
@@ -310,8 +304,9 @@ class WalkGroup {
     }
     Word must_be_zero = all(masks_.table[level]);
     if constexpr (level < Format::leaf_levels)
-      must_be_zero = Op::choose(Lanes::any_of(entry, all(Format::leaf)), all(masks_.leaf[level]), must_be_zero);
-    const Ending ending = end_at(at, level, entry, path, must_be_zero);
+      must_be_zero =
+          Op::choose(Op::any_of(Op::every(), entry, all(Format::leaf)), all(masks_.leaf[level]), must_be_zero);
+    const Ending ending = end_at(at, level, here, entry, path, must_be_zero);
     Lanes::store(&first_[at], Op::choose(here, ending.first, Lanes::load(&first_[at])));
     Lanes::store(&frame_[at], Op::choose(here, ending.frame, Lanes::load(&frame_[at])));
     Lanes::store(&path_[at], Op::choose(moves, next, path));
@@ -327,10 +322,10 @@ class WalkGroup {
     Word first;
     Word frame;
   };
-  Ending end_at(std::size_t at, unsigned level, const Word& entry, const Word& path,
+  Ending end_at(std::size_t at, unsigned level, const Mask& here, const Word& entry, const Word& path,
                 const Word& must_be_zero) const noexcept {
-    const Mask present = Lanes::any_of(entry, all(Format::present));
-    const Mask leaf = Op::without(present, Lanes::any_of(entry, must_be_zero));
+    const Mask present = Op::any_of(here, entry, all(Format::present));
+    const Mask leaf = Op::none_of(present, entry, must_be_zero);
     const Word bad = Op::choose(present, all(word_of(WalkEnd::malformed)), all(word_of(WalkEnd::absent)));
     const Word rights = entry & path;
     const Word loads = mixed_ ? ((Lanes::load(&rest_[at]) & all(byte)) << static_cast<int>(answer_loads)) +
@@ -361,16 +356,16 @@ class WalkGroup {
       const Word entry = fill == Fill::line ? Lanes::load(&entry_[at]) : Lanes::load_lanes(&address_[at]);
       const Word path = Lanes::load(&path_[at]);
       const Mask here = here_[at / lanes];
-      const Ending ending = end_at(at, 0, entry, path, all(masks_.leaf[0]));
+      const Ending ending = end_at(at, 0, here, entry, path, all(masks_.leaf[0]));
       const Word number = number_in_line(Lanes::load(&iova_[at]));
       const Word own = Lanes::shifted(all(std::uint64_t{1} << answer_run), number);
       Word run = own;
       if constexpr (fill == Fill::line) {
         run = Lanes::load(&run_[at]) << static_cast<int>(answer_run);
-        run = Op::choose(Lanes::any_of(run, own), run, own);  // else the asked page is in the window, or no leaf
+        run = Op::choose(Op::any_of(Op::every(), run, own), run,
+                         own);  // else the asked page is in the window, or no leaf
       }
-      const Word last =
-          (path & all(1)) | moved<1, answer_table_write>(path) | Op::choose(Op::both(here, ending.leaf), run, all(0));
+      const Word last = (path & all(1)) | moved<1, answer_table_write>(path) | Op::choose(ending.leaf, run, all(0));
       Lanes::store_answers(answers + at, Op::choose(here, ending.first, Lanes::load(&first_[at])),
                            Op::choose(here, ending.frame, Lanes::load(&frame_[at])), page_of(path), last);
     }
