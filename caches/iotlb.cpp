@@ -25,19 +25,18 @@ Pair Iotlb::find_any(Place place, Iova iova, Sizes sizes) const noexcept {
   const AtomicPair* best = &sets_[place.first_set()].entries[0];
   std::uint64_t wanted = 0;
   const auto probe = [&](PageSize size) {
-    if ((sizes & bit_of(size)) == 0) return;
     const std::uint64_t word = word_for(place, iova, size);
     const Set& set = sets_[set_of(place, word)];
-    for (std::size_t i = 0; i < ways; ++i) {  // R1
-      const bool same = set.entries[i].first() == word;
-      best = same ? &set.entries[i] : best;
-      wanted = same ? word : wanted;
-    }
+    const AtomicPair* const entry = &set.entries[way_of(set, word)];  // R1
+    const bool same = entry->first() == word;
+    best = same ? entry : best;
+    wanted = same ? word : wanted;
   };
-  probe(PageSize::gib1);
-  probe(PageSize::mib2);
-  probe(PageSize::kib32);
-  probe(PageSize::kib4);            // last, because it may stand beside a block that lacks the page
+  if ((sizes & bit_of(PageSize::gib1)) != 0) probe(PageSize::gib1);
+  if ((sizes & bit_of(PageSize::mib2)) != 0) probe(PageSize::mib2);
+  if ((sizes & bit_of(PageSize::kib32)) != 0) probe(PageSize::kib32);
+  if ((sizes & bit_of(PageSize::kib4)) != 0)
+    probe(PageSize::kib4);          // last: it may stand beside a block without the page
   const Pair entry = best->load();  // R2
   return wanted != 0 && entry.first == wanted && has_page(iova, size_of(wanted), entry.second) ? entry : Pair{};
 }
@@ -79,24 +78,27 @@ bool Iotlb::fill(const FillGuard& guard, Place place, Iova iova, const CachedPag
   const auto same = std::ranges::find_if(entries, [&](const AtomicPair& entry) { return entry.first() == word; });
   std::size_t way = static_cast<std::size_t>(same - entries.begin());
   if (way == ways) {
-    way = victim(sets_[index], sampled / 2, recent);
+    way = victim(sets_[index], word, recent);
   } else if (const Pair old = same->load(); ((old.second ^ second) & low_bits(pages_at)) == 0) {
     second |= old.second;  // more pages of the same block
   }
   entries[way].store({word, second});  // F3
-  unlock(group, sampled);              // F4
+  // F4. A fill takes nothing back from other walkers, so it leaves their samples good; only who reads without whole pairs
+  // has to see that something was written.
+  versions_[group].store(whole_ ? sampled : sampled + 2, std::memory_order_release);
   return true;
 }
 
-std::size_t Iotlb::victim(const Set& set, std::uint64_t version, const Recent* recent) const noexcept {
+std::size_t Iotlb::victim(const Set& set, std::uint64_t incoming, const Recent* recent) const noexcept {
+  const std::size_t begin = (incoming * 0x9E3779B97F4A7C15) >> 62;  // elsewhere for each page, so that none is favoured
   std::size_t cold = ways;
   for (std::size_t i = 0; i < ways; ++i) {
-    const std::size_t way = (i + version) % ways;  // begins elsewhere each time, so that none is favoured
+    const std::size_t way = (i + begin) % ways;
     const std::uint64_t word = set.entries[way].first();
     if (word == 0 || !is_live(tag_of(word))) return way;
     if (cold == ways && (recent == nullptr || !recent->contains(trace_of(word)))) cold = way;
   }
-  return cold != ways ? cold : version % ways;
+  return cold != ways ? cold : begin;
 }
 
 void Iotlb::drop_pages(Place place, IovaRange range, const Atomic<Sizes>& sizes) noexcept {

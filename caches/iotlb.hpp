@@ -5,7 +5,7 @@
 //          second  63:56 pages of a block that are valid | 51:12 frame | 1:0 rights (RightBits)
 //   set    4 entries, one line
 //   group  8 sets, and one version word in an array of its own: odd while a writer is inside, and another even number
-//          after each writer and each invalidation that names the group, whether it found something or not
+//          after each invalidation that names the group, whether it found something or not
 //   shard  groups; the address spaces of one domain use one shard
 //
 // A block stands for 8 pages whose leaves lie in one cache line of the guest's table, contiguous with equal rights. The
@@ -16,7 +16,7 @@
 //          first word decides. No version is read, nothing is written.
 //          Where 16-byte loads are not whole: P1 version -> P2 words -> P3 version again, equal and even.
 // Fill     F0 sample the versions, before the first guest load -> the walk -> F2 exchange exactly the sampled version
-//          for an odd one -> F3 store the entry -> F4 the next even version
+//          for an odd one -> F3 store the entry -> F4 the sampled version again (in the portable form the next even one)
 // Drop     I1 lock the group of each page (compare-exchange even -> odd) -> I2 clear what is found -> I3 next even one
 //
 // No torn pair: R2 moves both words at once (AtomicPair). In the portable form a word of F3 or I2 seen by P2 carries
@@ -305,7 +305,7 @@ class Iotlb {
   }
   [[nodiscard]] Pair find_portable(Place place, Iova iova, Sizes sizes) const noexcept;
 
-  [[nodiscard]] std::size_t victim(const Set& set, std::uint64_t version, const Recent* recent) const noexcept;
+  [[nodiscard]] std::size_t victim(const Set& set, std::uint64_t incoming, const Recent* recent) const noexcept;
   [[nodiscard]] bool is_live(Tag tag) const noexcept {
     return (live_[tag / 64].load(std::memory_order_relaxed) >> (tag % 64) & 1) != 0;
   }

@@ -55,6 +55,9 @@ struct Kernels {
   /// At most level + 1 loads a request, each word of guest memory at most once on a path of different tables.
   void (*walk)(const MemoryView& memory, const SecondStageMasks& masks, Fill fill, const WalkRequest* requests,
                WalkAnswer* answers, std::size_t count) noexcept;
+  /// The same for one request, where no others are at hand.
+  void (*walk_one)(const MemoryView& memory, const SecondStageMasks& masks, Fill fill, const WalkRequest& request,
+                   WalkAnswer& answer) noexcept;
 };
 
 }  // namespace viommu::walkers

@@ -51,12 +51,11 @@ void RegionMap::assign_without(const RegionMap& base, Gpa first) noexcept {
 }
 
 void RegionMap::choose_spans() noexcept {
-  const auto size = [](const MemorySpan& span) { return span.last.value - span.first.value; };
   span_count_ = 0;
   for (const Region& region : regions()) {
-    const MemorySpan span{region.range.first, region.range.last, region.host};
+    const MemorySpan span{region.range.first, region.range.last.value - region.range.first.value, region.host};
     std::size_t place = std::min(span_count_, view_spans);  // insertion sort, the largest first; the smallest falls out
-    for (; place > 0 && size(spans_[place - 1]) < size(span); --place)
+    for (; place > 0 && spans_[place - 1].last_offset < span.last_offset; --place)
       if (place < view_spans) spans_[place] = spans_[place - 1];
     if (place == view_spans) continue;
     spans_[place] = span;
@@ -112,7 +111,7 @@ void GuestMemory::tell_stored(Gpa gpa, bool done, std::uint64_t value, std::size
 std::optional<std::uint64_t> GuestMemory::load_u64(Gpa gpa) const noexcept {
   std::optional<std::uint64_t> word{0};
   if (std::byte* const host = find(gpa).host; host != nullptr) {
-    word = load_mapped_u64(host);
+    word = load_mapped_u64(host, std::memory_order_acquire);
   } else if (!read(gpa, &*word, sizeof *word)) {
     word.reset();
   }
@@ -140,7 +139,7 @@ std::optional<Word128> GuestMemory::load_u128(Gpa gpa) const noexcept {
 bool GuestMemory::load_line(Gpa gpa, Line& line) const noexcept {
   std::byte* const host = find(gpa).host;
   if (host == nullptr) return false;
-  load_mapped_line(host, line);
+  load_mapped_line(host, line, std::memory_order_acquire);
   if (tap_.loaded != nullptr) tap_.loaded(tap_.opaque, gpa.value, line.words.data(), line.words.size());
   return true;
 }
@@ -148,13 +147,11 @@ bool GuestMemory::load_line(Gpa gpa, Line& line) const noexcept {
 MemoryView GuestMemory::view() const noexcept {
   MemoryView view;
   view.opaque = this;
-  view.any_u64 = [](const void* memory, std::uint64_t gpa, std::uint64_t& word) noexcept {
-    const std::optional<std::uint64_t> loaded = static_cast<const GuestMemory*>(memory)->load_u64({gpa});
-    if (loaded) word = *loaded;
-    return loaded.has_value();
+  view.any_u64 = [](const void* memory, Gpa gpa) noexcept {
+    return static_cast<const GuestMemory*>(memory)->load_u64(gpa);
   };
-  view.any_line = [](const void* memory, std::uint64_t gpa, Line& line) noexcept {
-    return static_cast<const GuestMemory*>(memory)->load_line({gpa}, line);
+  view.any_line = [](const void* memory, Gpa gpa, Line& line) noexcept {
+    return static_cast<const GuestMemory*>(memory)->load_line(gpa, line);
   };
   const bool tapped = tap_.loaded != nullptr || tap_.load_failed != nullptr;
   const RegionMap* const map = this->map();

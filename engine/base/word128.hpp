@@ -28,11 +28,12 @@ struct Word128 {
     compiler_fence();  // what is decided on the copy comes after it
     return {pair.first, pair.second};
   }
-  Word128 word{load_mapped_u64(host), load_mapped_u64(host + sizeof word.low)};
+  const auto load = [](std::byte* from) { return load_mapped_u64(from, std::memory_order_acquire); };
+  Word128 word{load(host), load(host + sizeof word.low)};
   for (int attempt = 1; attempt < 4; ++attempt) {
-    const std::uint64_t again = load_mapped_u64(host);
+    const std::uint64_t again = load(host);
     if (again == word.low) break;
-    word = {again, load_mapped_u64(host + sizeof word.low)};
+    word = {again, load(host + sizeof word.low)};
   }
   return word;
 }

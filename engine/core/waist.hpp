@@ -262,6 +262,8 @@ class Waist {
     std::uint64_t barriers;
   };
   [[nodiscard]] CacheFigures cache_figures() noexcept;
+  /// Whether each request walks, so that asking the caches first is lost time.
+  [[nodiscard]] bool uncached() const noexcept { return options_.uncached; }
   [[nodiscard]] const char* kernel() const noexcept { return kernels_->name; }
 
   static constexpr std::uint32_t transient_readers = 64;
@@ -300,6 +302,7 @@ class Waist {
     caches::Sizes reachable = 0;
     walkers::WalkRequest request;
   };
+  static void begin_at_root(const caches::AddressSpace& space, Iova iova, walkers::WalkRequest& request) noexcept;
   void start_walk(const caches::AddressSpace& space, Iova iova, WalkFrom from, Start& start) const noexcept;
   /// What the tables say now, for a walk that began at a cached table and came to no answer: a fault is never decided on
   /// what is cached. Words that were loaded are not loaded again unless another path leads to them.
@@ -318,7 +321,7 @@ class Waist {
   void walk_ahead(Reader& reader, caches::AddressSpace& space, const Start& start, Iova next,
                   const walkers::WalkAnswer& walk) noexcept;
   [[nodiscard]] walkers::Fill walk_fill() const noexcept {
-    return options_.fill == FillMode::exact ? walkers::Fill::exact : walkers::Fill::line;
+    return options_.fill == FillMode::exact || options_.uncached ? walkers::Fill::exact : walkers::Fill::line;
   }
 
   [[gnu::always_inline]] void leave_now(Reader& reader) noexcept {

@@ -53,18 +53,22 @@ Waist::Hit Waist::look_up_any(Reader& reader, const caches::AddressSpace& space,
   return {caches::Iotlb::gpa_in(entry, iova), clear, entry.second & all_right_bits};
 }
 
+void Waist::begin_at_root(const caches::AddressSpace& space, Iova iova, walkers::WalkRequest& request) noexcept {
+  // Field by field, here and below: a struct that is written in parts and copied as a whole stalls.
+  request.table = space.key.root;
+  request.iova = iova;
+  request.level = space.key.top_level;
+  request.rights = read_write;
+  request.is_root = true;
+}
+
 void Waist::start_walk(const caches::AddressSpace& space, Iova iova, WalkFrom from, Start& start) const noexcept {
-  // Field by field: a struct that is written in parts and copied as a whole stalls. All samples are taken here, before
-  // the first guest load.
+  // All samples are taken here, before the first guest load.
   start.place = space.place();
   start.fillable = space.fillable.load(std::memory_order_acquire);
   start.reachable = space.reachable.load(std::memory_order_acquire);
   iotlb_.sample(start.place, iova, start.fillable, start.pages);
-  start.request.table = space.key.root;
-  start.request.iova = iova;
-  start.request.level = space.key.top_level;
-  start.request.rights = read_write;
-  start.request.is_root = true;
+  begin_at_root(space, iova, start.request);
   const caches::Place tables{start.place.tag(), 0};
   const caches::Sizes known = space.tables.load(std::memory_order_relaxed);
   if (from == WalkFrom::cached_table && known != 0) {
@@ -229,8 +233,17 @@ void Waist::walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept {
   Scratch<walkers::WalkAnswer, batch_width> walks;
   for (std::size_t i = 0; i < misses.size(); ++i) {
     Start& start = starts.emplace(i);
-    start_walk(*misses[i].space, misses[i].iova, WalkFrom::cached_table, start);
-    requests.put(i, start.request);
+    if (options_.uncached) {
+      begin_at_root(*misses[i].space, misses[i].iova, start.request);
+    } else {
+      start_walk(*misses[i].space, misses[i].iova, WalkFrom::cached_table, start);
+    }
+    walkers::WalkRequest& request = requests.emplace(i);
+    request.table = start.request.table;
+    request.iova = start.request.iova;
+    request.level = start.request.level;
+    request.rights = start.request.rights;
+    request.is_root = start.request.is_root;
   }
   kernels_->walk(memory_.view(), masks_, walk_fill(), requests.data(), walks.data(), misses.size());
   for (std::size_t i = 0; i < misses.size(); ++i) {

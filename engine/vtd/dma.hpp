@@ -127,6 +127,7 @@ class Dma {
         continue;
       }
       contexts.put(i - first, context);
+      if (waist_.uncached()) continue;
       const core::Waist::Sought sought = waist_.seek(context.space(), iova);
       places.put(i - first, sought.place);
       sets.put(i - first, sought.small_set);
@@ -141,7 +142,8 @@ class Dma {
         continue;
       }
       const caches::AddressSpace& space = context.space();
-      if (answer_hit(reader, space, i, batch, waist_.sought(space, places[i - first], sets[i - first]))) [[likely]]
+      if (!waist_.uncached() &&
+          answer_hit(reader, space, i, batch, waist_.sought(space, places[i - first], sets[i - first]))) [[likely]]
         continue;
       if (interrupt_window.contains(batch.iova(i).value)) {
         batch.answer(i, translate(reader, batch.request(i)));

@@ -69,7 +69,7 @@ class Guest {
   }
   void check(Iova iova, Rights asked, const Translation& found) {
     const Translation now = waist_->translate_uncached(reader_, space().key, iova, asked);
-    CAPTURE(iova.value, asked.read, asked.write);
+    CAPTURE(iova.value, asked.bits());
     REQUIRE(found.outcome == now.outcome);
     if (now.outcome != Outcome::translated) return;
     REQUIRE(found.gpa == now.gpa);
@@ -127,8 +127,8 @@ class Guest {
       case 0: return waist_->drop(Scope{Kind::domain, domain, all_iovas, {}, 0});
       case 1: return waist_->drop(Scope{Kind::translations, {}, all_iovas, {}, 0});
       case 2: {  // several at once, among them others
-        const std::array scopes{Scope{Kind::pages, {6}, range, {}, 0}, pages,
-                                Scope{Kind::pages, domain, {{0x7000000000}, {0x7000000FFF}}, {}, 0}};
+        const std::array scopes{caches::PageScope{range, {6}}, caches::PageScope{range, domain, only_leaves},
+                                caches::PageScope{{{0x7000000000}, {0x7000000FFF}}, domain}};
         return waist_->drop(scopes);
       }
       default: return waist_->drop(pages);
