@@ -178,13 +178,10 @@ void Iotlb::sweep(Tag tag) noexcept {
 }
 
 void Iotlb::set_live(Tag tag, bool live) noexcept {
-  Atomic<std::uint64_t>& word = live_[tag / 64];
+  Atomic<std::uint64_t>& word = live_[tag / 64];  // written under the lock of whoever gives tags out
   const std::uint64_t bit = std::uint64_t{1} << (tag % 64);
-  if (live) {
-    word.fetch_or(bit, std::memory_order_relaxed);
-  } else {
-    word.fetch_and(~bit, std::memory_order_relaxed);
-  }
+  const std::uint64_t others = word.load(std::memory_order_relaxed) & ~bit;
+  word.store(live ? others | bit : others, std::memory_order_relaxed);
 }
 
 std::uint64_t Iotlb::lock(std::size_t group) noexcept {

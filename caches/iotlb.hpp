@@ -232,7 +232,7 @@ class Iotlb {
   /// Drops every page of `tag`; cost: the whole table.
   void sweep(Tag tag) noexcept;
 
-  /// Entries of tags that are not live are the first to be replaced.
+  /// Entries of tags that are not live are the first to be replaced. Threads: one at a time.
   void set_live(Tag tag, bool live) noexcept;
 
   [[nodiscard]] std::size_t bytes() const noexcept { return sets_.bytes() + versions_.bytes() + live_.bytes(); }

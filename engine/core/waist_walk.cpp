@@ -30,12 +30,16 @@ using caches::PageSize;
   return Range<std::uint64_t>{frame.value, frame.value + caches::mask_of(size)}.overlaps(interrupt_window);
 }
 
-/// Memory that is one word, loaded already: a walk whose first entry is no table ends there.
-struct OneWord {
-  std::optional<std::uint64_t> word;
-  [[nodiscard]] std::optional<std::uint64_t> load_u64(Gpa /*at*/) const noexcept { return word; }
-  [[nodiscard]] static bool load_line(Gpa /*at*/, Line& /*line*/) noexcept { return false; }
-};
+/// Memory in which every address holds the one word that was loaded already, or nothing.
+[[nodiscard]] MemoryView only(const std::optional<std::uint64_t>& word) noexcept {
+  MemoryView view;
+  view.opaque = &word;
+  view.any_u64 = [](const void* given, Gpa) noexcept {
+    return *static_cast<const std::optional<std::uint64_t>*>(given);
+  };
+  view.any_line = [](const void*, Gpa, Line&) noexcept { return false; };
+  return view;
+}
 
 [[nodiscard]] bool more_than_one(unsigned pages) noexcept { return (pages & (pages - 1)) != 0; }
 
@@ -134,14 +138,14 @@ walkers::WalkAnswer Waist::check_path(const caches::AddressSpace& space, Start& 
   unsigned loads = walk.loads;
   std::optional<walkers::WalkAnswer> other;
   for (; at.level > cached.level && !other; --at.level) {  // at most second_stage_levels - 1
-    const OneWord entry{memory_.view().load_u64(Format::slot(at.table, at.iova, at.level))};
-    if (entry.word && format_.classify(*entry.word, at.level) == walkers::EntryKind::table) {
-      at.table = Format::next_table(*entry.word);
-      at.rights = at.rights & Format::rights(*entry.word);
+    const std::optional<std::uint64_t> entry = memory_.view().load_u64(Format::slot(at.table, at.iova, at.level));
+    if (entry && format_.classify(*entry, at.level) == walkers::EntryKind::table) {
+      at.table = Format::next_table(*entry);
+      at.rights = at.rights & Format::rights(*entry);
       at.is_root = false;
       ++loads;
     } else {
-      other = walkers::walk_one(format_, entry, walkers::Fill::exact, at);
+      other = walkers::walk_one(format_, only(entry), walkers::Fill::exact, at);
     }
   }
   const bool same = !other && at.table == cached.table && at.rights == cached.rights;

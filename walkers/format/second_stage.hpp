@@ -49,8 +49,8 @@ class SecondStage {
   }
   /// The bits of an entry that these rights are made of: their AND along a path is what the path grants.
   [[nodiscard]] static constexpr std::uint64_t bits_of(Rights rights) noexcept {
-    return with(with(SecondStageTable{}, second_stage_table::read, rights.read), second_stage_table::write,
-                rights.write)
+    return with(with(SecondStageTable{}, second_stage_table::read, rights.read()), second_stage_table::write,
+                rights.write())
         .raw;
   }
   [[nodiscard]] static constexpr Rights rights(std::uint64_t entry) noexcept {

@@ -144,15 +144,17 @@ class WalkGroup {
 
   // Words of a request and an answer as batch.hpp lays them out; both sides are little endian.
   static constexpr std::uint64_t byte = 0xFF;
-  static constexpr unsigned request_read = 8;
-  static constexpr unsigned request_write = 16;
-  static constexpr unsigned request_is_root = 24;
+  static constexpr unsigned request_rights = 8;
+  static constexpr unsigned request_is_root = 16;
   static constexpr unsigned answer_level = 8;
   static constexpr unsigned answer_loads = 16;
-  static constexpr unsigned answer_read = 24;
-  static constexpr unsigned answer_write = 32;
-  static constexpr unsigned answer_table_write = 8;
-  static constexpr unsigned answer_run = 16;
+  static constexpr unsigned answer_rights = 24;
+  static constexpr unsigned answer_run = 8;
+  static_assert(offsetof(WalkRequest, rights) * 8 == offsetof(WalkRequest, level) * 8 + request_rights &&
+                offsetof(WalkRequest, is_root) * 8 == offsetof(WalkRequest, level) * 8 + request_is_root);
+  static_assert(offsetof(WalkAnswer, level) * 8 == answer_level && offsetof(WalkAnswer, loads) * 8 == answer_loads &&
+                offsetof(WalkAnswer, rights) * 8 == answer_rights);
+  static_assert(offsetof(WalkAnswer, run) * 8 == offsetof(WalkAnswer, table_rights) * 8 + answer_run);
   // A path, one word a walk: the table that is looked at next, and in bits 0 and 1 the rights granted above it.
   static constexpr std::uint64_t both_rights = 3;
 
@@ -162,12 +164,6 @@ class WalkGroup {
   static Word all(std::uint64_t value) noexcept { return Word(value); }  // braces would make a list of one lane
   static constexpr std::uint64_t word_of(WalkEnd end) noexcept { return static_cast<std::uint64_t>(end); }
   static Word page_of(const Word& address) noexcept { return address & all(~low_bits(page_shift)); }
-  /// The bit `from` of each word, moved up to `to` and alone.
-  template <unsigned from, unsigned to>
-  static Word moved(const Word& word) noexcept {
-    return (word << static_cast<int>(to - from)) & all(std::uint64_t{1} << to);
-  }
-
   /// What every vector of a step needs, out of memory that the compiler must take for changed with every store.
   struct Constants {
     struct Look {
@@ -202,8 +198,7 @@ class WalkGroup {
       some = some | rest;
       every = every & rest;
       table = page_of(table);
-      const Word rights = ((rest >> static_cast<int>(request_read)) & all(1)) |
-                          ((rest >> static_cast<int>(request_write - 1)) & all(2));
+      const Word rights = (rest >> static_cast<int>(request_rights)) & all(both_rights);
       Lanes::store(&rest_[at], rest);
       Lanes::store(&iova_[at], iova);
       Lanes::store(&path_[at], table | rights);
@@ -327,13 +322,13 @@ class WalkGroup {
     const Mask present = Op::any_of(here, entry, all(Format::present));
     const Mask leaf = Op::none_of(present, entry, must_be_zero);
     const Word bad = Op::choose(present, all(word_of(WalkEnd::malformed)), all(word_of(WalkEnd::absent)));
-    const Word rights = entry & path;
+    const Word rights = entry & path & all(both_rights);
     const Word loads = mixed_ ? ((Lanes::load(&rest_[at]) & all(byte)) << static_cast<int>(answer_loads)) +
                                     all((std::uint64_t{1} - level) << answer_loads)
                               : all((loads_ - level) << answer_loads);
     return {leaf,
-            Op::choose(leaf, all(word_of(WalkEnd::leaf)), bad) | moved<0, answer_read>(rights) |
-                moved<1, answer_write>(rights) | all(std::uint64_t{level} << answer_level) | loads,
+            Op::choose(leaf, all(word_of(WalkEnd::leaf)), bad) | (rights << static_cast<int>(answer_rights)) |
+                all(std::uint64_t{level} << answer_level) | loads,
             Op::choose(leaf, entry & all(Format::frame_bits(level)), all(0))};
   }
 
@@ -343,10 +338,8 @@ class WalkGroup {
   }
   /// It looks like a walk that found an absent entry.
   void mark_unreadable(std::size_t lane, unsigned level) noexcept {
-    const std::uint64_t read = path_[lane] & 1;
-    const std::uint64_t write = path_[lane] >> 1 & 1;
-    first_[lane] =
-        (first_[lane] & ~byte) | word_of(end_of_unreadable(lane, level)) | read << answer_read | write << answer_write;
+    const std::uint64_t rights = path_[lane] & both_rights;
+    first_[lane] = (first_[lane] & ~byte) | word_of(end_of_unreadable(lane, level)) | rights << answer_rights;
   }
 
   template <Fill fill>
@@ -365,7 +358,7 @@ class WalkGroup {
         run = Op::choose(Op::any_of(Op::every(), run, own), run,
                          own);  // else the asked page is in the window, or no leaf
       }
-      const Word last = (path & all(1)) | moved<1, answer_table_write>(path) | Op::choose(ending.leaf, run, all(0));
+      const Word last = (path & all(both_rights)) | Op::choose(ending.leaf, run, all(0));
       Lanes::store_answers(answers + at, Op::choose(here, ending.first, Lanes::load(&first_[at])),
                            Op::choose(here, ending.frame, Lanes::load(&frame_[at])), page_of(path), last);
     }
