@@ -24,7 +24,7 @@ struct WalkRequest {
   bool is_root = true;         ///< an unreadable `table` is then WalkEnd::top_unreadable
 };
 
-/// The whole outcome. `rights` is the AND over every entry of the path, down to the one named here, and of the request's.
+/// The whole outcome. `rights` is the AND over the request's and every entry of the path, down to the one named here.
 struct WalkAnswer {
   WalkEnd end = WalkEnd::absent;
   std::uint8_t level = 0;  ///< of the entry the walk ended at

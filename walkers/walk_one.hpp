@@ -79,7 +79,7 @@ struct Path {
 
 /// Answers are written field by field, and loads come without std::optional where memory is mapped: what is copied as a
 /// whole right after it was stored in parts waits for the stores, and g++ 12 copies so (twice the time).
-/// @tparam ReadLine  LeafLineByWords, or what answers as it does; a kernel's own type keeps all of this class its own too
+/// @tparam ReadLine  LeafLineByWords, or what answers as it does; a kernel's own type makes this class its own too
 template <PageTableFormat Format, class ReadLine>
 class WalkOne {
  public:
@@ -185,8 +185,8 @@ void walk_one(const Format& format, const MemoryView& memory, Fill fill, const W
 
 inline constexpr std::size_t walk_group_size = 64;  ///< as many misses as a core keeps open, and some to follow
 
-/// At most walk_group_size walks: all of them down to their leaf tables, then the leaves, which were on their way to the
-/// cache meanwhile.
+/// At most walk_group_size walks: all of them down to their leaf tables, then the leaves, which were on their way to
+/// the cache meanwhile.
 template <PageTableFormat Format, class ReadLine>
 void walk_group(const Format& format, const MemoryView& memory, Fill fill, const WalkRequest* requests,
                 WalkAnswer* answers, std::size_t count, const ReadLine& read_line) noexcept {

@@ -62,7 +62,7 @@ struct Miss {
   Translation found{};
 };
 /// Most of them in one call, and the width that a batch is worked in: so many walks are in flight at a time.
-inline constexpr std::size_t batch_width = 64;
+inline constexpr std::size_t batch_width = 128;
 
 /// Where a walk begins.
 enum class WalkFrom : std::uint8_t { root, cached_table };

@@ -196,7 +196,9 @@ Translation Waist::walk_and_fill(Reader& reader, caches::AddressSpace& space, Io
   const MemoryView view = memory_.view();
   if (sequential) [[unlikely]]
     return walk_with_next(reader, space, start, asked, view);
-  return finish_walk(reader, space, start, asked, walkers::walk_one(format_, view, walk_fill(), start.request));
+  walkers::WalkAnswer walk;
+  kernels_->walk_one(view, masks_, walk_fill(), start.request, walk);
+  return finish_walk(reader, space, start, asked, walk);
 }
 
 /// A miss of a sequential stream: the next line of the same leaf table comes along.
@@ -206,7 +208,8 @@ Translation Waist::walk_with_next(Reader& reader, caches::AddressSpace& space, S
   const bool ahead = next < space.paged && !interrupt_window.contains(next.value);
   Start after;
   if (ahead) start_walk(space, next, WalkFrom::root, after);  // its samples, before the first load
-  const walkers::WalkAnswer walk = walkers::walk_one(format_, view, walk_fill(), start.request);
+  walkers::WalkAnswer walk;
+  kernels_->walk_one(view, masks_, walk_fill(), start.request, walk);
   const bool by_this_walk = walk.end == walkers::WalkEnd::leaf && grants(walk.rights, asked);  // not check_path()'s
   const Translation found = finish_walk(reader, space, start, asked, walk);
   if (ahead && found.outcome == Outcome::translated && by_this_walk && walk.level == 0)

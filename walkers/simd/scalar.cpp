@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// The kernel that every build has, of plain atomic loads. The lanes' kernel over a single lane takes three times as long:
-// what masks save in a vector they cost in a word.
+// The kernel that every build has, of plain atomic loads. The lanes' kernel over a single lane takes three times as
+// long: what masks save in a vector they cost in a word.
 #include "walkers/format/second_stage.hpp"
 #include "walkers/simd/kernels.hpp"
 #include "walkers/walk_one.hpp"

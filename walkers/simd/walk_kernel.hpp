@@ -4,13 +4,15 @@
 //   requests -> lanes: table, iova, level, rights      each a column of up to 64 words in this frame
 //   for each level, top first:
 //     load     one word (or, of a leaf table, one line) for each walk that is at this level, all independent
-//     decide   absent, malformed, leaf or table: masks, no branch on what a guest wrote
+//     decide   absent, malformed, leaf or table: masks; a branch only on whether any walk ends where few do
 //     move     next table, its host address, and a prefetch
 //   lanes -> answers
 //
 // A walk that has ended, or starts further down, loads from a line of zeros of ours and changes nothing. A host address
 // is chosen by masks too, so that no CPU runs ahead with one that a guest made up. What lies in no span is asked for
 // one by one through the view's functions, outside the lanes.
+// Two groups take turns: while the leaves of one are on their way to the cache, the other walks down, so that a long
+// batch keeps memory busy without a gap (a random leaf from DRAM for less than a plain loop of independent loads).
 // Cost: level + 1 loads a walk; nothing is allocated, nothing loops longer than the number of levels and of requests.
 #pragma once
 

@@ -311,6 +311,25 @@ TEST_CASE("tables that point at themselves end each walk of a batch at its last 
   }
 }
 
+TEST_CASE("a table at no page's beginning is taken as its page, which no slot leaves", "[walkers][kernels][SEC-1]") {
+  test::GuardedRegion ram{0x1000, 0x1000};  // what lies behind it is inaccessible
+  for (std::uint64_t at = 0x1000; at < 0x2000; at += 8) ram.store_u64(at, 0x5003);
+  const MemorySpan span{{0x1000}, 0xFFF, ram.data()};
+  MemoryView view;
+  view.spans = {&span, 1};
+  for (const Kernels* const kernels : runnable_kernels()) {
+    for (const std::size_t count : {1U, 5U, 64U}) {
+      const std::vector<WalkRequest> requests(count, {{0x1FF8}, {~std::uint64_t{0}}, 0, read_write, true});
+      for (const Fill fill : fills) {
+        for (const WalkAnswer& answer : walk_all(*kernels, view, second_stage_masks({}), fill, requests)) {
+          REQUIRE(answer.end == WalkEnd::leaf);
+          REQUIRE(answer.table == Gpa{0x1000});
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("an entry that flips under a kernel is taken as it was or as it became", "[walkers][kernels][SEC-2][SEC-3]") {
   // Two tables, two pages, and a page of another size: whatever a walk reports, it is from one value of each entry.
   constexpr unsigned rounds = worlds * 400;
