@@ -24,7 +24,7 @@ namespace viommu::walkers {
 
 // As Catch2 shows them, and finds them equal.
 static std::ostream& operator<<(std::ostream& out, const WalkAnswer& answer) {
-  const auto rights = [](Rights r) { return std::string{r.read ? "r" : "-"} + (r.write ? "w" : "-"); };
+  const auto rights = [](Rights r) { return std::string{r.read() ? "r" : "-"} + (r.write() ? "w" : "-"); };
   return out << std::hex << "end " << unsigned{static_cast<std::uint8_t>(answer.end)} << " level "
              << unsigned{answer.level} << " loads " << unsigned{answer.loads} << " rights " << rights(answer.rights)
              << " frame " << answer.frame.value << " table " << answer.table.value << ' ' << rights(answer.table_rights)
@@ -199,10 +199,10 @@ TEST_CASE("every kernel walks as the specification reads", "[walkers][kernels][S
             };
             oracle::Request asked;
             asked.iova = request.iova.value;
-            asked.read() = true;
+            asked.read = true;
             const oracle::Answer for_read = oracle::translate(unit, read, asked);
-            asked.read() = false;
-            asked.write() = true;
+            asked.read = false;
+            asked.write = true;
             const oracle::Answer for_write = oracle::translate(unit, read, asked);
             const WalkAnswer& answer = answers[at];
             INFO(answer << " reasons " << unsigned{for_read.reason} << ' ' << unsigned{for_write.reason});
