@@ -58,8 +58,7 @@ Pair Iotlb::find_portable(Place place, Iova iova, Sizes sizes) const noexcept {
   return {};
 }
 
-bool Iotlb::fill(const FillGuard& guard, Place place, Iova iova, const CachedPage& page,
-                 const Recent* recent) noexcept {
+bool Iotlb::fill(const FillGuard& guard, Place place, Iova iova, const CachedPage& page, Recent* recent) noexcept {
   const std::uint64_t word = word_for(place, iova, page.size);
   const std::size_t index = set_of(place, word);
   const std::size_t group = index / sets_per_group;
@@ -89,8 +88,10 @@ bool Iotlb::fill(const FillGuard& guard, Place place, Iova iova, const CachedPag
   return true;
 }
 
-std::size_t Iotlb::victim(const Set& set, std::uint64_t incoming, const Recent* recent) const noexcept {
-  const std::size_t begin = (incoming * 0x9E3779B97F4A7C15) >> 62;  // elsewhere for each page, so that none is favoured
+std::size_t Iotlb::victim(const Set& set, std::uint64_t incoming, Recent* recent) const noexcept {
+  // Elsewhere each time, so that none is favoured. Without a reader by the page, and not by the hash of set_of(), which is
+  // one for all that meet here.
+  const std::size_t begin = recent != nullptr ? recent->next_turn() % ways : (incoming * 0xD6E8FEB86659FD93) >> 62;
   std::size_t cold = ways;
   for (std::size_t i = 0; i < ways; ++i) {
     const std::size_t way = (i + begin) % ways;

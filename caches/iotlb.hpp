@@ -213,7 +213,7 @@ class Iotlb {
   }
   /// After the walk. @param recent  what must rather stay (may be null)
   /// @return false when an invalidation or another writer came between: nothing is cached then.
-  bool fill(const FillGuard& guard, Place place, Iova iova, const CachedPage& page, const Recent* recent) noexcept;
+  bool fill(const FillGuard& guard, Place place, Iova iova, const CachedPage& page, Recent* recent) noexcept;
 
   /// Drops every page that overlaps `range`; cost: one group each 8 pages, and one each large page in `sizes`.
   /// @param sizes  what may be there; small sizes count when they were put in before the fill (see AddressSpaces)
@@ -305,7 +305,7 @@ class Iotlb {
   }
   [[nodiscard]] Pair find_portable(Place place, Iova iova, Sizes sizes) const noexcept;
 
-  [[nodiscard]] std::size_t victim(const Set& set, std::uint64_t incoming, const Recent* recent) const noexcept;
+  [[nodiscard]] std::size_t victim(const Set& set, std::uint64_t incoming, Recent* recent) const noexcept;
   [[nodiscard]] bool is_live(Tag tag) const noexcept {
     return (live_[tag / 64].load(std::memory_order_relaxed) >> (tag % 64) & 1) != 0;
   }
