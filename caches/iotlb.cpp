@@ -22,7 +22,7 @@ bool Iotlb::reset(const HostAllocator& allocator, std::size_t pages, unsigned sh
 Pair Iotlb::find_any(Place place, Iova iova, Sizes sizes) const noexcept {
   if (!whole_) return find_portable(place, iova, sizes);
   // All sizes before any decision: which one it is mispredicts, how many there are does not.
-  const AtomicPair* best = &sets_[place.first_set()].entries[0];
+  const AtomicPair* best = sets_[place.first_set()].entries.data();
   std::uint64_t wanted = 0;
   const auto probe = [&](PageSize size) {
     const std::uint64_t word = word_for(place, iova, size);
@@ -75,7 +75,7 @@ bool Iotlb::fill(const FillGuard& guard, Place place, Iova iova, const CachedPag
                          std::uint64_t{page.pages} << pages_at | page.rights.bits();
   auto& entries = sets_[index].entries;
   const auto same = std::ranges::find_if(entries, [&](const AtomicPair& entry) { return entry.first() == word; });
-  std::size_t way = static_cast<std::size_t>(same - entries.begin());
+  auto way = static_cast<std::size_t>(same - entries.begin());
   if (way == ways) {
     way = victim(sets_[index], word, recent);
   } else if (const Pair old = same->load(); ((old.second ^ second) & low_bits(pages_at)) == 0) {
