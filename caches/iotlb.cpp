@@ -69,7 +69,7 @@ bool Iotlb::fill(const FillGuard& guard, Place place, Iova iova, const CachedPag
                          std::uint64_t{page.pages} << pages_at | page.rights.bits();
   auto& entries = sets_[index].entries;
   const auto same = std::ranges::find_if(entries, [&](const AtomicPair& entry) { return entry.first() == word; });
-  std::size_t way = static_cast<std::size_t>(same - entries.begin());
+  auto way = static_cast<std::size_t>(same - entries.begin());
   if (way == ways) {
     way = victim(sets_[index], word, recent);
   } else if (const Pair old = same->load(); ((old.second ^ second) & low_bits(pages_at)) == 0) {

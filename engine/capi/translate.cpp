@@ -140,7 +140,7 @@ void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
 /// Nothing about it needs a second look before the caches are asked.
 [[nodiscard, gnu::always_inline]] inline bool is_plain(const viommu_request& request) noexcept {
   static_assert(offsetof(viommu_request, flags) == offsetof(viommu_request, access) + 1);
-  std::uint16_t both;
+  std::uint16_t both = 0;
   std::memcpy(&both, &request.access, sizeof both);
   return (both & ~(unsigned{VIOMMU_NO_REPORT} << 8)) - 1U < all_access;
 }

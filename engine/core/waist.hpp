@@ -43,7 +43,7 @@ enum class Outcome : std::uint8_t {
 
 struct Translation {
   Outcome outcome = Outcome::absent;
-  Rights rights{};
+  Rights rights;
   Gpa gpa;                 ///< of the address asked for
   std::uint64_t mask = 0;  ///< size - 1 of the aligned block in which every address translates alike
 };
@@ -117,8 +117,8 @@ class Waist {
     if (reader.depth++ == 0) epochs_.enter(*reader.word);
   }
   void leave(Reader& reader) noexcept {
-    if (reader.depth == 0 || --reader.depth != 0) return;
-    leave_now(reader);
+    if (reader.depth == 0) return;
+    if (--reader.depth == 0) leave_now(reader);
   }
   /// A guard for the length of one call that nests no other: @return whether it was opened, for leave_once().
   [[nodiscard, gnu::always_inline]] bool enter_once(Reader& reader) noexcept {
