@@ -33,8 +33,8 @@ inline void full_fence() noexcept {
 /// Keeps the compiler from moving memory accesses across; the CPU may.
 inline void compiler_fence() noexcept { std::atomic_signal_fence(std::memory_order_seq_cst); }
 
-/// Inside a loop that waits for another thread's next few instructions, `round` counting up: gives the core away now and
-/// then, should that thread have none.
+/// Inside a loop that waits for another thread's next few instructions, `round` counting up: gives the core away now
+/// and then, should that thread have none.
 inline void spin_pause(unsigned round) noexcept {
   constexpr unsigned rounds_between_yields = 64;
   if (round % rounds_between_yields == rounds_between_yields - 1) {

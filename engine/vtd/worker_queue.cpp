@@ -91,8 +91,8 @@ Worker::QueueView Worker::look_at_queue() noexcept {
 }
 
 std::optional<RawDescriptor> Worker::fetch(const QueueView& queue, RingPage& page) const noexcept {
-  // Without a guard: only the role frees region maps (Waist::reclaim_regions). A page of the ring is looked up once; each
-  // 16 bytes are loaded once.
+  // Without a guard: only the role frees region maps (Waist::reclaim_regions). A page of the ring is looked up once;
+  // each 16 bytes are loaded once.
   const Gpa at = queue.geometry.entry_at(queue.head);
   const std::uint64_t inside = at.value & low_bits(page_shift);
   const Gpa first{at.value - inside};
