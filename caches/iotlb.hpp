@@ -16,8 +16,8 @@
 //          first word decides. No version is read, nothing is written.
 //          Where 16-byte loads are not whole: P1 version -> P2 words -> P3 version again, equal and even.
 // Fill     F0 sample the versions, before anything is loaded that the answer comes from (guest memory, a cached table)
-//          -> the walk -> F1 is the tag still the address space's? -> F2 exchange exactly the sampled version for an odd
-//          one -> F3 store the entry -> F4 the sampled version again (in the portable form the next even one)
+//          -> the walk -> F1 is the tag still the address space's? -> F2 exchange exactly the sampled version for an
+//          odd one -> F3 store the entry -> F4 the sampled version again (in the portable form the next even one)
 // Drop     I1 lock the group of each page (compare-exchange even -> odd) -> I2 clear what is found -> I3 next even one
 //
 // No torn pair: R2 moves both words at once (AtomicPair). In the portable form a word of F3 or I2 seen by P2 carries
