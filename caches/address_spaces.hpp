@@ -71,9 +71,9 @@ struct alignas(64) AddressSpace {
 /// To be called before a fill of `size` (see above). @return whether it was fillable when `sampled` was loaded
 [[nodiscard]] bool announce(Atomic<Sizes>& sizes, Atomic<Sizes>& fillable, Sizes sampled, PageSize size) noexcept;
 
-/// Threads: readers use AddressSpace's public members at any time inside a guard; sweep_slice() by one thread at a time;
-/// every other member function is called under one lock of the owner, which is held across no callback and no guest
-/// access.
+/// Threads: readers use AddressSpace's public members at any time inside a guard; sweep_slice() by one thread at a
+/// time; every other member function is called under one lock of the owner, which is held across no callback and no
+/// guest access.
 class AddressSpaces {
  public:
   /// What carries tags: translations, and cached tables.

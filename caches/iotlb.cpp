@@ -76,15 +76,15 @@ bool Iotlb::fill(const FillGuard& guard, Place place, Iova iova, const CachedPag
     second |= old.second;  // more pages of the same block
   }
   entries[way].store({word, second});  // F3
-  // F4. A fill takes nothing back from other walkers, so it leaves their samples good; only who reads without whole pairs
-  // has to see that something was written.
+  // F4. A fill takes nothing back from other walkers, so it leaves their samples good; only who reads without whole
+  // pairs has to see that something was written.
   versions_[group].store(whole_ ? sampled : sampled + 2, std::memory_order_release);
   return true;
 }
 
 std::size_t Iotlb::victim(const Set& set, std::uint64_t incoming, Recent* recent) const noexcept {
-  // Elsewhere each time, so that none is favoured. Without a reader by the page, and not by the hash of set_of(), which is
-  // one for all that meet here.
+  // Elsewhere each time, so that none is favoured. Without a reader by the page, and not by the hash of set_of(), which
+  // is one for all that meet here.
   const std::size_t begin = recent != nullptr ? recent->next_turn() % ways : (incoming * 0xD6E8FEB86659FD93) >> 62;
   std::size_t cold = ways;
   for (std::size_t i = 0; i < ways; ++i) {

@@ -15,14 +15,15 @@
 // Reader   R1 relaxed look at the first words of the set: a hint which way -> R2 one 16-byte load of that way: its
 //          first word decides. No version is read, nothing is written.
 //          Where 16-byte loads are not whole: P1 version -> P2 words -> P3 version again, equal and even.
-// Fill     F0 sample the versions, before the first guest load -> the walk -> F2 exchange exactly the sampled version
-//          for an odd one -> F3 store the entry -> F4 the sampled version again (in the portable form the next even one)
+// Fill     F0 sample the versions, before anything is loaded that the answer comes from (guest memory, a cached table)
+//          -> the walk -> F1 is the tag still the address space's? -> F2 exchange exactly the sampled version for an
+//          odd one -> F3 store the entry -> F4 the sampled version again (in the portable form the next even one)
 // Drop     I1 lock the group of each page (compare-exchange even -> odd) -> I2 clear what is found -> I3 next even one
 //
 // No torn pair: R2 moves both words at once (AtomicPair). In the portable form a word of F3 or I2 seen by P2 carries
 // the odd version (release, acquire), so P3 differs from P1. A reader that loses a race has a miss, never waits.
-// No late fill: whatever a fill may go into was sampled by F0; an invalidation in between has changed that version (I1),
-// and F2 fails. Versions are 64 bits wide and do not come round.
+// No late fill: whatever a fill may go into was sampled by F0; an invalidation in between has changed that version
+// (I1), and F2 fails. Versions are 64 bits wide and do not come round.
 // An address space is forgotten at once by giving it another tag: the old entries match nobody (AddressSpaces).
 #pragma once
 
@@ -89,7 +90,7 @@ struct CachedTranslation {
   friend constexpr bool operator==(const CachedTranslation&, const CachedTranslation&) = default;
 };
 
-/// Where the entries of an address space are: its tag, ready for a first word, and the first set of its shard. One word.
+/// Where the entries of an address space are, in one word: its tag, ready for a first word, and its shard's first set.
 class Place {
  public:
   constexpr Place() = default;
@@ -268,8 +269,8 @@ class Iotlb {
   static constexpr std::uint64_t frame_bits = low_bits(52) & ~low_bits(page_shift);
   static constexpr unsigned pages_at = 56;
 
-  /// The first word of an entry, for an address of at most 57 bits. A block is known by the number of its first page, so
-  /// that the hash, which leaves the three low bits of the number out, sends it to the group of its pages.
+  /// The first word of an entry, for an address of at most 57 bits. A block is known by the number of its first page,
+  /// so that the hash, which leaves the three low bits of the number out, sends it to the group of its pages.
   [[nodiscard, gnu::always_inline]] static constexpr std::uint64_t word_for(Place place, Iova iova,
                                                                             PageSize size) noexcept {
     constexpr unsigned number_at = 3;

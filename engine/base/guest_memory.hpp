@@ -94,8 +94,8 @@ class GuestMemory {
   /// For code that loads many words. Inside a guard; valid until it ends. A tap sees every access all the same: then
   /// the view has no spans.
   [[nodiscard]] MemoryView view() const noexcept;
-  /// The 4 KiB page at `gpa`, mapped, for who reads many words of it; null where no region is or a tap wants to see each
-  /// access: then load them one by one. Good as long as the guard, or the role, that it was asked under.
+  /// The 4 KiB page at `gpa`, mapped, for who reads many words of it; null where no region is or a tap wants to see
+  /// each access: then load them one by one. Good as long as the guard, or the role, that it was asked under.
   [[nodiscard]] std::byte* page(Gpa gpa) const noexcept;
   /// Release store of 4 bytes at an aligned address. False when nothing writable is there: nothing is written then.
   [[nodiscard]] bool store_u32(Gpa gpa, std::uint32_t value) const noexcept;

@@ -19,8 +19,8 @@ struct Word128 {
 };
 
 /// At a 16-byte aligned address. One atomic load where the CPU has it, else low, high and low again until low stands
-/// still, at most 4 times: the guest may write on, and a torn pair is then possible and harmless, because every decision
-/// is taken on this copy.
+/// still, at most 4 times: the guest may write on, and a torn pair is then possible and harmless, because every
+/// decision is taken on this copy.
 [[nodiscard]] inline Word128 load_mapped_u128(std::byte* host) noexcept {
   static const bool whole = AtomicPair::whole();
   if (whole) {

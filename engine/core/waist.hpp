@@ -157,7 +157,7 @@ class Waist {
 
     [[nodiscard]] bool found() const noexcept { return rights != 0; }
   };
-  /// No hit for an address beyond the width, in pass-through, in the interrupt window, not cached, or without the rights.
+  /// No hit for an address beyond the width, in pass-through, in the interrupt window, not cached, or without rights.
   [[nodiscard]] Hit look_up(Reader& reader, const caches::AddressSpace& space, Iova iova, RightBits asked) noexcept {
     if (iova >= space.paged) return {};
     const Sought sought = seek(space, iova);
@@ -305,8 +305,8 @@ class Waist {
   };
   static void begin_at_root(const caches::AddressSpace& space, Iova iova, walkers::WalkRequest& request) noexcept;
   void start_walk(const caches::AddressSpace& space, Iova iova, WalkFrom from, Start& start) const noexcept;
-  /// What the tables say now, for a walk that began at a cached table and came to no answer: a fault is never decided on
-  /// what is cached. Words that were loaded are not loaded again unless another path leads to them.
+  /// What the tables say now, for a walk that began at a cached table and came to no answer: a fault is never decided
+  /// on what is cached. Words that were loaded are not loaded again unless another path leads to them.
   [[nodiscard]] walkers::WalkAnswer check_path(const caches::AddressSpace& space, Start& start,
                                                const walkers::WalkAnswer& walk) const noexcept;
   [[nodiscard]] static Translation judge(Iova iova, const walkers::WalkAnswer& walk, caches::CachedPage& page) noexcept;
