@@ -277,7 +277,7 @@ accesses alone cost.""")
 LOOKS = {
     "Viommu": ("#0072B2", "o"), "ViommuC": ("#56B4E9", "s"), "QemuShape": ("#D55E00", "^"),
     "QemuShapeCapped": ("#E69F00", "v"), "TbbMap": ("#009E73", "D"), "SharedMutexMap": ("#CC79A7", "P"),
-    "RwlockList": ("#8C6D31", "X"), "Floor": ("#555555", "_"), "FloorChase": ("#999999", "|"),
+    "RwlockList": ("#8C6D31", "X"), "Floor": ("#555555", "."), "FloorChase": ("#999999", "."),
 }
 LABELS = {
     "Viommu": "Viommu", "ViommuC": "Viommu, C ABI", "QemuShape": "QEMU's shape",
@@ -327,8 +327,12 @@ class Plots:
         axes.plot([x for x, _ in points], [y for _, y in points], color=colour or own, marker=marker,
                   linestyle="--" if dashed else "-", label=label or LABELS[key], markeredgewidth=1.8)
 
-    def finish(self, figure_, legend_axes, columns=1):
-        legend_axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=9, ncol=columns)
+    def finish(self, figure_, *all_axes):
+        """One legend, right of the first of the axes, for the lines of all of them."""
+        handles = {}
+        for axes in all_axes:
+            handles.update(zip(*reversed(axes.get_legend_handles_labels())))
+        all_axes[0].legend(handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=9)
         text = io.StringIO()
         figure_.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
         self.pyplot.close(figure_)
@@ -369,13 +373,15 @@ class Plots:
             for place, threads in enumerate(counts):
                 heights = [1e3 / (alone[key][0][1] if threads == 1 else dict(together[key]).get(threads, float("inf")))
                            for key in keys]
-                shade = 0.45 + 0.55 * place / max(len(counts) - 1, 1)
+                shade = 0.4 + 0.6 * place / max(len(counts) - 1, 1)
                 axes.bar([index + width * (place - (len(counts) - 1) / 2) for index in range(len(keys))], heights,
-                         width * 0.92, color=[LOOKS[key][0] for key in keys], alpha=shade,
-                         label=f"{threads} thread{'s' if threads > 1 else ''}")
+                         width * 0.92, color=[LOOKS[key][0] for key in keys], alpha=shade)
+                axes.bar([0], [0], color="#333333", alpha=shade, label=f"{threads} thread{'s' if threads > 1 else ''}")
             axes.set_xticks(range(len(keys)), [LABELS[key].replace(", ", ",\n") for key in keys], rotation=40, ha="right",
                             fontsize=8)
             axes.set_yscale("log")
+            axes.set_ylim(bottom=1)
+            axes.set_axisbelow(True)
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
             axes.grid(axis="x", visible=False)
             axes.set_title(f"{count(pages)} pages")
@@ -400,16 +406,7 @@ class Plots:
             axes.set_xlabel("leaf tables")
             axes.set_title(title)
         self.log_ns(walks, "ns for a translation")
-        handles = dict(zip(*reversed(walks.get_legend_handles_labels())))
-        handles.update(zip(*reversed(fills.get_legend_handles_labels())))
-        fills.legend(handles.values(), handles.keys())
-        order = sorted(handles, key=lambda label: [*LABELS.values(), "Viommu, 64 at a time"].index(label))
-        figure_.legends.clear()
-        fills.legend([handles[label] for label in order], order, loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=9)
-        text = io.StringIO()
-        figure_.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
-        self.pyplot.close(figure_)
-        return text.getvalue()[text.getvalue().index("<svg"):]
+        return self.finish(figure_, fills, walks)
 
     def interference(self):
         figure_, all_axes = self.pyplot.subplots(1, 2, figsize=(9, 4), sharey=True)

@@ -62,18 +62,18 @@ struct alignas(64) AddressSpace {
 
  private:
   friend class AddressSpaces;
-  std::uint32_t references = 0;
-  std::uint32_t position = 0;    ///< in the list of those in use
-  AddressSpace* next = nullptr;  ///< in its hash chain, or in the free or retired list
-  std::uint64_t retired_at = 0;
+  std::uint32_t references_ = 0;
+  std::uint32_t position_ = 0;    ///< in the list of those in use
+  AddressSpace* next_ = nullptr;  ///< in its hash chain, or in the free or retired list
+  std::uint64_t retired_at_ = 0;
 };
 
 /// To be called before a fill of `size` (see above). @return whether it was fillable when `sampled` was loaded
 [[nodiscard]] bool announce(Atomic<Sizes>& sizes, Atomic<Sizes>& fillable, Sizes sampled, PageSize size) noexcept;
 
-/// Threads: readers use AddressSpace's public members at any time inside a guard; sweep_slice() by one thread at a time;
-/// every other member function is called under one lock of the owner, which is held across no callback and no guest
-/// access.
+/// Threads: readers use AddressSpace's public members at any time inside a guard; sweep_slice() by one thread at a
+/// time; every other member function is called under one lock of the owner, which is held across no callback and no
+/// guest access.
 class AddressSpaces {
  public:
   /// What carries tags: translations, and cached tables.
@@ -103,7 +103,7 @@ class AddressSpaces {
   void for_each_of(DomainId domain, Action&& action) noexcept {
     AddressSpace* space = chains_[chain_of(domain)];
     while (space != nullptr) {
-      AddressSpace* const next = space->next;
+      AddressSpace* const next = space->next_;
       if (space->key.domain == domain) action(*space);
       space = next;
     }

@@ -24,7 +24,7 @@ constexpr std::uint64_t no_entry = ~std::uint64_t{0};
 
 // Looks at a word before it is taken for one that does not move: a guard of a hit is over in some nanoseconds.
 constexpr unsigned most_looks = 256;
-constexpr unsigned looks_without_a_move = 16;
+constexpr unsigned looks_without_a_move = 4;
 
 }  // namespace
 

@@ -9,20 +9,23 @@
 //
 // A reader's word is written by that reader alone, and nothing that a dropper writes is read by a reader: entering and
 // leaving are two plain stores into its own line, and a completion costs a reader nothing but the look at that line.
+// The mask that says which entries fence is the exception, and is seldom written.
 //
 // The argument, for a reader whose guard may use what D1 unpublished:
-// - Fenced scan (each entry makes E4). If S2 does not see the guard's E2, then S1 precedes E4 in the order of fences, so
-//   the guard's lookups see D1. If S2 sees it, the turn is odd and the scan waits for another turn (S5, acquire of L1).
+// - Fenced scan (each entry makes E4). If S2 does not see the guard's E2, then S1 precedes E4 in the order of fences,
+//   so the guard's lookups see D1. If S2 sees it, the turn is odd and the scan waits for another turn (S5, acquire of
+//   L1).
 // - Barrier scan (no entry needs E4). The process barrier is a full fence in every thread. A guard whose E2 was not
 //   executed before it looks up after it and sees D1; one whose E2 was is visible to S2.
 // - Amortised scan (each k-th entry makes E4). S2 notes the count of fences. When that count changes, the entry that
 //   raised it made its E4 after S1 (else S2 had seen E3), so its guard and all later ones see D1; and the release in E3
 //   says that all earlier guards of this reader have ended. No system call, and the reader pays for a fence each k-th
 //   time. Readers that do not move within a bounded number of looks get a barrier scan.
-// - Fenced scans begin with a process barrier that comes after fence_mask_ = 1: then every entry that read an older mask
-//   has been seen. They end when a reader, tired of fences that no completion asks for, or the scanning thread stores
-//   another mask. An entry that reads a mask it did not know makes a fence in any case (E4): if the scan's look at the
-//   mask, after S1, still finds 1, then S1 precedes that E4, and the guard sees D1.
+// - Fenced scans begin with a process barrier that comes after fence_mask_ = 1: then every entry that read an older
+//   mask has been seen, because it looks at the mask behind E2. They end when a reader, tired of fences that no
+//   completion asks for, or the scanning thread stores another mask. An entry that reads a mask it did not know makes a
+//   fence in any case (E4): if the scan's look at the mask, after S1, still finds 1, then S1 precedes that E4, and the
+//   guard sees D1.
 #pragma once
 
 #include <array>
@@ -46,8 +49,8 @@ struct alignas(shared_line_bytes) GuardWord {
 
 /// How a guard announces itself, and who pays.
 enum class Drain : std::uint8_t {
-  fence,      ///< each entry makes a full fence; completions make no system call
-  barrier,    ///< entries make none; each completion makes a process barrier
+  fence,      ///< each entry makes a full fence; no completion makes a system call, unless a guard is in its way
+  barrier,    ///< known entries make none; each completion makes a process barrier
   automatic,  ///< by the measured number of guards between completions
 };
 

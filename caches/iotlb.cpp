@@ -14,32 +14,25 @@ bool Iotlb::reset(const HostAllocator& allocator, std::size_t pages, unsigned sh
   hash_shift_ = 64 - shard_bits_;
   whole_ = AtomicPair::whole();
   plain_sizes_ = whole_ ? bit_of(PageSize::kib4) : Sizes{0xFF};
-  not_small_ = whole_ ? static_cast<Sizes>(~small_sizes) : Sizes{0xFF};
   return sets_.reset(allocator, sets * shards) && versions_.reset(allocator, sets * shards / sets_per_group) &&
          live_.reset(allocator, max_tags / 64);
 }
 
 Pair Iotlb::find_any(Place place, Iova iova, Sizes sizes) const noexcept {
   if (!whole_) return find_portable(place, iova, sizes);
-  // All sizes before any decision: which one it is mispredicts, how many there are does not.
-  const AtomicPair* best = &sets_[place.first_set()].entries[0];
-  std::uint64_t wanted = 0;
-  const auto probe = [&](PageSize size) {
-    if ((sizes & bit_of(size)) == 0) return;
-    const std::uint64_t word = word_for(place, iova, size);
-    const Set& set = sets_[set_of(place, word)];
-    for (std::size_t i = 0; i < ways; ++i) {  // R1
-      const bool same = set.entries[i].first() == word;
-      best = same ? &set.entries[i] : best;
-      wanted = same ? word : wanted;
-    }
-  };
-  probe(PageSize::gib1);
-  probe(PageSize::mib2);
-  probe(PageSize::kib32);
-  probe(PageSize::kib4);            // last, because it may stand beside a block that lacks the page
-  const Pair entry = best->load();  // R2
-  return wanted != 0 && entry.first == wanted && has_page(iova, size_of(wanted), entry.second) ? entry : Pair{};
+  // Small ones first, because most are: with 80 % of 4 KiB pages that costs less than asking for all sizes before any
+  // decision, whose every look has to be paid.
+  if (const Pair entry = find_small_of(place, iova, sizes); entry.first != 0) return entry;
+  if (const Pair entry = find_large(place, iova, PageSize::mib2, sizes); entry.first != 0) return entry;
+  return find_large(place, iova, PageSize::gib1, sizes);
+}
+
+Pair Iotlb::find_small_of(Place place, Iova iova, Sizes sizes) const noexcept {
+  const std::size_t set = small_set(place, iova);
+  if ((sizes & small_sizes) == small_sizes) return find_small<Few::small>(place, iova, set);
+  if ((sizes & bit_of(PageSize::kib4)) != 0) return find_small<Few::page>(place, iova, set);
+  const Pair block = find_large(place, iova, PageSize::kib32, sizes);
+  return has_page(iova, PageSize::kib32, block.second) ? block : Pair{};
 }
 
 Pair Iotlb::find_portable(Place place, Iova iova, Sizes sizes) const noexcept {
@@ -59,8 +52,7 @@ Pair Iotlb::find_portable(Place place, Iova iova, Sizes sizes) const noexcept {
   return {};
 }
 
-bool Iotlb::fill(const FillGuard& guard, Place place, Iova iova, const CachedPage& page,
-                 const Recent* recent) noexcept {
+bool Iotlb::fill(const FillGuard& guard, Place place, Iova iova, const CachedPage& page, Recent* recent) noexcept {
   const std::uint64_t word = word_for(place, iova, page.size);
   const std::size_t index = set_of(place, word);
   const std::size_t group = index / sets_per_group;
@@ -77,26 +69,31 @@ bool Iotlb::fill(const FillGuard& guard, Place place, Iova iova, const CachedPag
                          std::uint64_t{page.pages} << pages_at | page.rights.bits();
   auto& entries = sets_[index].entries;
   const auto same = std::ranges::find_if(entries, [&](const AtomicPair& entry) { return entry.first() == word; });
-  std::size_t way = static_cast<std::size_t>(same - entries.begin());
+  auto way = static_cast<std::size_t>(same - entries.begin());
   if (way == ways) {
-    way = victim(sets_[index], sampled / 2, recent);
+    way = victim(sets_[index], word, recent);
   } else if (const Pair old = same->load(); ((old.second ^ second) & low_bits(pages_at)) == 0) {
     second |= old.second;  // more pages of the same block
   }
   entries[way].store({word, second});  // F3
-  unlock(group, sampled);              // F4
+  // F4. A fill takes nothing back from other walkers, so it leaves their samples good; only who reads without whole
+  // pairs has to see that something was written.
+  versions_[group].store(whole_ ? sampled : sampled + 2, std::memory_order_release);
   return true;
 }
 
-std::size_t Iotlb::victim(const Set& set, std::uint64_t version, const Recent* recent) const noexcept {
+std::size_t Iotlb::victim(const Set& set, std::uint64_t incoming, Recent* recent) const noexcept {
+  // Elsewhere each time, so that none is favoured. Without a reader by the page, and not by the hash of set_of(), which
+  // is one for all that meet here.
+  const std::size_t begin = recent != nullptr ? recent->next_turn() % ways : (incoming * 0xD6E8FEB86659FD93) >> 62;
   std::size_t cold = ways;
   for (std::size_t i = 0; i < ways; ++i) {
-    const std::size_t way = (i + version) % ways;  // begins elsewhere each time, so that none is favoured
+    const std::size_t way = (i + begin) % ways;
     const std::uint64_t word = set.entries[way].first();
     if (word == 0 || !is_live(tag_of(word))) return way;
     if (cold == ways && (recent == nullptr || !recent->contains(trace_of(word)))) cold = way;
   }
-  return cold != ways ? cold : version % ways;
+  return cold != ways ? cold : begin;
 }
 
 void Iotlb::drop_pages(Place place, IovaRange range, const Atomic<Sizes>& sizes) noexcept {
@@ -176,13 +173,10 @@ void Iotlb::sweep(Tag tag) noexcept {
 }
 
 void Iotlb::set_live(Tag tag, bool live) noexcept {
-  Atomic<std::uint64_t>& word = live_[tag / 64];
+  Atomic<std::uint64_t>& word = live_[tag / 64];  // written under the lock of whoever gives tags out
   const std::uint64_t bit = std::uint64_t{1} << (tag % 64);
-  if (live) {
-    word.fetch_or(bit, std::memory_order_relaxed);
-  } else {
-    word.fetch_and(~bit, std::memory_order_relaxed);
-  }
+  const std::uint64_t others = word.load(std::memory_order_relaxed) & ~bit;
+  word.store(live ? others | bit : others, std::memory_order_relaxed);
 }
 
 std::uint64_t Iotlb::lock(std::size_t group) noexcept {

@@ -5,7 +5,7 @@
 //          second  63:56 pages of a block that are valid | 51:12 frame | 1:0 rights (RightBits)
 //   set    4 entries, one line
 //   group  8 sets, and one version word in an array of its own: odd while a writer is inside, and another even number
-//          after each writer and each invalidation that names the group, whether it found something or not
+//          after each invalidation that names the group, whether it found something or not
 //   shard  groups; the address spaces of one domain use one shard
 //
 // A block stands for 8 pages whose leaves lie in one cache line of the guest's table, contiguous with equal rights. The
@@ -15,14 +15,15 @@
 // Reader   R1 relaxed look at the first words of the set: a hint which way -> R2 one 16-byte load of that way: its
 //          first word decides. No version is read, nothing is written.
 //          Where 16-byte loads are not whole: P1 version -> P2 words -> P3 version again, equal and even.
-// Fill     F0 sample the versions, before the first guest load -> the walk -> F2 exchange exactly the sampled version
-//          for an odd one -> F3 store the entry -> F4 the next even version
+// Fill     F0 sample the versions, before anything is loaded that the answer comes from (guest memory, a cached table)
+//          -> the walk -> F1 is the tag still the address space's? -> F2 exchange exactly the sampled version for an
+//          odd one -> F3 store the entry -> F4 the sampled version again (in the portable form the next even one)
 // Drop     I1 lock the group of each page (compare-exchange even -> odd) -> I2 clear what is found -> I3 next even one
 //
 // No torn pair: R2 moves both words at once (AtomicPair). In the portable form a word of F3 or I2 seen by P2 carries
 // the odd version (release, acquire), so P3 differs from P1. A reader that loses a race has a miss, never waits.
-// No late fill: whatever a fill may go into was sampled by F0; an invalidation in between has changed that version (I1),
-// and F2 fails. Versions are 64 bits wide and do not come round.
+// No late fill: whatever a fill may go into was sampled by F0; an invalidation in between has changed that version
+// (I1), and F2 fails. Versions are 64 bits wide and do not come round.
 // An address space is forgotten at once by giving it another tag: the old entries match nobody (AddressSpaces).
 #pragma once
 
@@ -89,7 +90,7 @@ struct CachedTranslation {
   friend constexpr bool operator==(const CachedTranslation&, const CachedTranslation&) = default;
 };
 
-/// Where the entries of an address space are: its tag, ready for a first word, and the first set of its shard. One word.
+/// Where the entries of an address space are, in one word: its tag, ready for a first word, and its shard's first set.
 class Place {
  public:
   constexpr Place() = default;
@@ -134,7 +135,7 @@ class Iotlb {
   /// The entry for an address; zeroes when there is none.
   [[nodiscard]] Pair find_any(Place place, Iova iova, Sizes sizes) const noexcept;
   /// As find_any() for one large size, if `sizes` has it.
-  [[nodiscard]] Pair find_large(Place place, Iova iova, PageSize size, Sizes sizes) const noexcept {
+  [[nodiscard, gnu::always_inline]] Pair find_large(Place place, Iova iova, PageSize size, Sizes sizes) const noexcept {
     if ((sizes & bit_of(size)) == 0) return {};
     if (!whole_) return find_portable(place, iova, bit_of(size));
     const std::uint64_t word = word_for(place, iova, size);
@@ -143,15 +144,15 @@ class Iotlb {
     return entry.first == word ? entry : Pair{};
   }
   [[nodiscard]] static Gpa frame_in(Pair entry) noexcept { return {entry.second & frame_bits}; }
-  /// How a set of sizes is looked up: the usual ones in line, for the hot path.
+  /// How the small sizes of a set are looked up, in line, for the hot path. Large ones come after them.
   enum class Few : std::uint8_t {
     page,   ///< 4 KiB alone
     small,  ///< those and blocks
-    any,
+    any,    ///< by find_any(), with the large ones: there are no whole pairs
   };
   [[nodiscard, gnu::always_inline]] Few few(Sizes sizes) const noexcept {
-    if (sizes == plain_sizes_) return Few::page;
-    return (sizes & not_small_) == 0 ? Few::small : Few::any;
+    if ((sizes & small_sizes) == plain_sizes_) return Few::page;
+    return whole_ ? Few::small : Few::any;
   }
   /// Where the 4 KiB page and the block of an address are: the set of the block, whose group it is.
   [[nodiscard, gnu::always_inline]] std::size_t small_set(Place place, Iova iova) const noexcept {
@@ -213,7 +214,7 @@ class Iotlb {
   }
   /// After the walk. @param recent  what must rather stay (may be null)
   /// @return false when an invalidation or another writer came between: nothing is cached then.
-  bool fill(const FillGuard& guard, Place place, Iova iova, const CachedPage& page, const Recent* recent) noexcept;
+  bool fill(const FillGuard& guard, Place place, Iova iova, const CachedPage& page, Recent* recent) noexcept;
 
   /// Drops every page that overlaps `range`; cost: one group each 8 pages, and one each large page in `sizes`.
   /// @param sizes  what may be there; small sizes count when they were put in before the fill (see AddressSpaces)
@@ -221,9 +222,9 @@ class Iotlb {
   /// Of large pages only: for a table that holds no others.
   void drop_large_pages(Place place, IovaRange range, Sizes sizes) noexcept;
   void prefetch_for_drop(Place place, Iova iova) const noexcept {
-    const std::size_t set = set_of(place, word_for(place, iova, PageSize::kib4));
+    const std::size_t set = small_set(place, iova);
     __builtin_prefetch(&versions_[set / sets_per_group], 1);
-    __builtin_prefetch(&sets_[set], 1);
+    __builtin_prefetch(&sets_[set ^ page_in_block(iova)], 1);
   }
 
   [[nodiscard]] std::size_t groups() const noexcept { return versions_.size(); }
@@ -232,7 +233,7 @@ class Iotlb {
   /// Drops every page of `tag`; cost: the whole table.
   void sweep(Tag tag) noexcept;
 
-  /// Entries of tags that are not live are the first to be replaced.
+  /// Entries of tags that are not live are the first to be replaced. Threads: one at a time.
   void set_live(Tag tag, bool live) noexcept;
 
   [[nodiscard]] std::size_t bytes() const noexcept { return sets_.bytes() + versions_.bytes() + live_.bytes(); }
@@ -268,8 +269,8 @@ class Iotlb {
   static constexpr std::uint64_t frame_bits = low_bits(52) & ~low_bits(page_shift);
   static constexpr unsigned pages_at = 56;
 
-  /// The first word of an entry, for an address of at most 57 bits. A block is known by the number of its first page, so
-  /// that the hash, which leaves the three low bits of the number out, sends it to the group of its pages.
+  /// The first word of an entry, for an address of at most 57 bits. A block is known by the number of its first page,
+  /// so that the hash, which leaves the three low bits of the number out, sends it to the group of its pages.
   [[nodiscard, gnu::always_inline]] static constexpr std::uint64_t word_for(Place place, Iova iova,
                                                                             PageSize size) noexcept {
     constexpr unsigned number_at = 3;
@@ -303,9 +304,10 @@ class Iotlb {
   [[nodiscard]] std::uint64_t version_at(std::size_t set) const noexcept {
     return versions_[set / sets_per_group].load(std::memory_order_acquire);
   }
+  [[nodiscard]] Pair find_small_of(Place place, Iova iova, Sizes sizes) const noexcept;
   [[nodiscard]] Pair find_portable(Place place, Iova iova, Sizes sizes) const noexcept;
 
-  [[nodiscard]] std::size_t victim(const Set& set, std::uint64_t version, const Recent* recent) const noexcept;
+  [[nodiscard]] std::size_t victim(const Set& set, std::uint64_t incoming, Recent* recent) const noexcept;
   [[nodiscard]] bool is_live(Tag tag) const noexcept {
     return (live_[tag / 64].load(std::memory_order_relaxed) >> (tag % 64) & 1) != 0;
   }
@@ -327,8 +329,7 @@ class Iotlb {
   unsigned shard_bits_ = 0;  ///< log2 of the sets of a shard
   unsigned hash_shift_ = 63;
   bool whole_ = false;     ///< 16-byte loads and stores are atomic here
-  Sizes plain_sizes_ = 0;  ///< the set that is Few::page, and the sizes that are not Few::small; without whole
-  Sizes not_small_ = 0;    ///< pairs nothing is either
+  Sizes plain_sizes_ = 0;  ///< the small sizes that are Few::page; without whole pairs a set that is none
 };
 
 }  // namespace viommu::caches

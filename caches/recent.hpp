@@ -26,6 +26,9 @@ class Recent {
     return (words_[index_of(trace) / 64] >> (index_of(trace) % 64) & 1) != 0;
   }
 
+  /// A number that is another one each time, for a choice that must not fall on the same each time.
+  [[nodiscard]] std::size_t next_turn() noexcept { return turn_++; }
+
  private:
   static constexpr std::size_t bits = 4096;
   [[nodiscard]] static constexpr std::size_t index_of(std::uint64_t trace) noexcept {
@@ -34,6 +37,7 @@ class Recent {
 
   std::array<std::uint64_t, bits / 64> words_{};
   std::size_t used_ = 0;
+  std::size_t turn_ = 0;
 };
 
 }  // namespace viommu::caches

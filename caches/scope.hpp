@@ -18,6 +18,13 @@ struct Usage {
   IovaRange range{};
 };
 
+/// The most frequent scope: translations of `domain` that overlap `range`.
+struct PageScope {
+  IovaRange range{};
+  DomainId domain{};
+  bool keep_structures = false;  ///< cached tables may stay
+};
+
 /// The named thing goes, and all that was derived from it. Domain ids are those of the cached contexts, not of memory.
 struct Scope {
   enum class Kind : std::uint8_t {
@@ -53,6 +60,15 @@ struct Scope {
     return true;
   }
 };
+
+[[nodiscard]] inline Scope scope_of(const PageScope& pages) noexcept {
+  Scope scope;
+  scope.kind = Scope::Kind::pages;
+  scope.domain = pages.domain;
+  scope.range = pages.range;
+  scope.keep_structures = pages.keep_structures;
+  return scope;
+}
 
 /// Scopes that are waited for together. When there are more than it holds it becomes `everything`, which waits longer.
 class ScopeSet {

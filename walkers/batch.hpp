@@ -24,15 +24,15 @@ struct WalkRequest {
   bool is_root = true;         ///< an unreadable `table` is then WalkEnd::top_unreadable
 };
 
-/// The whole outcome. `rights` is the AND over every entry of the path, down to the one named here, and of the request's.
+/// The whole outcome. `rights` is the AND over the request's and every entry of the path, down to the one named here.
 struct WalkAnswer {
   WalkEnd end = WalkEnd::absent;
   std::uint8_t level = 0;  ///< of the entry the walk ended at
   std::uint8_t loads = 0;  ///< of one word or one line
-  Rights rights{};
-  Gpa frame{};            ///< of a leaf: first byte of its page
-  Gpa table{};            ///< the table of that entry
-  Rights table_rights{};  ///< what the entries above that table grant together
+  Rights rights;
+  Gpa frame{};          ///< of a leaf: first byte of its page
+  Gpa table{};          ///< the table of that entry
+  Rights table_rights;  ///< what the entries above that table grant together
   /// Of a 4 KiB leaf: the pages of its 64-byte line that may be answered from this walk too. Bit j is set when entry j
   /// is a well-formed leaf, grants the same rights on this path, and maps the page that follows from contiguity with
   /// the asked one; none of them in the interrupt window, nor the asked one. The bit of the asked page is always set.
@@ -55,6 +55,9 @@ struct Kernels {
   /// At most level + 1 loads a request, each word of guest memory at most once on a path of different tables.
   void (*walk)(const MemoryView& memory, const SecondStageMasks& masks, Fill fill, const WalkRequest* requests,
                WalkAnswer* answers, std::size_t count) noexcept;
+  /// The same for one request, where no others are at hand.
+  void (*walk_one)(const MemoryView& memory, const SecondStageMasks& masks, Fill fill, const WalkRequest& request,
+                   WalkAnswer& answer) noexcept;
 };
 
 }  // namespace viommu::walkers

@@ -4,7 +4,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <map>
 #include <new>
@@ -23,7 +22,6 @@ constexpr unsigned top_level = 4;
 constexpr std::array<std::uint64_t, 3> frame_area{std::uint64_t{1} << 40, std::uint64_t{1} << 42,
                                                   std::uint64_t{1} << 46};
 constexpr std::array<unsigned, 3> frame_count_bits{28, 20, 16};
-constexpr std::uint32_t scatter = 0x9E3779B1;  // odd: a permutation of any power of two, without neighbours
 
 constexpr std::uint32_t none = std::numeric_limits<std::uint32_t>::max();
 
@@ -63,16 +61,6 @@ SyntheticGuest::SyntheticGuest(const Layout& layout)
 
 SyntheticGuest::~SyntheticGuest() { munmap(ram_.data(), ram_.size()); }
 
-std::uint64_t SyntheticGuest::load(std::uint64_t gpa) const noexcept {
-  std::uint64_t value = 0;
-  std::memcpy(&value, &ram_[gpa], sizeof value);
-  return value;
-}
-
-void SyntheticGuest::store(std::uint64_t gpa, std::uint64_t value) const noexcept {
-  std::memcpy(&ram_[gpa], &value, sizeof value);
-}
-
 std::uint64_t SyntheticGuest::frame(unsigned kind, std::uint32_t device, std::uint32_t page) const noexcept {
   const std::uint32_t number = device * each_ + page;
   const std::uint32_t mask = (1u << frame_count_bits[kind]) - 1;
@@ -102,16 +90,6 @@ std::uint64_t SyntheticGuest::allocate_table() {
   next_table_ += page_bytes;
   if (next_table_ > first_leaf_table_) throw std::bad_alloc{};
   return table;
-}
-
-std::uint64_t SyntheticGuest::leaf_table(std::uint32_t number) const noexcept {
-  const std::uint32_t place = (number * scatter) & (leaf_tables_ * layout_.devices - 1);
-  return first_leaf_table_ + place * page_bytes;
-}
-
-std::uint64_t SyntheticGuest::leaf_slot(std::uint32_t device, std::uint32_t page) const noexcept {
-  const std::uint32_t at = page * layout_.stride;
-  return leaf_table(device * leaf_tables_ + at / 512) + 8 * std::uint64_t{at % 512};
 }
 
 /// The entry for `iova` in the table of that level (1: leaves), with the tables above it made as needed.

@@ -13,6 +13,7 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <span>
 
@@ -83,7 +84,7 @@ class SyntheticGuest {
   }
   /// The `count`-th of all pages in an order that is neither that of addresses nor that of frames; every page once.
   [[nodiscard]] viommu_request ask_each(std::uint32_t count) const noexcept {
-    const std::uint32_t at = (count * 0x9E3779B1u) & (layout_.pages - 1);
+    const std::uint32_t at = (count * scatter) & (layout_.pages - 1);
     return ask(at & (layout_.devices - 1), at / layout_.devices);
   }
   /// Random pages of one random device into `requests`, as a queue of it would ask.
@@ -91,16 +92,30 @@ class SyntheticGuest {
 
   /// The right answer.
   [[nodiscard]] std::uint64_t gpa(const viommu_request& request) const noexcept;
-  /// Where the entry of a 4 KiB page is; the same arithmetic for any page, no load.
-  [[nodiscard]] std::uint64_t leaf_slot(std::uint32_t device, std::uint32_t page) const noexcept;
+  /// Memory of all leaf tables; a power of two.
+  [[nodiscard]] std::span<const std::byte> leaf_memory() const noexcept { return ram_.subspan(first_leaf_table_); }
+  /// Where the entry of a 4 KiB page is.
+  [[nodiscard]] std::uint64_t leaf_slot(std::uint32_t device, std::uint32_t page) const noexcept {
+    const std::uint32_t at = page * layout_.stride;
+    return leaf_table(device * leaf_tables_ + at / 512) + 8 * std::uint64_t{at % 512};
+  }
 
-  [[nodiscard]] std::uint64_t load(std::uint64_t gpa) const noexcept;
-  void store(std::uint64_t gpa, std::uint64_t value) const noexcept;
+  [[nodiscard]] std::uint64_t load(std::uint64_t gpa) const noexcept {
+    std::uint64_t value = 0;
+    std::memcpy(&value, &ram_[gpa], sizeof value);
+    return value;
+  }
+  void store(std::uint64_t gpa, std::uint64_t value) const noexcept { std::memcpy(&ram_[gpa], &value, sizeof value); }
 
  private:
+  static constexpr std::uint32_t scatter = 0x9E3779B1;  // odd: permutes any power of two, and parts neighbours
+
   [[nodiscard]] std::uint64_t frame(unsigned kind, std::uint32_t device, std::uint32_t page) const noexcept;
   [[nodiscard]] std::uint64_t allocate_table();
-  [[nodiscard]] std::uint64_t leaf_table(std::uint32_t number) const noexcept;
+  [[nodiscard]] std::uint64_t leaf_table(std::uint32_t number) const noexcept {
+    const std::uint32_t place = (number * scatter) & (leaf_tables_ * layout_.devices - 1);
+    return first_leaf_table_ + place * std::uint64_t{4096};
+  }
   void map_small(std::uint64_t root, std::uint32_t device);
   void map_large(std::uint64_t root, std::uint32_t device);
   std::uint64_t slot(std::uint64_t root, std::uint64_t iova, unsigned level);

@@ -19,8 +19,8 @@ using Mutex = std::mutex;
 /// Two cache lines: neighbours that different threads write must not share one, nor the line fetched along with it.
 inline constexpr std::size_t shared_line_bytes = 128;
 
-/// Everything before it is visible to everybody before anything after it happens. The only stand-alone fence: thread
-/// sanitizers do not understand one, and get a read-modify-write in its place.
+/// Everything before it is visible to everybody before anything after it happens. The only fence that orders stores:
+/// thread sanitizers do not understand one, and get a read-modify-write in its place.
 inline void full_fence() noexcept {
   if constexpr (thread_sanitizer) {
     static constinit std::atomic<unsigned> everybody{0};
@@ -33,8 +33,8 @@ inline void full_fence() noexcept {
 /// Keeps the compiler from moving memory accesses across; the CPU may.
 inline void compiler_fence() noexcept { std::atomic_signal_fence(std::memory_order_seq_cst); }
 
-/// Inside a loop that waits for another thread's next few instructions, `round` counting up: gives the core away now and
-/// then, should that thread have none.
+/// Inside a loop that waits for another thread's next few instructions, `round` counting up: gives the core away now
+/// and then, should that thread have none.
 inline void spin_pause(unsigned round) noexcept {
   constexpr unsigned rounds_between_yields = 64;
   if (round % rounds_between_yields == rounds_between_yields - 1) {

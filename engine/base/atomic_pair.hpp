@@ -36,8 +36,8 @@ class alignas(16) AtomicPair {
 #endif
   }
 
-  /// Relaxed where it is one load, acquire where it is two. The two words belong together if whole(). Who needs an order
-  /// beyond the pair has a fence or a lock for it.
+  /// Relaxed where it is one load, acquire where it is two. The two words belong together if whole(). Who needs an
+  /// order beyond the pair has a fence or a lock for it.
   [[nodiscard]] Pair load() const noexcept {
 #if defined(__x86_64__)
     if constexpr (!thread_sanitizer) {

@@ -6,53 +6,11 @@
 #include <bit>
 #include <cstring>
 
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
-#if !defined(__has_feature)
-#define VIOMMU_VECTOR_LOAD 1
-#elif !__has_feature(thread_sanitizer)
-#define VIOMMU_VECTOR_LOAD 1
-#endif
-#endif
-#if defined(VIOMMU_VECTOR_LOAD)
-#include <emmintrin.h>
-#endif
-
 namespace viommu {
 namespace {
 
 static_assert(std::endian::native == std::endian::little,
               "guest structures are little endian, and so must the host be");
-
-/// Low, high, low again: the pair stood still if low did.
-[[nodiscard]] Word128 load_pair(std::byte* host) noexcept {
-  Word128 word{load_mapped_u64(host), load_mapped_u64(host + 8)};
-  for (int attempt = 1; attempt < 4; ++attempt) {
-    const std::uint64_t again = load_mapped_u64(host);
-    if (again == word.low) break;
-    word = {again, load_mapped_u64(host + 8)};
-  }
-  return word;
-}
-
-#if defined(VIOMMU_VECTOR_LOAD)
-/// Aligned 16-byte vector loads are single-copy atomic on every CPU that has AVX (vendor statement).
-const bool vector_load_is_atomic = __builtin_cpu_supports("avx") != 0;
-
-[[nodiscard]] Word128 load_vector(const std::byte* host) noexcept {
-  __m128i value;
-  // As assembler, because the compiler may split or repeat a plain vector load.
-  asm volatile("movdqa %1, %0" : "=x"(value) : "m"(*reinterpret_cast<const __m128i*>(host)) : "memory");
-  return {static_cast<std::uint64_t>(_mm_cvtsi128_si64(value)),
-          static_cast<std::uint64_t>(_mm_cvtsi128_si64(_mm_unpackhi_epi64(value, value)))};
-}
-#endif
-
-[[nodiscard]] Word128 load_both(std::byte* host) noexcept {
-#if defined(VIOMMU_VECTOR_LOAD)
-  if (vector_load_is_atomic) return load_vector(host);
-#endif
-  return load_pair(host);
-}
 
 }  // namespace
 
@@ -93,12 +51,11 @@ void RegionMap::assign_without(const RegionMap& base, Gpa first) noexcept {
 }
 
 void RegionMap::choose_spans() noexcept {
-  const auto size = [](const MemorySpan& span) { return span.last.value - span.first.value; };
   span_count_ = 0;
   for (const Region& region : regions()) {
-    const MemorySpan span{region.range.first, region.range.last, region.host};
+    const MemorySpan span{region.range.first, region.range.last.value - region.range.first.value, region.host};
     std::size_t place = std::min(span_count_, view_spans);  // insertion sort, the largest first; the smallest falls out
-    for (; place > 0 && size(spans_[place - 1]) < size(span); --place)
+    for (; place > 0 && spans_[place - 1].last_offset < span.last_offset; --place)
       if (place < view_spans) spans_[place] = spans_[place - 1];
     if (place == view_spans) continue;
     spans_[place] = span;
@@ -154,7 +111,7 @@ void GuestMemory::tell_stored(Gpa gpa, bool done, std::uint64_t value, std::size
 std::optional<std::uint64_t> GuestMemory::load_u64(Gpa gpa) const noexcept {
   std::optional<std::uint64_t> word{0};
   if (std::byte* const host = find(gpa).host; host != nullptr) {
-    word = load_mapped_u64(host);
+    word = load_mapped_u64(host, std::memory_order_acquire);
   } else if (!read(gpa, &*word, sizeof *word)) {
     word.reset();
   }
@@ -162,11 +119,16 @@ std::optional<std::uint64_t> GuestMemory::load_u64(Gpa gpa) const noexcept {
   return word;
 }
 
+std::byte* GuestMemory::page(Gpa gpa) const noexcept {
+  const bool tapped = tap_.loaded != nullptr || tap_.load_failed != nullptr;
+  return tapped ? nullptr : find(gpa).host;
+}
+
 std::optional<Word128> GuestMemory::load_u128(Gpa gpa) const noexcept {
   static_assert(sizeof(Word128) == 16);
   std::optional<Word128> word{Word128{}};
   if (std::byte* const host = find(gpa).host; host != nullptr) {
-    word = load_both(host);
+    word = load_mapped_u128(host);
   } else if (!read(gpa, &*word, sizeof *word)) {
     word.reset();
   }
@@ -177,7 +139,7 @@ std::optional<Word128> GuestMemory::load_u128(Gpa gpa) const noexcept {
 bool GuestMemory::load_line(Gpa gpa, Line& line) const noexcept {
   std::byte* const host = find(gpa).host;
   if (host == nullptr) return false;
-  load_mapped_line(host, line);
+  load_mapped_line(host, line, std::memory_order_acquire);
   if (tap_.loaded != nullptr) tap_.loaded(tap_.opaque, gpa.value, line.words.data(), line.words.size());
   return true;
 }
@@ -185,13 +147,11 @@ bool GuestMemory::load_line(Gpa gpa, Line& line) const noexcept {
 MemoryView GuestMemory::view() const noexcept {
   MemoryView view;
   view.opaque = this;
-  view.any_u64 = [](const void* memory, std::uint64_t gpa, std::uint64_t& word) noexcept {
-    const std::optional<std::uint64_t> loaded = static_cast<const GuestMemory*>(memory)->load_u64({gpa});
-    if (loaded) word = *loaded;
-    return loaded.has_value();
+  view.any_u64 = [](const void* memory, Gpa gpa) noexcept {
+    return static_cast<const GuestMemory*>(memory)->load_u64(gpa);
   };
-  view.any_line = [](const void* memory, std::uint64_t gpa, Line& line) noexcept {
-    return static_cast<const GuestMemory*>(memory)->load_line({gpa}, line);
+  view.any_line = [](const void* memory, Gpa gpa, Line& line) noexcept {
+    return static_cast<const GuestMemory*>(memory)->load_line(gpa, line);
   };
   const bool tapped = tap_.loaded != nullptr || tap_.load_failed != nullptr;
   const RegionMap* const map = this->map();

@@ -12,6 +12,7 @@
 #include "engine/base/atomic.hpp"
 #include "engine/base/host_memory.hpp"
 #include "engine/base/memory_view.hpp"
+#include "engine/base/word128.hpp"
 
 #include <array>
 #include <cstddef>
@@ -44,14 +45,6 @@ struct Region {
   GpaRange range{};
   std::byte* host = nullptr;
   bool read_only = false;
-};
-
-/// 16 bytes of guest memory, little endian.
-struct Word128 {
-  std::uint64_t low = 0;
-  std::uint64_t high = 0;
-
-  friend constexpr bool operator==(Word128, Word128) = default;
 };
 
 /// Outcome of a compare-exchange on guest memory.
@@ -93,9 +86,7 @@ class GuestMemory {
 
   /// One 8-byte word at an aligned address; nothing when there is no memory.
   [[nodiscard]] std::optional<std::uint64_t> load_u64(Gpa gpa) const noexcept;
-  /// 16 bytes at a 16-byte aligned address, as one value: one atomic load where the CPU has it, else low, high and low
-  /// again until low stands still, at most 4 times (the guest may write on; a torn pair is then possible and harmless:
-  /// every decision is taken on this copy).
+  /// 16 bytes at a 16-byte aligned address, as one value (see load_mapped_u128).
   [[nodiscard]] std::optional<Word128> load_u128(Gpa gpa) const noexcept;
   /// The aligned 64-byte line at `gpa`, where it lies in a region. Outside of them false, and `line` is as it was: the
   /// host's callback is asked for the words that a decision needs, never for their neighbours.
@@ -103,6 +94,9 @@ class GuestMemory {
   /// For code that loads many words. Inside a guard; valid until it ends. A tap sees every access all the same: then
   /// the view has no spans.
   [[nodiscard]] MemoryView view() const noexcept;
+  /// The 4 KiB page at `gpa`, mapped, for who reads many words of it; null where no region is or a tap wants to see
+  /// each access: then load them one by one. Good as long as the guard, or the role, that it was asked under.
+  [[nodiscard]] std::byte* page(Gpa gpa) const noexcept;
   /// Release store of 4 bytes at an aligned address. False when nothing writable is there: nothing is written then.
   [[nodiscard]] bool store_u32(Gpa gpa, std::uint32_t value) const noexcept;
   /// Compare-exchange of an aligned word; `expected` receives what was found when it is lost.

@@ -19,18 +19,16 @@ inline constexpr std::size_t line_bytes = words_per_line * sizeof(std::uint64_t)
 
 /// One aligned 64-byte line of guest memory. Each word is one atomic load; the words need not be of one instant.
 struct alignas(line_bytes) Line {
-  std::array<std::uint64_t, words_per_line> words{};
+  std::array<std::uint64_t, words_per_line> words;  // not set to zero: it is about to be loaded
 };
 
 /// A mapped piece of guest memory, of whole pages on both sides.
 struct MemorySpan {
   Gpa first{};
-  Gpa last{};
+  std::uint64_t last_offset = 0;  ///< of its last byte
   std::byte* host = nullptr;
 
-  [[nodiscard]] constexpr bool contains(Gpa gpa) const noexcept {
-    return gpa.value - first.value <= last.value - first.value;
-  }
+  [[nodiscard]] constexpr bool contains(Gpa gpa) const noexcept { return gpa.value - first.value <= last_offset; }
   [[nodiscard]] std::byte* at(Gpa gpa) const noexcept { return host + (gpa.value - first.value); }
 };
 
@@ -38,37 +36,42 @@ struct MemorySpan {
 inline constexpr std::size_t view_spans = 4;
 
 /// One atomic word of mapped guest memory.
-[[nodiscard]] inline std::uint64_t load_mapped_u64(std::byte* host) noexcept {
-  return std::atomic_ref{*reinterpret_cast<std::uint64_t*>(host)}.load(std::memory_order_acquire);
+[[nodiscard]] inline std::uint64_t load_mapped_u64(std::byte* host, std::memory_order order) noexcept {
+  return std::atomic_ref{*reinterpret_cast<std::uint64_t*>(host)}.load(order);
 }
 
 /// Eight of them.
-inline void load_mapped_line(std::byte* host, Line& line) noexcept {
-  for (std::size_t i = 0; i < words_per_line; ++i) line.words[i] = load_mapped_u64(host + i * sizeof(std::uint64_t));
+inline void load_mapped_line(std::byte* host, Line& line, std::memory_order order) noexcept {
+  for (std::size_t i = 0; i < words_per_line; ++i)
+    line.words[i] = load_mapped_u64(host + i * sizeof(std::uint64_t), order);
 }
 
-/// Made by GuestMemory::view() inside a guard, and good until that guard ends.
+/// Made by GuestMemory::view() inside a guard, and good until that guard ends. Its loads are relaxed: an address that
+/// comes out of one load orders the next one behind it, and who looks at anything else afterwards puts an acquire fence
+/// in between.
 struct MemoryView {
   std::span<const MemorySpan> spans;  ///< at most `view_spans`, the largest first
   const void* opaque = nullptr;       ///< first argument of the two functions
-  /// As GuestMemory::load_u64 and load_line, of any address. False: there is no memory, or no line of it.
-  bool (*any_u64)(const void* opaque, std::uint64_t gpa, std::uint64_t& word) noexcept = nullptr;
-  bool (*any_line)(const void* opaque, std::uint64_t gpa, Line& line) noexcept = nullptr;
+  /// As GuestMemory::load_u64 and load_line, of any address. Nothing, or false: there is no memory, or no line of it.
+  std::optional<std::uint64_t> (*any_u64)(const void* opaque, Gpa gpa) noexcept = nullptr;
+  bool (*any_line)(const void* opaque, Gpa gpa, Line& line) noexcept = nullptr;
 
-  [[nodiscard]] std::optional<std::uint64_t> load_u64(Gpa gpa) const noexcept {
+  /// Where `gpa` is mapped; null when that is in no span.
+  [[nodiscard]] std::byte* find(Gpa gpa) const noexcept {
     for (const MemorySpan& span : spans)
-      if (span.contains(gpa)) return load_mapped_u64(span.at(gpa));
-    std::uint64_t word = 0;
-    return any_u64(opaque, gpa.value, word) ? std::optional{word} : std::nullopt;
+      if (span.contains(gpa)) return span.at(gpa);
+    return nullptr;
+  }
+  [[nodiscard]] std::optional<std::uint64_t> load_u64(Gpa gpa) const noexcept {
+    std::byte* const host = find(gpa);
+    return host != nullptr ? load_mapped_u64(host, std::memory_order_relaxed) : any_u64(opaque, gpa);
   }
   /// @return false where no region is; `line` is then as it was
   [[nodiscard]] bool load_line(Gpa gpa, Line& line) const noexcept {
-    for (const MemorySpan& span : spans) {
-      if (!span.contains(gpa)) continue;
-      load_mapped_line(span.at(gpa), line);
-      return true;
-    }
-    return any_line(opaque, gpa.value, line);
+    std::byte* const host = find(gpa);
+    if (host == nullptr) return any_line(opaque, gpa, line);
+    load_mapped_line(host, line, std::memory_order_relaxed);
+    return true;
   }
 };
 

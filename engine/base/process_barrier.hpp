@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// A fence in every thread of this process, paid for by the one who asks (Linux: membarrier, private expedited). The only
-// system call of the library's core.
+// A fence in every thread of this process, paid for by the one who asks (Linux: membarrier, private expedited). The
+// only system call of the library's core.
 #pragma once
 
 namespace viommu {

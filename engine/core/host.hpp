@@ -44,7 +44,7 @@ class Host {
   void log(LogLevel level, const char* text) const noexcept;
   [[nodiscard]] bool has_log() const noexcept { return functions_.log != nullptr; }
   void region_gone(std::uint64_t cookie) const noexcept;
-  /// Runs task(i) for every i in [0, count); returns when all have ended. On this thread where the host has no executor.
+  /// Runs task(i) for every i in [0, count); returns when all have ended. On this thread where there is no executor.
   template <class Task>
   void execute(std::uint32_t count, const Task& task) const noexcept {
     run(count, [](void* context, std::uint32_t index) { (*static_cast<const Task*>(context))(index); }, &task);

@@ -60,21 +60,10 @@ caches::ContextEntry Waist::insert_context(std::uint64_t version, SourceId sourc
   return lock.owns_lock() ? contexts_.insert(version, source, key, fault_disable) : caches::ContextEntry{};
 }
 
-void Waist::drop(std::span<const caches::Scope> scopes) noexcept {
+void Waist::drop(const caches::Scope& scope) noexcept {
   full_fence();  // B1 of address_spaces.hpp
-  const std::lock_guard lock{caches_lock_};
-  constexpr std::size_t ahead = 8;  // scopes whose lines are under way while one is worked on
-  for (std::size_t i = 0; i < scopes.size(); ++i) {
-    if (i + ahead < scopes.size() && scopes[i + ahead].kind == caches::Scope::Kind::pages)
-      spaces_.for_each_of(scopes[i + ahead].domain, [&](const caches::AddressSpace& space) {
-        iotlb_.prefetch_for_drop(space.place(), scopes[i + ahead].range.first);
-      });
-    drop_locked(scopes[i]);
-  }
-}
-
-void Waist::drop_locked(const caches::Scope& scope) noexcept {
   using Kind = caches::Scope::Kind;
+  const std::lock_guard lock{caches_lock_};
   contexts_.drop(scope);
   const auto forget = [this](caches::AddressSpace& space) { spaces_.forget(space); };
   switch (scope.kind) {
@@ -88,6 +77,24 @@ void Waist::drop_locked(const caches::Scope& scope) noexcept {
     case Kind::contexts:
     case Kind::domain_contexts:
     case Kind::source_contexts: return;
+  }
+}
+
+void Waist::drop(std::span<const caches::PageScope> scopes) noexcept {
+  full_fence();  // B1
+  const std::lock_guard lock{caches_lock_};
+  constexpr std::size_t ahead = 8;  // scopes whose lines are under way while one is worked on
+  for (std::size_t i = 0; i < scopes.size(); ++i) {
+    if (i + ahead < scopes.size()) {
+      const caches::PageScope& later = scopes[i + ahead];
+      spaces_.for_each_of(later.domain, [&](const caches::AddressSpace& space) {
+        iotlb_.prefetch_for_drop(space.place(), later.range.first);
+      });
+    }
+    const caches::PageScope& scope = scopes[i];
+    spaces_.for_each_of(scope.domain, [&](caches::AddressSpace& space) {
+      spaces_.drop_pages(space, scope.range, scope.keep_structures);
+    });
   }
 }
 

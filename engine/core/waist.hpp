@@ -43,7 +43,7 @@ enum class Outcome : std::uint8_t {
 
 struct Translation {
   Outcome outcome = Outcome::absent;
-  Rights rights{};
+  Rights rights;
   Gpa gpa;                 ///< of the address asked for
   std::uint64_t mask = 0;  ///< size - 1 of the aligned block in which every address translates alike
 };
@@ -62,7 +62,7 @@ struct Miss {
   Translation found{};
 };
 /// Most of them in one call, and the width that a batch is worked in: so many walks are in flight at a time.
-inline constexpr std::size_t batch_width = 64;
+inline constexpr std::size_t batch_width = 128;
 
 /// Where a walk begins.
 enum class WalkFrom : std::uint8_t { root, cached_table };
@@ -117,8 +117,8 @@ class Waist {
     if (reader.depth++ == 0) epochs_.enter(*reader.word);
   }
   void leave(Reader& reader) noexcept {
-    if (reader.depth == 0 || --reader.depth != 0) return;
-    leave_now(reader);
+    if (reader.depth == 0) return;
+    if (--reader.depth == 0) leave_now(reader);
   }
   /// A guard for the length of one call that nests no other: @return whether it was opened, for leave_once().
   [[nodiscard, gnu::always_inline]] bool enter_once(Reader& reader) noexcept {
@@ -157,11 +157,12 @@ class Waist {
 
     [[nodiscard]] bool found() const noexcept { return rights != 0; }
   };
-  /// No hit for an address beyond the width, in pass-through, in the interrupt window, not cached, or without the rights.
+  /// No hit for an address beyond the width, in pass-through, in the interrupt window, not cached, or without rights.
   [[nodiscard]] Hit look_up(Reader& reader, const caches::AddressSpace& space, Iova iova, RightBits asked) noexcept {
     if (iova >= space.paged) return {};
     const Sought sought = seek(space, iova);
-    return look_up(reader, space, iova, asked, sought);
+    if (const Hit hit = look_up_small(reader, iova, asked, sought); hit.found()) return hit;
+    return has_more(space, sought) ? look_up_more(reader, space, iova, asked) : Hit{};
   }
 
   /// The same in two steps, so that many can be under way: where it will be looked up,
@@ -178,32 +179,35 @@ class Waist {
     const caches::Place place = space.place();
     return sought(space, place, iotlb_.small_set(place, iova));
   }
-  [[gnu::always_inline]] void prefetch(const caches::AddressSpace& space, const Sought& sought,
-                                       Iova iova) const noexcept {
+  [[gnu::always_inline]] void prefetch(const Sought& sought, Iova iova) const noexcept {
     using Few = caches::Iotlb::Few;
     if (sought.few == Few::page) return iotlb_.prefetch_small<Few::page>(sought.small_set, iova);
-    if (sought.few == Few::small) return iotlb_.prefetch_small<Few::small>(sought.small_set, iova);
-    iotlb_.prefetch(sought.place, iova, space.sizes.load(std::memory_order_relaxed));
+    if (sought.few == Few::small) iotlb_.prefetch_small<Few::small>(sought.small_set, iova);
   }
-  /// and the look. For an address below space.paged.
-  [[nodiscard, gnu::always_inline]] Hit look_up(Reader& reader, const caches::AddressSpace& space, Iova iova,
-                                                RightBits asked, const Sought& sought) noexcept {
+  /// and the look, for an address below space.paged: small pages in line, then, if there are any, larger ones.
+  [[nodiscard, gnu::always_inline]] Hit look_up_small(Reader& reader, Iova iova, RightBits asked,
+                                                      const Sought& sought) noexcept {
     using Few = caches::Iotlb::Few;
     if (sought.few == Few::page) return look_up_small<Few::page>(reader, iova, asked, sought);
-    if (sought.few == Few::small) return look_up_small<Few::small>(reader, iova, asked, sought);
-    return look_up_any(reader, space, iova, asked);
+    return sought.few == Few::small ? look_up_small<Few::small>(reader, iova, asked, sought) : Hit{};
+  }
+  [[nodiscard]] static bool has_more(const caches::AddressSpace& space, const Sought& sought) noexcept {
+    return (space.sizes.load(std::memory_order_relaxed) & ~caches::small_sizes) != 0 ||
+           sought.few == caches::Iotlb::Few::any;
   }
   template <caches::Iotlb::Few which>
   [[nodiscard, gnu::always_inline]] Hit look_up_small(Reader& reader, Iova iova, RightBits asked,
                                                       const Sought& sought) noexcept {
     const Pair entry = iotlb_.find_small<which>(sought.place, iova, sought.small_set);
-    if ((asked & ~entry.second) != 0) [[unlikely]]  // nothing is granted by what was not found
+    const RightBits rights = entry.second & all_right_bits;
+    if ((asked & ~rights) != 0 || rights == 0) [[unlikely]]  // what was not found grants nothing
       return {};
     constexpr std::uint64_t mask = low_bits(page_shift);
     count_hit(reader, sought.place, iova, mask);
-    return {caches::Iotlb::small_gpa<which>(entry, iova), mask, entry.second & all_right_bits};
+    return {caches::Iotlb::small_gpa<which>(entry, iova), mask, rights};
   }
-  [[nodiscard]] Hit look_up_any(Reader& reader, const caches::AddressSpace& space, Iova iova, RightBits asked) noexcept;
+  [[nodiscard]] Hit look_up_more(Reader& reader, const caches::AddressSpace& space, Iova iova,
+                                 RightBits asked) noexcept;
   /// What the tables say, for an address below space.paged that look_up() had no hit for.
   [[nodiscard]] Translation walk_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
                                           WalkFrom from = WalkFrom::cached_table) noexcept;
@@ -221,9 +225,9 @@ class Waist {
 
   // ---- Invalidation ----
   /// Drops what the scope names. When it returns no new lookup serves any of it, and no walk begun before fills it in.
-  void drop(const caches::Scope& scope) noexcept { drop({&scope, 1}); }
-  /// All of them, in order; a run of small ones costs less than one by one.
-  void drop(std::span<const caches::Scope> scopes) noexcept;
+  void drop(const caches::Scope& scope) noexcept;
+  /// All of them, in order, which costs less than one by one.
+  void drop(std::span<const caches::PageScope> scopes) noexcept;
   /// Everything dropped so far; drained when the guards open now, and the holds in `scopes` open now, have ended.
   [[nodiscard]] Ticket ticket(const caches::ScopeSet& scopes) noexcept { return {epochs_.advance(), scopes}; }
   /// Reports holds that are overdue. When it says false, host.wake is called once something has ended since. Called by
@@ -259,6 +263,8 @@ class Waist {
     std::uint64_t barriers;
   };
   [[nodiscard]] CacheFigures cache_figures() noexcept;
+  /// Whether each request walks, so that asking the caches first is lost time.
+  [[nodiscard]] bool uncached() const noexcept { return options_.uncached; }
   [[nodiscard]] const char* kernel() const noexcept { return kernels_->name; }
 
   static constexpr std::uint32_t transient_readers = 64;
@@ -297,9 +303,10 @@ class Waist {
     caches::Sizes reachable = 0;
     walkers::WalkRequest request;
   };
+  static void begin_at_root(const caches::AddressSpace& space, Iova iova, walkers::WalkRequest& request) noexcept;
   void start_walk(const caches::AddressSpace& space, Iova iova, WalkFrom from, Start& start) const noexcept;
-  /// What the tables say now, for a walk that began at a cached table and came to no answer: a fault is never decided on
-  /// what is cached. Words that were loaded are not loaded again unless another path leads to them.
+  /// What the tables say now, for a walk that began at a cached table and came to no answer: a fault is never decided
+  /// on what is cached. Words that were loaded are not loaded again unless another path leads to them.
   [[nodiscard]] walkers::WalkAnswer check_path(const caches::AddressSpace& space, Start& start,
                                                const walkers::WalkAnswer& walk) const noexcept;
   [[nodiscard]] static Translation judge(Iova iova, const walkers::WalkAnswer& walk, caches::CachedPage& page) noexcept;
@@ -315,7 +322,7 @@ class Waist {
   void walk_ahead(Reader& reader, caches::AddressSpace& space, const Start& start, Iova next,
                   const walkers::WalkAnswer& walk) noexcept;
   [[nodiscard]] walkers::Fill walk_fill() const noexcept {
-    return options_.fill == FillMode::exact ? walkers::Fill::exact : walkers::Fill::line;
+    return options_.fill == FillMode::exact || options_.uncached ? walkers::Fill::exact : walkers::Fill::line;
   }
 
   [[gnu::always_inline]] void leave_now(Reader& reader) noexcept {
@@ -327,7 +334,6 @@ class Waist {
   void wake_waiter() noexcept {
     if (waiter_.exchange(false, std::memory_order_seq_cst)) host_.wake();
   }
-  void drop_locked(const caches::Scope& scope) noexcept;
   [[nodiscard]] bool still_in_use(const Ticket& ticket) noexcept;
   /// A map with room for `extra` regions more than there are; taken before the lock, because the host's allocator is
   /// never called under one.

@@ -30,18 +30,22 @@ using caches::PageSize;
   return Range<std::uint64_t>{frame.value, frame.value + caches::mask_of(size)}.overlaps(interrupt_window);
 }
 
-/// Memory that is one word, loaded already: a walk whose first entry is no table ends there.
-struct OneWord {
-  std::optional<std::uint64_t> word;
-  [[nodiscard]] std::optional<std::uint64_t> load_u64(Gpa /*at*/) const noexcept { return word; }
-  [[nodiscard]] static bool load_line(Gpa /*at*/, Line& /*line*/) noexcept { return false; }
-};
+/// Memory in which every address holds the one word that was loaded already, or nothing.
+[[nodiscard]] MemoryView only(const std::optional<std::uint64_t>& word) noexcept {
+  MemoryView view;
+  view.opaque = &word;
+  view.any_u64 = [](const void* given, Gpa) noexcept {
+    return *static_cast<const std::optional<std::uint64_t>*>(given);
+  };
+  view.any_line = [](const void*, Gpa, Line&) noexcept { return false; };
+  return view;
+}
 
 [[nodiscard]] bool more_than_one(unsigned pages) noexcept { return (pages & (pages - 1)) != 0; }
 
 }  // namespace
 
-Waist::Hit Waist::look_up_any(Reader& reader, const caches::AddressSpace& space, Iova iova, RightBits asked) noexcept {
+Waist::Hit Waist::look_up_more(Reader& reader, const caches::AddressSpace& space, Iova iova, RightBits asked) noexcept {
   // Pages in the window are never filled, but a large one may lie around it.
   if (interrupt_window.contains(iova.value)) return {};
   const caches::Place place = space.place();
@@ -53,18 +57,22 @@ Waist::Hit Waist::look_up_any(Reader& reader, const caches::AddressSpace& space,
   return {caches::Iotlb::gpa_in(entry, iova), clear, entry.second & all_right_bits};
 }
 
+void Waist::begin_at_root(const caches::AddressSpace& space, Iova iova, walkers::WalkRequest& request) noexcept {
+  // Field by field, here and below: a struct that is written in parts and copied as a whole stalls.
+  request.table = space.key.root;
+  request.iova = iova;
+  request.level = space.key.top_level;
+  request.rights = read_write;
+  request.is_root = true;
+}
+
 void Waist::start_walk(const caches::AddressSpace& space, Iova iova, WalkFrom from, Start& start) const noexcept {
-  // Field by field: a struct that is written in parts and copied as a whole stalls. All samples are taken here, before
-  // the first guest load.
+  // All samples are taken here, before the first guest load.
   start.place = space.place();
   start.fillable = space.fillable.load(std::memory_order_acquire);
   start.reachable = space.reachable.load(std::memory_order_acquire);
   iotlb_.sample(start.place, iova, start.fillable, start.pages);
-  start.request.table = space.key.root;
-  start.request.iova = iova;
-  start.request.level = space.key.top_level;
-  start.request.rights = read_write;
-  start.request.is_root = true;
+  begin_at_root(space, iova, start.request);
   const caches::Place tables{start.place.tag(), 0};
   const caches::Sizes known = space.tables.load(std::memory_order_relaxed);
   if (from == WalkFrom::cached_table && known != 0) {
@@ -130,14 +138,14 @@ walkers::WalkAnswer Waist::check_path(const caches::AddressSpace& space, Start& 
   unsigned loads = walk.loads;
   std::optional<walkers::WalkAnswer> other;
   for (; at.level > cached.level && !other; --at.level) {  // at most second_stage_levels - 1
-    const OneWord entry{memory_.view().load_u64(Format::slot(at.table, at.iova, at.level))};
-    if (entry.word && format_.classify(*entry.word, at.level) == walkers::EntryKind::table) {
-      at.table = Format::next_table(*entry.word);
-      at.rights = at.rights & Format::rights(*entry.word);
+    const std::optional<std::uint64_t> entry = memory_.view().load_u64(Format::slot(at.table, at.iova, at.level));
+    if (entry && format_.classify(*entry, at.level) == walkers::EntryKind::table) {
+      at.table = Format::next_table(*entry);
+      at.rights = at.rights & Format::rights(*entry);
       at.is_root = false;
       ++loads;
     } else {
-      other = walkers::walk_one(format_, entry, walkers::Fill::exact, at);
+      other = walkers::walk_one(format_, only(entry), walkers::Fill::exact, at);
     }
   }
   const bool same = !other && at.table == cached.table && at.rights == cached.rights;
@@ -188,7 +196,9 @@ Translation Waist::walk_and_fill(Reader& reader, caches::AddressSpace& space, Io
   const MemoryView view = memory_.view();
   if (sequential) [[unlikely]]
     return walk_with_next(reader, space, start, asked, view);
-  return finish_walk(reader, space, start, asked, walkers::walk_one(format_, view, walk_fill(), start.request));
+  walkers::WalkAnswer walk;
+  kernels_->walk_one(view, masks_, walk_fill(), start.request, walk);
+  return finish_walk(reader, space, start, asked, walk);
 }
 
 /// A miss of a sequential stream: the next line of the same leaf table comes along.
@@ -198,7 +208,8 @@ Translation Waist::walk_with_next(Reader& reader, caches::AddressSpace& space, S
   const bool ahead = next < space.paged && !interrupt_window.contains(next.value);
   Start after;
   if (ahead) start_walk(space, next, WalkFrom::root, after);  // its samples, before the first load
-  const walkers::WalkAnswer walk = walkers::walk_one(format_, view, walk_fill(), start.request);
+  walkers::WalkAnswer walk;
+  kernels_->walk_one(view, masks_, walk_fill(), start.request, walk);
   const bool by_this_walk = walk.end == walkers::WalkEnd::leaf && grants(walk.rights, asked);  // not check_path()'s
   const Translation found = finish_walk(reader, space, start, asked, walk);
   if (ahead && found.outcome == Outcome::translated && by_this_walk && walk.level == 0)
@@ -229,8 +240,17 @@ void Waist::walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept {
   Scratch<walkers::WalkAnswer, batch_width> walks;
   for (std::size_t i = 0; i < misses.size(); ++i) {
     Start& start = starts.emplace(i);
-    start_walk(*misses[i].space, misses[i].iova, WalkFrom::cached_table, start);
-    requests.put(i, start.request);
+    if (options_.uncached) {
+      begin_at_root(*misses[i].space, misses[i].iova, start.request);
+    } else {
+      start_walk(*misses[i].space, misses[i].iova, WalkFrom::cached_table, start);
+    }
+    walkers::WalkRequest& request = requests.emplace(i);
+    request.table = start.request.table;
+    request.iova = start.request.iova;
+    request.level = start.request.level;
+    request.rights = start.request.rights;
+    request.is_root = start.request.is_root;
   }
   kernels_->walk(memory_.view(), masks_, walk_fill(), requests.data(), walks.data(), misses.size());
   for (std::size_t i = 0; i < misses.size(); ++i) {

@@ -110,6 +110,27 @@ Descriptor decode_wait(const RawDescriptor& raw, const Capabilities& capabilitie
 
 }  // namespace
 
+bool decode_pages(const RawDescriptor& raw, const Capabilities& capabilities, caches::PageScope& pages) noexcept {
+  namespace l = iotlb_descriptor_low;
+  namespace h = iotlb_descriptor_high;
+  // All that has to have one value, in one compare: type, granularity and the reserved bits.
+  constexpr std::uint64_t fixed =
+      mask_of(l::type_low) | mask_of(l::type_high) | mask_of(l::granularity) | reserved_mask(l::rows);
+  constexpr std::uint64_t page_selective =
+      with(with(IotlbDescriptorLow{}, l::type_low, static_cast<unsigned>(Kind::iotlb)), l::granularity,
+           IotlbGranularity::page)
+          .raw;
+  if ((raw.words[0] & fixed) != page_selective || breaks(raw.words[1], h::rows) || (raw.words[2] | raw.words[3]) != 0)
+    return false;
+  const IotlbDescriptorHigh high{raw.words[1]};
+  const unsigned address_mask = get(high, h::address_mask);
+  if (!capabilities.page_selective || address_mask > capabilities.max_address_mask) return false;
+  pages.range = page_block(get(high, h::address), address_mask, capabilities.input_address_bits);
+  pages.domain = implemented(get(IotlbDescriptorLow{raw.words[0]}, l::domain), capabilities);
+  pages.keep_structures = get(high, h::hint);
+  return true;
+}
+
 Descriptor decode_descriptor(const RawDescriptor& raw, const Capabilities& capabilities) noexcept {
   const unsigned kind = kind_of(raw.words[0]);
   constexpr auto first_kind = static_cast<unsigned>(Kind::context);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <variant>
 
+#include "caches/scope.hpp"
 #include "engine/vtd/capabilities.hpp"
 #include "engine/vtd/invalidation.hpp"
 #include "engine/vtd/register_layouts.hpp"
@@ -20,6 +21,11 @@ struct RawDescriptor {
 /// What a descriptor asks for; `QueueErrorCode` is the IQEI to stop the queue with.
 using Descriptor = std::variant<QueueErrorCode, ContextInvalidation, IotlbInvalidation, DeviceTlbInvalidation,
                                 InterruptEntryInvalidation, Wait>;
+
+/// The most frequent descriptor, a well-formed page-selective IOTLB invalidation, in line. @return false for any other,
+/// and for a malformed one: decode_descriptor() judges those
+[[nodiscard]] bool decode_pages(const RawDescriptor& raw, const Capabilities& capabilities,
+                                caches::PageScope& pages) noexcept;
 
 /// Judges and decodes one descriptor. Types first, then reserved bits, then values. Pure; constant time.
 [[nodiscard]] Descriptor decode_descriptor(const RawDescriptor& raw, const Capabilities& capabilities) noexcept;

@@ -140,19 +140,32 @@ class Worker {
     std::uint32_t left_;
     bool whole_ring_;
   };
-  /// IOTLB invalidations in a row, dropped together: the lines of the later ones are on their way meanwhile.
+  /// Page-selective invalidations in a row, dropped together: the lines of the later ones are on their way meanwhile.
   class PageRun {
    public:
-    [[nodiscard]] bool full() const noexcept { return count_ == most; }
-    [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
-    void add(const caches::Scope& scope) noexcept { scopes_.put(count_++, scope); }
+    PageRun() noexcept { scopes_.emplace(0); }
+    /// Where the next one is decoded into; there is always room.
+    [[nodiscard]] caches::PageScope& next() noexcept { return scopes_[count_]; }
+    /// It counts. @return whether the run is full and has to be flushed
+    [[nodiscard]] bool take() noexcept {
+      ++count_;
+      if (count_ == most) return true;
+      scopes_.emplace(count_);
+      return false;
+    }
     void clear() noexcept { count_ = 0; }
-    [[nodiscard]] std::span<const caches::Scope> scopes() const noexcept { return {scopes_.data(), count_}; }
+    [[nodiscard]] std::span<const caches::PageScope> scopes() const noexcept { return {scopes_.data(), count_}; }
 
    private:
     static constexpr std::size_t most = 64;
-    Scratch<caches::Scope, most> scopes_;
+    Scratch<caches::PageScope, most> scopes_;
     std::size_t count_ = 0;
+  };
+  /// The page of the ring that is being read.
+  struct RingPage {
+    bool known = false;
+    Gpa first;
+    std::byte* host = nullptr;  ///< null: to be read word by word
   };
   enum class Role : std::uint8_t { free, taken, noted };
 
@@ -168,7 +181,7 @@ class Worker {
   /// Drops what the run names.
   void flush(PageRun& run) noexcept;
   /// The descriptor at the head; nothing when there is no memory.
-  [[nodiscard]] std::optional<RawDescriptor> fetch(const QueueView& queue) const noexcept;
+  [[nodiscard]] std::optional<RawDescriptor> fetch(const QueueView& queue, RingPage& page) const noexcept;
   void execute(const Descriptor& descriptor) noexcept;
   /// @return false when it waits for its ticket
   [[nodiscard]] bool begin_wait(const Wait& wait, std::uint32_t head, std::uint32_t next_head) noexcept;
@@ -186,9 +199,9 @@ class Worker {
   void count_iotlb(IotlbGranularity granularity) noexcept;
   void tell_routes(std::uint32_t first, std::uint32_t count) noexcept;
   void tell_all_routes() noexcept;
-  void add(WorkCount which) noexcept {
+  void add(WorkCount which, std::uint64_t amount = 1) noexcept {
     Atomic<std::uint64_t>& counter = counts_[static_cast<std::size_t>(which)];  // written by the role only
-    counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    counter.store(counter.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
   }
 
   const Capabilities& capabilities_;

@@ -41,12 +41,20 @@ WorkState Worker::run_to_tail(QueueView queue, Budget& budget) noexcept {
     flush(pages);
     if (shown != queue.head) show_head(queue.head);
   };
+  RingPage page;
   while (queue.head != queue.tail) {  // ends: the head moves on, and meets the tail within one ring
     if (!budget.take()) {
       settle();
       return WorkState::more;
     }
-    const std::optional<RawDescriptor> raw = fetch(queue);
+    const std::uint32_t next = queue.geometry.next(queue.head);
+    const std::optional<RawDescriptor> raw = fetch(queue, page);
+    if (raw && decode_pages(*raw, capabilities_, pages.next())) [[likely]] {
+      if (pages.take()) flush(pages);
+      queue.head = next;
+      continue;
+    }
+    flush(pages);
     const Descriptor descriptor = raw ? decode_descriptor(*raw, capabilities_) : QueueErrorCode::fetch_failed;
     if (const auto* const code = std::get_if<QueueErrorCode>(&descriptor)) {
       settle();
@@ -54,17 +62,10 @@ WorkState Worker::run_to_tail(QueueView queue, Budget& budget) noexcept {
       return WorkState::idle;
     }
     add(WorkCount::descriptors);
-    const std::uint32_t next = queue.geometry.next(queue.head);
-    if (const auto* const iotlb = std::get_if<IotlbInvalidation>(&descriptor)) {
-      count_iotlb(iotlb->granularity);
-      if (pages.full()) flush(pages);
-      pages.add(scope_of(*iotlb));
-    } else if (const auto* const wait = std::get_if<Wait>(&descriptor)) {
-      flush(pages);
+    if (const auto* const wait = std::get_if<Wait>(&descriptor)) {
       if (!begin_wait(*wait, queue.head, next)) return WorkState::wait;
       shown = next;  // its completion has shown the head behind it
     } else {
-      flush(pages);
       execute(descriptor);
     }
     queue.head = next;
@@ -74,9 +75,11 @@ WorkState Worker::run_to_tail(QueueView queue, Budget& budget) noexcept {
 }
 
 void Worker::flush(PageRun& run) noexcept {
-  if (run.empty()) return;
+  if (run.scopes().empty()) return;
   waist_.drop(run.scopes());
-  for (const caches::Scope& scope : run.scopes()) since_last_wait_.add(scope);
+  for (const caches::PageScope& scope : run.scopes()) since_last_wait_.add(caches::scope_of(scope));
+  add(WorkCount::descriptors, run.scopes().size());
+  add(WorkCount::iotlb_page, run.scopes().size());
   run.clear();
 }
 
@@ -87,11 +90,19 @@ Worker::QueueView Worker::look_at_queue() noexcept {
   });
 }
 
-std::optional<RawDescriptor> Worker::fetch(const QueueView& queue) const noexcept {
-  // Without a guard: only the role frees region maps (Waist::reclaim_regions).
+std::optional<RawDescriptor> Worker::fetch(const QueueView& queue, RingPage& page) const noexcept {
+  // Without a guard: only the role frees region maps (Waist::reclaim_regions). A page of the ring is looked up once;
+  // each 16 bytes are loaded once.
   const Gpa at = queue.geometry.entry_at(queue.head);
-  const std::optional low = waist_.memory().load_u128(at);
-  const std::optional high = queue.geometry.wide() ? waist_.memory().load_u128(at + 16) : Word128{};
+  const std::uint64_t inside = at.value & low_bits(page_shift);
+  const Gpa first{at.value - inside};
+  if (!page.known || page.first != first) page = {true, first, waist_.memory().page(first)};
+  const auto load = [&](std::uint64_t offset) -> std::optional<Word128> {
+    if (page.host != nullptr) return load_mapped_u128(page.host + inside + offset);
+    return waist_.memory().load_u128(at + offset);
+  };
+  const std::optional low = load(0);
+  const std::optional high = queue.geometry.wide() ? load(sizeof(Word128)) : Word128{};
   if (!low || !high) return std::nullopt;
   return RawDescriptor{{low->low, low->high, high->low, high->high}};
 }
@@ -99,9 +110,14 @@ std::optional<RawDescriptor> Worker::fetch(const QueueView& queue) const noexcep
 // NOLINTNEXTLINE(bugprone-exception-escape): a descriptor of trivial alternatives is never without a value
 void Worker::execute(const Descriptor& descriptor) noexcept {
   std::visit(Overloaded{
-                 [](const QueueErrorCode&) {},     // the caller has stopped the queue
-                 [](const IotlbInvalidation&) {},  // and taken care of these two
+                 [](const QueueErrorCode&) {},  // the caller has taken care of these two
                  [](const Wait&) {},
+                 [&](const IotlbInvalidation& invalidation) {
+                   count_iotlb(invalidation.granularity);
+                   const caches::Scope scope = scope_of(invalidation);
+                   waist_.drop(scope);
+                   since_last_wait_.add(scope);
+                 },
                  [&](const ContextInvalidation& invalidation) {
                    add(WorkCount::context_invalidations);
                    const caches::Scope scope = scope_of(invalidation);
@@ -122,9 +138,7 @@ void Worker::execute(const Descriptor& descriptor) noexcept {
 }
 
 bool Worker::begin_wait(const Wait& wait, std::uint32_t head, std::uint32_t next_head) noexcept {
-  wait_.emplace();
-  wait_->wait = wait;
-  wait_->next_head = next_head;
+  wait_ = OpenWait{{}, wait, next_head, {}};
   if (!since_last_wait_.empty()) wait_->ticket = waist_.ticket(since_last_wait_);
   since_last_wait_.clear();
   if (finish_wait()) return true;

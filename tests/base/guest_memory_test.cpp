@@ -2,10 +2,13 @@
 // One access at a time: what reaches a region, what the host's callbacks, what nothing.
 #include "engine/base/guest_memory.hpp"
 
+#include <algorithm>
 #include <array>
 #include <catch2/catch.hpp>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -283,6 +286,91 @@ TEST_CASE("a lost compare-exchange writes nothing and says what it found", "[bas
   CHECK(ram.load_u64(0x10008) == 1);
   CHECK(memory->compare_exchange_u64({0x20000}, expected, 1) == Exchange::lost);
   CHECK(expected == 66);
+}
+
+TEST_CASE("a line is read from regions alone, and the callback is not asked for one", "[base][guest-memory][SEC-1]") {
+  GuardedRegion ram{0x10000, 0x1000};
+  for (unsigned gpa = 0x10000; gpa < 0x11000; gpa += 8) ram.store_u64(gpa, gpa * 3);
+  Callbacks host;
+  Memory memory{host.functions()};
+  memory.add(ram, true);
+  Line line{};
+  for (const unsigned first : {0x10000U, 0x10040U, 0x10FC0U}) {
+    REQUIRE(memory->load_line({first}, line));
+    for (unsigned i = 0; i < words_per_line; ++i) CHECK(line.words[i] == (first + 8 * i) * 3);
+  }
+  CHECK_FALSE(memory->load_line({0xFFC0}, line));
+  CHECK_FALSE(memory->load_line({0x11000}, line));
+  CHECK(line.words[0] == 0x10FC0U * 3);  // as it was
+  CHECK(host.calls.empty());
+}
+
+TEST_CASE("a view shows the largest regions and reads everything else as the memory does", "[base][guest-memory]") {
+  Callbacks host;
+  std::deque<GuardedRegion> ram;
+  Memory memory{host.functions()};
+  CHECK(memory->view().spans.empty());
+  constexpr std::array<unsigned, 6> pages{2, 5, 1, 3, 5, 4};
+  for (unsigned i = 0; i < pages.size(); ++i) {
+    GuardedRegion& region = ram.emplace_back(0x100000 * (i + 1), 0x1000 * pages.at(i));
+    for (unsigned page = 0; page < pages.at(i); ++page) region.store_u64(region.gpa() + 0x1000 * page, i * 100 + page);
+    memory.add(region);
+    CHECK(memory->view().spans.size() == std::min<std::size_t>(i + 1, view_spans));
+  }
+  const MemoryView view = memory->view();
+  std::vector<std::uint64_t> sizes;
+  for (const MemorySpan& span : view.spans) sizes.push_back(span.last_offset + 1);
+  CHECK(sizes == std::vector<std::uint64_t>{0x5000, 0x5000, 0x4000, 0x3000});
+  Line line{};
+  for (unsigned i = 0; i < pages.size(); ++i) {
+    const std::uint64_t first = 0x100000 * (i + 1);
+    const std::uint64_t last = first + 0x1000 * (pages.at(i) - 1);
+    for (const std::uint64_t gpa : {first, last}) {
+      CHECK(view.load_u64({gpa}) == memory->load_u64({gpa}));
+      REQUIRE(view.load_line({gpa}, line));
+      CHECK(line.words[0] == view.load_u64({gpa}));
+    }
+    CHECK(host.calls.empty());
+    CHECK(view.load_u64({last + 0x1000}) == host.words[0]);
+    CHECK_FALSE(view.load_line({last + 0x1000}, line));
+    CHECK(host.calls == Calls{{'r', last + 0x1000, 8}});
+    host.calls.clear();
+  }
+  host.result = -1;
+  CHECK_FALSE(view.load_u64({0x8000}));
+}
+
+TEST_CASE("a tap sees what a view reads", "[base][guest-memory]") {
+  struct Seen {
+    std::vector<std::uint64_t> words;
+    std::vector<std::uint64_t> failed;
+  } seen;
+  MemoryTap tap;
+  tap.opaque = &seen;
+  tap.loaded = [](void* self, std::uint64_t gpa, const std::uint64_t* words, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i)
+      static_cast<Seen*>(self)->words.insert(static_cast<Seen*>(self)->words.end(), {gpa + 8 * i, words[i]});
+  };
+  tap.load_failed = [](void* self, std::uint64_t gpa, std::uint64_t) {
+    static_cast<Seen*>(self)->failed.push_back(gpa);
+  };
+  GuardedRegion ram{0x10000, 0x1000};
+  for (unsigned gpa = 0x10000; gpa < 0x11000; gpa += 8) ram.store_u64(gpa, gpa * 3);
+  Memory memory{{}, tap};
+  memory.add(ram);
+  const MemoryView view = memory->view();
+  CHECK(view.spans.empty());
+  CHECK(view.load_u64({0x10008}) == 0x30018U);
+  CHECK(seen.words == std::vector<std::uint64_t>{0x10008, 0x30018});
+  CHECK_FALSE(view.load_u64({0x20000}));
+  CHECK(seen.failed == std::vector<std::uint64_t>{0x20000});
+  seen.words.clear();
+  Line line{};
+  REQUIRE(view.load_line({0x10040}, line));
+  CHECK(seen.words.size() == 2 * words_per_line);
+  CHECK_FALSE(view.load_line({0x20000}, line));  // nothing was read, and nothing is told
+  CHECK(seen.words.size() == 2 * words_per_line);
+  CHECK(seen.failed.size() == 1);
 }
 
 }  // namespace viommu

@@ -35,7 +35,8 @@ class Spaces {
   void fill(AddressSpace& space, Iova at, std::uint64_t frame = 0x7000) {
     const Place place = space.place();
     REQUIRE(announce(space.sizes, space.fillable, space.fillable, PageSize::kib4));
-    REQUIRE(iotlb.fill(iotlb.sample(place, at, 0), place, at, {{frame}, PageSize::kib4, read_write}, nullptr));
+    REQUIRE(
+        iotlb.fill(iotlb.sample(place, at, small_sizes), place, at, {{frame}, PageSize::kib4, read_write}, nullptr));
   }
   [[nodiscard]] bool finds(const AddressSpace& space, Iova at) const {
     return iotlb.lookup(space.place(), at, all_sizes).has_value();
@@ -165,6 +166,51 @@ TEST_CASE("a few pages are dropped one by one, many by forgetting all", "[caches
     CHECK(Spaces::tag_of(*space) != tag);
     for (unsigned page = 0; page < 4; ++page) CHECK_FALSE(spaces.finds(*space, iova + page * page_size_bytes));
   }
+}
+
+TEST_CASE("a large size is announced once before it is filled, a small one never has to be", "[caches][spaces][P1]") {
+  Spaces spaces;
+  AddressSpace* const space = spaces->acquire(key);
+  CHECK(space->sizes.load() == 0);
+  Sizes announced = 0;
+  for (const PageSize size : {PageSize::kib4, PageSize::kib32}) {
+    CHECK(announce(space->sizes, space->fillable, space->fillable, size));
+    announced = static_cast<Sizes>(announced | bit_of(size));
+    CHECK(space->sizes.load() == announced);
+  }
+  for (const PageSize size : {PageSize::mib2, PageSize::gib1}) {
+    const Sizes sampled = space->fillable.load();
+    CHECK_FALSE(announce(space->sizes, space->fillable, sampled, size));
+    announced = static_cast<Sizes>(announced | bit_of(size));
+    CHECK(space->sizes.load() == announced);
+    CHECK_FALSE(announce(space->sizes, space->fillable, sampled, size));  // who sampled before is too early still
+    CHECK(announce(space->sizes, space->fillable, space->fillable, size));
+  }
+  spaces->forget(*space);
+  CHECK(space->sizes.load() == announced);  // a new tag is the same memory
+}
+
+TEST_CASE("cached tables go with the pages that they map, unless only leaves have changed",
+          "[caches][spaces][structures]") {
+  constexpr Iova other{std::uint64_t{3} << 30};
+  const bool keep = GENERATE(false, true);
+  Spaces spaces;
+  AddressSpace* const space = spaces->acquire(key);
+  for (const PageSize size : {PageSize::mib2, PageSize::gib1}) {
+    spaces.fill_table(*space, iova, size);
+    spaces.fill_table(*space, other, size);
+  }
+  spaces.drop_pages(*space, {iova + 0x5000, iova + 0x5FFF}, keep);
+  for (const PageSize size : {PageSize::mib2, PageSize::gib1}) {
+    CHECK(spaces.finds_table(*space, iova, size) == keep);
+    CHECK(spaces.finds_table(*space, other, size));
+  }
+  const FillGuard guard = spaces.structures.sample({Spaces::tag_of(*space), 0}, iova, space->reachable);
+  spaces.drop_pages(*space, {iova + 0x7000, iova + 0x7FFF}, keep);
+  CHECK(spaces.structures.fill(guard, {Spaces::tag_of(*space), 0}, iova, {{0x3000}, PageSize::mib2, read_write},
+                               nullptr) == keep);
+  spaces->forget(*space);
+  for (const PageSize size : {PageSize::mib2, PageSize::gib1}) CHECK_FALSE(spaces.finds_table(*space, other, size));
 }
 
 TEST_CASE("a domain is all its address spaces, whatever else shares their chain", "[caches][spaces][B17]") {

@@ -164,6 +164,71 @@ TEST_CASE("a fill that comes after its tag was retired is found by nobody, also 
   }
 }
 
+TEST_CASE("a tag that was retired after a sweep began is not freed by it", "[caches][tags][P3]") {
+  Spaces spaces;
+  AddressSpace* const space = spaces->acquire(key_of(1));
+  for (unsigned round = 0; round < 100; ++round) {
+    std::set<Tag> live{Spaces::tag_of(*space)};
+    spaces->forget(*space);
+    CHECK(spaces.epochs.scan());
+    if (!spaces->begin_sweep()) FAIL("nothing to sweep");
+    CHECK_FALSE(spaces->begin_sweep());  // one at a time
+    const Tag late = Spaces::tag_of(*space);
+    REQUIRE(spaces.fill(late, 0, frame_of(1, round)));
+    const FillGuard sampled = spaces.sample(late, 1);
+    spaces->forget(*space);
+    CHECK(spaces.epochs.scan());  // passed, but not swept
+    spaces->sweep_slice(0, spaces->sweep_groups());
+    // A filler that began before, and has not looked whether the tag is still live.
+    static_cast<void>(spaces.fill(sampled, late, 1, frame_of(1, round)));
+    spaces->end_sweep();
+    for (std::size_t i = 0; i < tag_count - 2; ++i) {
+      spaces->forget(*space);
+      REQUIRE(Spaces::tag_of(*space) != late);
+      REQUIRE_FALSE(spaces.find(Spaces::tag_of(*space), 0));
+      REQUIRE_FALSE(spaces.find(Spaces::tag_of(*space), 1));
+      if (spaces->sweeps() > 2 * round + 1) break;  // by itself, for want of tags: the late one is free by then
+    }
+    CHECK(spaces.epochs.scan());
+    if (!spaces->begin_sweep()) continue;
+    spaces->sweep_slice(0, spaces->sweep_groups());
+    spaces->end_sweep();
+  }
+}
+
+TEST_CASE("address spaces say when tags or objects run short, and no longer when the worker has looked",
+          "[caches][tags][P5]") {
+  Spaces spaces;
+  AddressSpace* const space = spaces->acquire(key_of(1));
+  CHECK_FALSE(spaces->short_of_something());
+  unsigned forgotten = 0;
+  while (!spaces->short_of_something() && forgotten < 100) {
+    spaces->forget(*space);
+    ++forgotten;
+  }
+  CHECK(forgotten == 11);  // of 15 tags one is in use, and short is when four or fewer of 16 are free
+  CHECK(spaces->sweeps() == 0);
+  spaces.work();
+  CHECK_FALSE(spaces->short_of_something());
+  while (spaces->sweeps() == 0) spaces.work();
+  for (unsigned i = 0; i < 10; ++i) {
+    spaces->forget(*space);
+    CHECK_FALSE(spaces->short_of_something());
+  }
+
+  Spaces few{2};  // and objects: twice as many as can be in use
+  for (unsigned i = 0; i < 4; ++i) {
+    CHECK_FALSE(few->short_of_something());
+    AddressSpace* const other = few->acquire(key_of(i));
+    REQUIRE(other != nullptr);
+    few->release(*other);
+  }
+  CHECK(few->acquire(key_of(9)) == nullptr);
+  CHECK(few->short_of_something());
+  few.work();
+  CHECK(few->acquire(key_of(9)) != nullptr);
+}
+
 TEST_CASE("thousands of reuses of few tags never show one address space another's pages or its own past",
           "[caches][tags][P1][P3][SEC-10]") {
   // One thread, readers that stall at random: what each sees must be of the address space it looks at, and as new.
@@ -267,6 +332,26 @@ TEST_CASE(
       }
     });
   }
+  // One that stays inside for long, with the tags that it loaded at first.
+  readers.emplace_back([&] {
+    test::Random random{77};
+    while (!stop.load(std::memory_order_relaxed)) {
+      spaces.epochs.enter(2);
+      std::array<Tag, domains> loaded{};
+      std::array<std::uint64_t, domains> settled{};
+      for (std::size_t domain = 0; domain < domains; ++domain) {
+        settled[domain] = slots[domain].settled.load(std::memory_order_acquire);
+        loaded[domain] = Spaces::tag_of(*slots[domain].space);
+      }
+      for (unsigned look = 0; look < 200; ++look) {
+        const std::size_t domain = random.below(domains);
+        const auto found = spaces.find(loaded[domain], static_cast<unsigned>(random.below(pages)));
+        if (found && (domain_of(found->gpa) != domain || life_of(found->gpa) < settled[domain])) ++wrong;
+        if (look % 50 == 0) std::this_thread::yield();
+      }
+      spaces.epochs.leave(2);
+    }
+  });
   test::Random random{99};
   for (unsigned round = 0; round < rounds || hits < 1000; ++round) {
     Slot& slot = slots[random.below(domains)];

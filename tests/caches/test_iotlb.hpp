@@ -33,7 +33,7 @@ class TestIotlb {
     const auto page = static_cast<std::uint8_t>(1U << caches::page_in_block(iova));
     return fill_page(tag, iova, {{frame}, size, rights, page});
   }
-  bool fill_page(caches::Tag tag, Iova iova, const caches::CachedPage& page, const caches::Recent* recent = nullptr) {
+  bool fill_page(caches::Tag tag, Iova iova, const caches::CachedPage& page, caches::Recent* recent = nullptr) {
     iotlb.set_live(tag, true);
     return iotlb.fill(sample(tag, iova), place(tag), iova, page, recent);
   }

@@ -63,8 +63,8 @@ class Follower {
     request.source_id = static_cast<std::uint16_t>(event.source_id);
     if (event.pasid != trace::no_pasid) request.pasid = event.pasid;
     request.iova = event.iova;
-    request.read = event.access.rights.read();
-    request.write = event.access.rights.write();
+    request.read = event.access.rights.read;
+    request.write = event.access.rights.write;
     const Answer answer =
         oracle::translate(unit_, [this](std::uint64_t gpa) { return memory_.load_u64(gpa); }, request);
     ++translations;
@@ -81,7 +81,7 @@ class Follower {
     if (!event.ok) return answer.kind == Answer::fault && answer.reason == event.reason;
     const bool from_cache = event.source == trace::Source::iotlb;
     const bool dropped =
-        (event.access.rights.read() && !event.perm.read) || (event.access.rights.write() && !event.perm.write);
+        (event.access.rights.read && !event.perm.read) || (event.access.rights.write && !event.perm.write);
     if (dropped) return from_cache && answer.kind == Answer::fault;  // the access was not done after all
     const std::uint64_t page = (event.gpa | (event.iova & event.mask)) & ~std::uint64_t{0xFFF};
     std::set<std::uint64_t>& earlier = earlier_[{event.source_id, event.iova >> 12}];

@@ -16,13 +16,19 @@ namespace viommu::walkers {
 /// Tables of 512 entries; level 0 maps 4 KiB, 1 can map 2 MiB, 2 can map 1 GiB, 3 and 4 hold tables only.
 class SecondStage {
  public:
+  static constexpr std::uint64_t right_bits = mask_of(second_stage_table::read, second_stage_table::write);
+  static constexpr std::uint64_t address_bits = mask_of(second_stage_table::address);
+  static constexpr std::uint64_t leaf_bit =
+      mask_of(second_stage_table::page_size);  ///< where leaves of that size can be
+  static constexpr unsigned leaf_levels = second_stage_leaf_levels;
+
   constexpr explicit SecondStage(const SecondStageRules& rules) noexcept : masks_{second_stage_masks(rules)} {}
   constexpr explicit SecondStage(const SecondStageMasks& masks) noexcept : masks_{masks} {}
 
   [[nodiscard]] constexpr const SecondStageMasks& masks() const noexcept { return masks_; }
 
   [[nodiscard]] constexpr EntryKind classify(std::uint64_t entry, unsigned level) const noexcept {
-    if (rights(entry).none()) return EntryKind::absent;  // then no other bit counts
+    if ((entry & right_bits) == 0) return EntryKind::absent;  // then no other bit counts
     const bool is_leaf =
         level == 0 || (level < second_stage_leaf_levels && get(SecondStageTable{entry}, second_stage_table::page_size));
     const std::uint64_t must_be_zero = is_leaf ? masks_.leaf[level] : masks_.table[level];
@@ -40,6 +46,12 @@ class SecondStage {
   /// First byte of the page that a leaf maps.
   [[nodiscard]] static constexpr Gpa frame(std::uint64_t entry, unsigned level) noexcept {
     return {next_table(entry).value & ~low_bits(page_shift(level))};
+  }
+  /// The bits of an entry that these rights are made of: their AND along a path is what the path grants.
+  [[nodiscard]] static constexpr std::uint64_t bits_of(Rights rights) noexcept {
+    return with(with(SecondStageTable{}, second_stage_table::read, rights.read()), second_stage_table::write,
+                rights.write())
+        .raw;
   }
   [[nodiscard]] static constexpr Rights rights(std::uint64_t entry) noexcept {
     return {get(SecondStageTable{entry}, second_stage_table::read),

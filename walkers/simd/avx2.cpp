@@ -18,10 +18,15 @@ template <bool gather>
 struct Avx2 {
   using Word = Batch<xsimd::avx2>;
   using Mask = BatchMask<xsimd::avx2>;
+  using Predicates = walkers::Predicates<xsimd::avx2>;
   static constexpr std::size_t count = 4;
+  static constexpr std::size_t worthwhile = 12;  ///< fewer walks are faster one by one
 
   static Word load(const std::uint64_t* from) noexcept { return Word::load_aligned(from); }
   static void store(std::uint64_t* to, const Word& word) noexcept { word.store_aligned(to); }
+  static std::uint64_t first(const Word& word) noexcept {
+    return static_cast<std::uint64_t>(_mm_cvtsi128_si64(_mm256_castsi256_si128(word)));
+  }
   static unsigned bits(const Mask& mask) noexcept {
     return static_cast<unsigned>(_mm256_movemask_pd(_mm256_castsi256_pd(mask)));
   }
@@ -35,7 +40,6 @@ struct Avx2 {
     const __m128i half = _mm_and_si128(_mm256_castsi256_si128(word), _mm256_extracti128_si256(word, 1));
     return static_cast<std::uint64_t>(_mm_cvtsi128_si64(half) & _mm_extract_epi64(half, 1));
   }
-  static Mask any_of(const Word& word, const Word& bits) noexcept { return (word & bits) != Word(std::uint64_t{0}); }
   static Word load_lanes(const std::uint64_t* addresses) noexcept {
     if constexpr (gather) {
       __m256i words;
@@ -65,9 +69,9 @@ struct Avx2 {
   }
   static Word pick(const std::array<Word, 2>& line, std::uint64_t index) noexcept {
     alignas(line_bytes) std::array<std::uint64_t, words_per_line> copy;
-    store(&copy[0], line[0]);
+    store(copy.data(), line[0]);
     store(&copy[4], line[1]);
-    return Word(copy[index]);
+    return copy[index];
   }
   static void store_first(std::uint64_t* to, const Word& word) noexcept {
     _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(word));
@@ -102,6 +106,7 @@ struct Avx2 {
 }  // namespace
 
 constinit const std::array<Kernels, 2> avx2_kernels{
-    {{"avx2", walk_batch<Avx2<false>, SecondStageLanes>}, {"avx2-gather", walk_batch<Avx2<true>, SecondStageLanes>}}};
+    {{"avx2", walk_batch<Avx2<false>, SecondStageLanes>, walk_single<Avx2<false>, SecondStageLanes>},
+     {"avx2-gather", walk_batch<Avx2<true>, SecondStageLanes>, walk_single<Avx2<true>, SecondStageLanes>}}};
 
 }  // namespace viommu::walkers

@@ -13,40 +13,52 @@
 
 namespace viommu::walkers {
 
-/// In mask registers, where the compiler would take them through others.
-template <>
-struct Arithmetic<Batch<xsimd::avx512bw>> {
+namespace {
+
+/// In mask registers, where a comparison takes the lanes it is about for nothing; xsimd and g++ 12 take masks through
+/// other registers.
+struct MaskRegisters {
   using Word = Batch<xsimd::avx512bw>;
-  using Mask = BatchMask<xsimd::avx512bw>;
+  using Mask = __mmask8;
 
-  static Mask equal(const Word& a, const Word& b) noexcept { return made(_mm512_cmpeq_epi64_mask(a, b)); }
-  static Mask beyond(const Word& a, const Word& b) noexcept { return made(_mm512_cmpgt_epi64_mask(a, b)); }
-  static Word choose(const Mask& mask, const Word& yes, const Word& no) noexcept {
-    return xsimd::select(mask, yes, no);
+  static Mask every() noexcept { return 0xFF; }
+  static Mask none() noexcept { return 0; }
+  static Mask any_of(Mask among, const Word& word, const Word& bits) noexcept {
+    return _mm512_mask_test_epi64_mask(among, word, bits);
   }
-  static Mask both(const Mask& a, const Mask& b) noexcept { return made(_kand_mask8(a, b)); }
-  static Mask either(const Mask& a, const Mask& b) noexcept { return made(_kor_mask8(a, b)); }
-  static Mask without(const Mask& a, const Mask& b) noexcept { return made(_kandn_mask8(b, a)); }
-
- private:
-  static Mask made(__mmask8 bits) noexcept {
-    Mask mask;
-    mask.data = bits;
-    return mask;
+  static Mask none_of(Mask among, const Word& word, const Word& bits) noexcept {
+    return _mm512_mask_testn_epi64_mask(among, word, bits);
+  }
+  static Mask equal(Mask among, const Word& a, const Word& b) noexcept {
+    return _mm512_mask_cmpeq_epi64_mask(among, a, b);
+  }
+  static Mask differ(Mask among, const Word& a, const Word& b) noexcept {
+    return _mm512_mask_cmpneq_epi64_mask(among, a, b);
+  }
+  static Mask within(Mask among, const Word& word, const Word& last) noexcept {
+    return _mm512_mask_cmple_epi64_mask(among, word, last);
+  }
+  static Mask either(Mask a, Mask b) noexcept { return _kor_mask8(a, b); }
+  static Mask without(Mask a, Mask b) noexcept { return _kandn_mask8(b, a); }
+  static Word choose(Mask mask, const Word& yes, const Word& no) noexcept {
+    return _mm512_mask_blend_epi64(mask, no, yes);
   }
 };
-
-namespace {
 
 template <bool gather>
 struct Avx512 {
   using Word = Batch<xsimd::avx512bw>;
-  using Mask = BatchMask<xsimd::avx512bw>;
+  using Mask = __mmask8;
+  using Predicates = MaskRegisters;
   static constexpr std::size_t count = 8;
+  static constexpr std::size_t worthwhile = 12;  ///< fewer walks are faster one by one
 
   static Word load(const std::uint64_t* from) noexcept { return Word::load_aligned(from); }
   static void store(std::uint64_t* to, const Word& word) noexcept { word.store_aligned(to); }
-  static unsigned bits(const Mask& mask) noexcept { return mask.data; }
+  static std::uint64_t first(const Word& word) noexcept {
+    return static_cast<std::uint64_t>(_mm_cvtsi128_si64(_mm512_castsi512_si128(word)));
+  }
+  static unsigned bits(Mask mask) noexcept { return mask; }
 
   static Word shifted(const Word& word, const Word& by) noexcept { return _mm512_sllv_epi64(word, by); }
   static std::uint64_t any_lane(const Word& word) noexcept {
@@ -54,11 +66,6 @@ struct Avx512 {
   }
   static std::uint64_t every_lane(const Word& word) noexcept {
     return static_cast<std::uint64_t>(_mm512_reduce_and_epi64(word));
-  }
-  static Mask any_of(const Word& word, const Word& bits) noexcept {
-    Mask mask;
-    mask.data = _mm512_test_epi64_mask(word, bits);
-    return mask;
   }
   static Word load_lanes(const std::uint64_t* addresses) noexcept {
     if constexpr (gather) {
@@ -129,7 +136,8 @@ struct Avx512 {
 
 }  // namespace
 
-constinit const std::array<Kernels, 2> avx512_kernels{{{"avx512", walk_batch<Avx512<false>, SecondStageLanes>},
-                                                       {"avx512-gather", walk_batch<Avx512<true>, SecondStageLanes>}}};
+constinit const std::array<Kernels, 2> avx512_kernels{
+    {{"avx512", walk_batch<Avx512<false>, SecondStageLanes>, walk_single<Avx512<false>, SecondStageLanes>},
+     {"avx512-gather", walk_batch<Avx512<true>, SecondStageLanes>, walk_single<Avx512<true>, SecondStageLanes>}}};
 
 }  // namespace viommu::walkers

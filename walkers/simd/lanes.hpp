@@ -23,27 +23,4 @@ namespace viommu::walkers {
   return *reinterpret_cast<const std::uint64_t*>(host_at(address));
 }
 
-/// What a kernel does with Words besides &, |, +, - and shifts by a number. Specialised for each kind of Word.
-template <class Word>
-struct Arithmetic;
-
-/// One lane.
-template <>
-struct Arithmetic<std::uint64_t> {
-  using Mask = bool;
-
-  [[nodiscard]] static constexpr Mask equal(std::uint64_t a, std::uint64_t b) noexcept { return a == b; }
-  /// a > b as signed numbers.
-  [[nodiscard]] static constexpr Mask beyond(std::uint64_t a, std::uint64_t b) noexcept {
-    return static_cast<std::int64_t>(a) > static_cast<std::int64_t>(b);
-  }
-  [[nodiscard]] static constexpr std::uint64_t choose(Mask mask, std::uint64_t yes, std::uint64_t no) noexcept {
-    const std::uint64_t all = std::uint64_t{0} - static_cast<std::uint64_t>(mask);  // no branch on what a guest wrote
-    return (yes & all) | (no & ~all);
-  }
-  [[nodiscard]] static constexpr Mask both(Mask a, Mask b) noexcept { return a & b; }
-  [[nodiscard]] static constexpr Mask either(Mask a, Mask b) noexcept { return a | b; }
-  [[nodiscard]] static constexpr Mask without(Mask a, Mask b) noexcept { return a & !b; }
-};
-
 }  // namespace viommu::walkers

@@ -17,22 +17,20 @@ namespace {
 struct Neon {
   using Word = Batch<xsimd::neon64>;
   using Mask = BatchMask<xsimd::neon64>;
+  using Predicates = walkers::Predicates<xsimd::neon64>;
   static constexpr std::size_t count = 2;
+  static constexpr std::size_t worthwhile = 4;  ///< fewer walks are faster one by one
 
   static Word load(const std::uint64_t* from) noexcept { return vld1q_u64(from); }
   static void store(std::uint64_t* to, const Word& word) noexcept { vst1q_u64(to, word); }
   static void store_first(std::uint64_t* to, const Word& word) noexcept { *to = vgetq_lane_u64(word, 0); }
+  static std::uint64_t first(const Word& word) noexcept { return vgetq_lane_u64(word, 0); }
   static unsigned bits(const Mask& mask) noexcept {
     return static_cast<unsigned>((vgetq_lane_u64(mask, 0) & 1) | (vgetq_lane_u64(mask, 1) & 2));
   }
   static std::uint64_t any_lane(const Word& word) noexcept { return vgetq_lane_u64(word, 0) | vgetq_lane_u64(word, 1); }
   static std::uint64_t every_lane(const Word& word) noexcept {
     return vgetq_lane_u64(word, 0) & vgetq_lane_u64(word, 1);
-  }
-  static Mask any_of(const Word& word, const Word& bits) noexcept {
-    Mask mask;
-    mask.data = vtstq_u64(word, bits);
-    return mask;
   }
   static Word shifted(const Word& word, const Word& by) noexcept { return vshlq_u64(word, vreinterpretq_s64_u64(by)); }
 
@@ -66,12 +64,13 @@ struct Neon {
   }
   static void store_answers(WalkAnswer* to, const Word& first, const Word& frame, const Word& table,
                             const Word& last) noexcept {
-    vst4q_u64(reinterpret_cast<std::uint64_t*>(to), uint64x2x4_t{{first, frame, table, last}});
+    const uint64x2x4_t words{{first, frame, table, last}};  // a name: vst4q_u64 is a macro to some compilers
+    vst4q_u64(reinterpret_cast<std::uint64_t*>(to), words);
   }
 };
 
 }  // namespace
 
-constinit const Kernels neon_kernels{"neon", walk_batch<Neon, SecondStageLanes>};
+constinit const Kernels neon_kernels{"neon", walk_batch<Neon, SecondStageLanes>, walk_single<Neon, SecondStageLanes>};
 
 }  // namespace viommu::walkers

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "engine/base/address.hpp"
-#include "engine/base/bits.hpp"
 #include "walkers/format/second_stage.hpp"
 #include "walkers/format/second_stage_layout.hpp"
 
@@ -13,11 +12,12 @@ namespace viommu::walkers {
 
 struct SecondStageLanes {
   using Masks = SecondStageMasks;
+  using Scalar = SecondStage;
 
-  static constexpr std::uint64_t present = mask_of(second_stage_table::read, second_stage_table::write);
-  static constexpr std::uint64_t leaf = mask_of(second_stage_table::page_size);
-  static constexpr std::uint64_t address = mask_of(second_stage_table::address);
-  static constexpr unsigned leaf_levels = second_stage_leaf_levels;
+  static constexpr std::uint64_t present = SecondStage::right_bits;
+  static constexpr std::uint64_t leaf = SecondStage::leaf_bit;
+  static constexpr std::uint64_t address = SecondStage::address_bits;
+  static constexpr unsigned leaf_levels = SecondStage::leaf_levels;
 
   /// An address moved so that bits 11:3 are its slot in a table of this level.
   [[nodiscard]] static constexpr unsigned slot_shift(unsigned level) noexcept {

@@ -4,13 +4,15 @@
 //   requests -> lanes: table, iova, level, rights      each a column of up to 64 words in this frame
 //   for each level, top first:
 //     load     one word (or, of a leaf table, one line) for each walk that is at this level, all independent
-//     decide   absent, malformed, leaf or table: masks, no branch on what a guest wrote
+//     decide   absent, malformed, leaf or table: masks; a branch only on whether any walk ends where few do
 //     move     next table, its host address, and a prefetch
 //   lanes -> answers
 //
 // A walk that has ended, or starts further down, loads from a line of zeros of ours and changes nothing. A host address
 // is chosen by masks too, so that no CPU runs ahead with one that a guest made up. What lies in no span is asked for
 // one by one through the view's functions, outside the lanes.
+// Two groups take turns: while the leaves of one are on their way to the cache, the other walks down, so that a long
+// batch keeps memory busy without a gap (a random leaf from DRAM for less than a plain loop of independent loads).
 // Cost: level + 1 loads a walk; nothing is allocated, nothing loops longer than the number of levels and of requests.
 #pragma once
 
@@ -18,6 +20,7 @@
 #include "engine/base/memory_view.hpp"
 #include "walkers/batch.hpp"
 #include "walkers/simd/lanes.hpp"
+#include "walkers/walk_one.hpp"
 
 #include <algorithm>
 #include <array>
@@ -25,16 +28,70 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <span>
+#include <optional>
 
 namespace viommu::walkers {
+
+/// A leaf's line in lanes, loaded once: the asked entry, and which neighbours go with it. Answers as LeafLineByWords.
+template <class Lanes, class Format>
+class LeafLineByLanes {
+  using Word = typename Lanes::Word;
+  using Mask = typename Lanes::Mask;
+  using Op = typename Lanes::Predicates;
+  static constexpr std::size_t lanes = Lanes::count;
+
+ public:
+  explicit LeafLineByLanes(std::uint64_t must_be_zero) noexcept : must_be_zero_{all(must_be_zero)} {}
+
+  [[nodiscard]] LeafLine operator()(std::byte* host, std::size_t index, std::uint64_t granted) const noexcept {
+    Word entry;
+    const unsigned run = read(host, index, compared(granted), entry);
+    const unsigned own = 1U << index;
+    return {Lanes::first(entry), static_cast<std::uint8_t>((run & own) != 0 ? run : own)};
+  }
+
+  /// The bits in which pages of one run agree, but for what they are apart. What the path does not grant may differ.
+  static std::uint64_t compared(std::uint64_t granted) noexcept { return Format::address | granted; }
+
+  /// @param entry  the asked one, in every lane
+  /// @return the run; without the asked page's own bit when that is no leaf or in the interrupt window
+  unsigned read(std::byte* host, std::uint64_t index, std::uint64_t compared, Word& entry) const noexcept {
+    std::array<Word, words_per_line / lanes> line;
+    std::array<Word, words_per_line / lanes> base;
+    Lanes::load_line(host, line);
+    // Differences are taken in 64 bits, addresses have 52: no wrap looks like contiguity.
+    for (std::size_t i = 0; i < line.size(); ++i)
+      base[i] = (line[i] & all(compared)) - Lanes::load(&page_offsets[i * lanes]);
+    const Word wanted = Lanes::pick(base, index);
+    unsigned run = 0;
+    for (std::size_t i = 0; i < line.size(); ++i) {
+      Mask good = Op::equal(Op::every(), base[i], wanted);
+      good = Op::any_of(good, line[i], all(Format::present));
+      good = Op::none_of(good, line[i], must_be_zero_);
+      good = Op::differ(good, line[i] & all(window_bits), all(interrupt_window.first));
+      run |= Lanes::bits(good) << (i * lanes);
+    }
+    entry = Lanes::pick(line, index);
+    return run;
+  }
+
+ private:
+  static Word all(std::uint64_t value) noexcept { return Word(value); }
+
+  static constexpr std::uint64_t window_bits =
+      Format::address & ~(interrupt_window.last - interrupt_window.first);  // the window is aligned to its size
+  alignas(line_bytes) static constexpr std::array<std::uint64_t, words_per_line> page_offsets{
+      0, 0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000, 0x7000};
+
+  Word must_be_zero_;
+};
 
 /// Lanes: the vector type. Format: what the bits of an entry mean (second_stage_lanes.hpp).
 template <class Lanes, class Format>
 class WalkGroup {
   using Word = typename Lanes::Word;
   using Mask = typename Lanes::Mask;
-  using Op = Arithmetic<Word>;
+  using Op = typename Lanes::Predicates;
   using Masks = typename Format::Masks;
   static constexpr std::size_t lanes = Lanes::count;
 
@@ -45,7 +102,7 @@ class WalkGroup {
       : memory_{memory}, masks_{masks}, fill_{fill} {
     for (const MemorySpan& span : memory.spans) {
       const std::uint64_t bias = sign - span.first.value;
-      spans_[span_count_++] = {bias, span.last.value + bias, reinterpret_cast<std::uint64_t>(span.host) - sign};
+      spans_[span_count_++] = {bias, sign + span.last_offset, reinterpret_cast<std::uint64_t>(span.host) - sign};
     }
   }
 
@@ -65,7 +122,7 @@ class WalkGroup {
   [[gnu::flatten]] void finish(WalkAnswer* answers) noexcept {
     if (elsewhere_) fetch_elsewhere(0, fill_);
     if (fill_ == Fill::line) {
-      for (std::size_t lane = 0; lane < vectors_ * lanes; ++lane) load_leaf_line(lane);
+      load_leaf_lines();
       decide_leaves<Fill::line>(answers);
     } else {
       decide_leaves<Fill::exact>(answers);
@@ -89,15 +146,17 @@ class WalkGroup {
 
   // Words of a request and an answer as batch.hpp lays them out; both sides are little endian.
   static constexpr std::uint64_t byte = 0xFF;
-  static constexpr unsigned request_read = 8;
-  static constexpr unsigned request_write = 16;
-  static constexpr unsigned request_is_root = 24;
+  static constexpr unsigned request_rights = 8;
+  static constexpr unsigned request_is_root = 16;
   static constexpr unsigned answer_level = 8;
   static constexpr unsigned answer_loads = 16;
-  static constexpr unsigned answer_read = 24;
-  static constexpr unsigned answer_write = 32;
-  static constexpr unsigned answer_table_write = 8;
-  static constexpr unsigned answer_run = 16;
+  static constexpr unsigned answer_rights = 24;
+  static constexpr unsigned answer_run = 8;
+  static_assert(offsetof(WalkRequest, rights) * 8 == offsetof(WalkRequest, level) * 8 + request_rights &&
+                offsetof(WalkRequest, is_root) * 8 == offsetof(WalkRequest, level) * 8 + request_is_root);
+  static_assert(offsetof(WalkAnswer, level) * 8 == answer_level && offsetof(WalkAnswer, loads) * 8 == answer_loads &&
+                offsetof(WalkAnswer, rights) * 8 == answer_rights);
+  static_assert(offsetof(WalkAnswer, run) * 8 == offsetof(WalkAnswer, table_rights) * 8 + answer_run);
   // A path, one word a walk: the table that is looked at next, and in bits 0 and 1 the rights granted above it.
   static constexpr std::uint64_t both_rights = 3;
 
@@ -107,12 +166,6 @@ class WalkGroup {
   static Word all(std::uint64_t value) noexcept { return Word(value); }  // braces would make a list of one lane
   static constexpr std::uint64_t word_of(WalkEnd end) noexcept { return static_cast<std::uint64_t>(end); }
   static Word page_of(const Word& address) noexcept { return address & all(~low_bits(page_shift)); }
-  /// The bit `from` of each word, moved up to `to` and alone.
-  template <unsigned from, unsigned to>
-  static Word moved(const Word& word) noexcept {
-    return (word << static_cast<int>(to - from)) & all(std::uint64_t{1} << to);
-  }
-
   /// What every vector of a step needs, out of memory that the compiler must take for changed with every store.
   struct Constants {
     struct Look {
@@ -138,7 +191,7 @@ class WalkGroup {
     Word some = all(0);
     Word every = all(~std::uint64_t{0});
     const Constants constants = this->constants();
-    Mask missing = none();
+    Mask missing = Op::none();
     for (std::size_t at = 0; at < count; at += lanes) {
       Word table;
       Word iova;
@@ -147,12 +200,11 @@ class WalkGroup {
       some = some | rest;
       every = every & rest;
       table = page_of(table);
-      const Word rights = ((rest >> static_cast<int>(request_read)) & all(1)) |
-                          ((rest >> static_cast<int>(request_write - 1)) & all(2));
+      const Word rights = (rest >> static_cast<int>(request_rights)) & all(both_rights);
       Lanes::store(&rest_[at], rest);
       Lanes::store(&iova_[at], iova);
       Lanes::store(&path_[at], table | rights);
-      const Mask here = Op::equal(rest & all(byte), all(top));
+      const Mask here = Op::equal(Op::every(), rest & all(byte), all(top));
       missing = Op::either(missing, enter(at, top, constants, iova, table, here));
     }
     elsewhere_ = Lanes::bits(missing) != 0;
@@ -163,42 +215,36 @@ class WalkGroup {
     if (!mixed_) return top;
     // The OR of all levels is not below the highest one: at worst a step or two find nothing to do.
     const auto highest = std::min<unsigned>(Lanes::any_lane(some) & 7, second_stage_levels - 1);
-    for (std::size_t at = 0; at < count; at += lanes) here_[at / lanes] = none();
+    for (std::size_t at = 0; at < count; at += lanes) here_[at / lanes] = Op::none();
     elsewhere_ = false;
     join(highest);
     return highest;
   }
-
-  static Mask none() noexcept { return Op::equal(all(0), all(1)); }
 
   /// The walks of `here` come to `level`, each at its `table`.
   /// @return those that are in no span
   Mask enter(std::size_t at, unsigned level, const Constants& constants, const Word& iova, const Word& table,
              const Mask& here) noexcept {
     const Word slot = table | ((iova >> static_cast<int>(Format::slot_shift(level))) & all(0xFF8));
-    Word address = constants.nothing;
-    Mask out = here;
     // A host address is chosen, not branched to: no CPU runs ahead with one that a guest made up.
-    const auto look_into = [&](const typename Constants::Look& span) {
-      const Word biased = slot + span.bias;
-      const Mask beyond = Op::beyond(biased, span.last);
-      address = Op::choose(Op::without(here, beyond), biased + span.host, address);
-      out = Op::both(out, beyond);
-    };
-    look_into(constants.first);
-    look_into(constants.second);
+    const Word first = slot + constants.first.bias;
+    const Word second = slot + constants.second.bias;
+    const Mask in_first = Op::within(here, first, constants.first.last);
+    const Mask in_second = Op::within(here, second, constants.second.last);
+    Word address = Op::choose(in_first, first + constants.first.host, constants.nothing);
+    address = Op::choose(in_second, second + constants.second.host, address);
     Lanes::store(&address_[at], address);
     here_[at / lanes] = here;
-    return out;
+    return Op::without(here, Op::either(in_first, in_second));
   }
 
   /// The walks that start at `level`, where others are on their way down to it.
   [[gnu::noinline]] void join(unsigned level) noexcept {
     const std::size_t count = vectors_ * lanes;
     const Constants constants = this->constants();
-    Mask missing = none();
+    Mask missing = Op::none();
     for (std::size_t at = 0; at < count; at += lanes) {
-      const Mask starts = Op::equal(Lanes::load(&rest_[at]) & all(byte), all(level));
+      const Mask starts = Op::equal(Op::every(), Lanes::load(&rest_[at]) & all(byte), all(level));
       const Word table = page_of(Lanes::load(&path_[at]));
       missing = Op::either(
           missing, enter(at, level, constants, Lanes::load(&iova_[at]), table, Op::either(starts, here_[at / lanes])));
@@ -216,9 +262,11 @@ class WalkGroup {
       const std::size_t index = slot / sizeof(std::uint64_t) % words_per_line;
       Line& line = fetched_[lane];
       address_[lane] = reinterpret_cast<std::uint64_t>(&line.words[index]);
-      if (fill == Fill::line && memory_.any_line(memory_.opaque, slot & ~(line_bytes - 1), line)) continue;
+      if (fill == Fill::line && memory_.any_line(memory_.opaque, {slot & ~(line_bytes - 1)}, line)) continue;
+      const std::optional<std::uint64_t> word = memory_.any_u64(memory_.opaque, {slot});
+      if (!word) unreadable_ |= std::uint64_t{1} << lane;
       line = {};
-      if (!memory_.any_u64(memory_.opaque, slot, line.words[index])) unreadable_ |= std::uint64_t{1} << lane;
+      line.words[index] = word.value_or(0);
     }
     elsewhere_ = false;
   }
@@ -228,7 +276,7 @@ class WalkGroup {
     const std::size_t count = vectors_ * lanes;
     if (elsewhere_) fetch_elsewhere(level, Fill::exact);
     const Constants constants = this->constants();
-    Mask missing = none();
+    Mask missing = Op::none();
     for (std::size_t at = 0; at < count; at += lanes) missing = Op::either(missing, decide<level>(at, constants));
     elsewhere_ = Lanes::bits(missing) != 0;
     for (; unreadable_ != 0; unreadable_ &= unreadable_ - 1) mark_unreadable(first_of(unreadable_), level);
@@ -243,8 +291,8 @@ class WalkGroup {
     const Word table = entry & all(Format::address);
     const Mask here = here_[at / lanes];
     constexpr std::uint64_t leaf_bit = level < Format::leaf_levels ? Format::leaf : 0;
-    const Mask moves = Op::without(Op::both(here, Lanes::any_of(entry, all(Format::present))),
-                                   Lanes::any_of(entry, all(masks_.table[level] | leaf_bit)));
+    const Mask moves =
+        Op::none_of(Op::any_of(here, entry, all(Format::present)), entry, all(masks_.table[level] | leaf_bit));
     const Word iova = Lanes::load(&iova_[at]);
     // Almost no walk ends at the levels that have no pages or huge ones: there a branch costs less than the masks.
     if (level > 1 && Lanes::bits(moves) == every_lane) {
@@ -253,8 +301,9 @@ class WalkGroup {
     }
     Word must_be_zero = all(masks_.table[level]);
     if constexpr (level < Format::leaf_levels)
-      must_be_zero = Op::choose(Lanes::any_of(entry, all(Format::leaf)), all(masks_.leaf[level]), must_be_zero);
-    const Ending ending = end_at(at, level, entry, path, must_be_zero);
+      must_be_zero =
+          Op::choose(Op::any_of(Op::every(), entry, all(Format::leaf)), all(masks_.leaf[level]), must_be_zero);
+    const Ending ending = end_at(at, level, here, entry, path, must_be_zero);
     Lanes::store(&first_[at], Op::choose(here, ending.first, Lanes::load(&first_[at])));
     Lanes::store(&frame_[at], Op::choose(here, ending.frame, Lanes::load(&frame_[at])));
     Lanes::store(&path_[at], Op::choose(moves, next, path));
@@ -270,18 +319,18 @@ class WalkGroup {
     Word first;
     Word frame;
   };
-  Ending end_at(std::size_t at, unsigned level, const Word& entry, const Word& path,
+  Ending end_at(std::size_t at, unsigned level, const Mask& here, const Word& entry, const Word& path,
                 const Word& must_be_zero) const noexcept {
-    const Mask present = Lanes::any_of(entry, all(Format::present));
-    const Mask leaf = Op::without(present, Lanes::any_of(entry, must_be_zero));
+    const Mask present = Op::any_of(here, entry, all(Format::present));
+    const Mask leaf = Op::none_of(present, entry, must_be_zero);
     const Word bad = Op::choose(present, all(word_of(WalkEnd::malformed)), all(word_of(WalkEnd::absent)));
-    const Word rights = entry & path;
+    const Word rights = entry & path & all(both_rights);
     const Word loads = mixed_ ? ((Lanes::load(&rest_[at]) & all(byte)) << static_cast<int>(answer_loads)) +
                                     all((std::uint64_t{1} - level) << answer_loads)
                               : all((loads_ - level) << answer_loads);
     return {leaf,
-            Op::choose(leaf, all(word_of(WalkEnd::leaf)), bad) | moved<0, answer_read>(rights) |
-                moved<1, answer_write>(rights) | all(std::uint64_t{level} << answer_level) | loads,
+            Op::choose(leaf, all(word_of(WalkEnd::leaf)), bad) | (rights << static_cast<int>(answer_rights)) |
+                all(std::uint64_t{level} << answer_level) | loads,
             Op::choose(leaf, entry & all(Format::frame_bits(level)), all(0))};
   }
 
@@ -291,10 +340,8 @@ class WalkGroup {
   }
   /// It looks like a walk that found an absent entry.
   void mark_unreadable(std::size_t lane, unsigned level) noexcept {
-    const std::uint64_t read = path_[lane] & 1;
-    const std::uint64_t write = path_[lane] >> 1 & 1;
-    first_[lane] =
-        (first_[lane] & ~byte) | word_of(end_of_unreadable(lane, level)) | read << answer_read | write << answer_write;
+    const std::uint64_t rights = path_[lane] & both_rights;
+    first_[lane] = (first_[lane] & ~byte) | word_of(end_of_unreadable(lane, level)) | rights << answer_rights;
   }
 
   template <Fill fill>
@@ -304,52 +351,44 @@ class WalkGroup {
       const Word entry = fill == Fill::line ? Lanes::load(&entry_[at]) : Lanes::load_lanes(&address_[at]);
       const Word path = Lanes::load(&path_[at]);
       const Mask here = here_[at / lanes];
-      const Ending ending = end_at(at, 0, entry, path, all(masks_.leaf[0]));
-      const Word number = (Lanes::load(&iova_[at]) >> static_cast<int>(page_shift)) & all(words_per_line - 1);
+      const Ending ending = end_at(at, 0, here, entry, path, all(masks_.leaf[0]));
+      const Word number = number_in_line(Lanes::load(&iova_[at]));
       const Word own = Lanes::shifted(all(std::uint64_t{1} << answer_run), number);
       Word run = own;
       if constexpr (fill == Fill::line) {
         run = Lanes::load(&run_[at]) << static_cast<int>(answer_run);
-        run = Op::choose(Lanes::any_of(run, own), run, own);  // else the asked page is in the window, or no leaf
+        run = Op::choose(Op::any_of(Op::every(), run, own), run,
+                         own);  // else the asked page is in the window, or no leaf
       }
-      const Word last =
-          (path & all(1)) | moved<1, answer_table_write>(path) | Op::choose(Op::both(here, ending.leaf), run, all(0));
+      const Word last = (path & all(both_rights)) | Op::choose(ending.leaf, run, all(0));
       Lanes::store_answers(answers + at, Op::choose(here, ending.first, Lanes::load(&first_[at])),
                            Op::choose(here, ending.frame, Lanes::load(&frame_[at])), page_of(path), last);
     }
   }
 
-  /// The line of a leaf, loaded once: its entry, and which neighbours go with it.
-  void load_leaf_line(std::size_t lane) noexcept {
-    const std::uint64_t address = address_[lane];
-    const std::uint64_t index = address / sizeof(std::uint64_t) % words_per_line;
-    const Word compared = all(Format::address | (path_[lane] & both_rights));
-    std::array<Word, words_per_line / lanes> line;
-    std::array<Word, words_per_line / lanes> base;
-    Lanes::load_line(host_at(address & ~(line_bytes - 1)), line);
-    // Contiguous, and with the same rights on this path: differences are taken in 64 bits, addresses have 52.
-    for (std::size_t i = 0; i < line.size(); ++i)
-      base[i] = (line[i] & compared) - Lanes::load(&page_offsets[i * lanes]);
-    const Word wanted = Lanes::pick(base, index);
-    unsigned run = 0;
-    for (std::size_t i = 0; i < line.size(); ++i) {
-      const Mask follows = Op::equal(base[i], wanted);
-      const Mask leaf = Op::without(Op::both(follows, Lanes::any_of(line[i], all(Format::present))),
-                                    Lanes::any_of(line[i], all(masks_.leaf[0])));
-      const Mask in_window = Op::equal(line[i] & all(window_bits), all(interrupt_window.first));
-      run |= Lanes::bits(Op::without(leaf, in_window)) << (i * lanes);
+  void load_leaf_lines() noexcept {
+    const std::size_t count = vectors_ * lanes;
+    const LeafLineByLanes<Lanes, Format> leaves{masks_.leaf[0]};
+    // What the next loop needs of each walk, at the places that it writes to.
+    for (std::size_t at = 0; at < count; at += lanes) {
+      const Word granted = Lanes::load(&path_[at]) & all(both_rights);
+      Lanes::store(&entry_[at], granted | all(leaves.compared(0)));
+      Lanes::store(&run_[at], number_in_line(Lanes::load(&iova_[at])));
     }
-    Lanes::store_first(&entry_[lane], Lanes::pick(line, index));
-    run_[lane] = run;
+    for (std::size_t lane = 0; lane < count; ++lane) {
+      Word entry;
+      std::byte* const line = host_at(address_[lane] & ~(line_bytes - 1));
+      run_[lane] = leaves.read(line, run_[lane], entry_[lane], entry);
+      Lanes::store_first(&entry_[lane], entry);
+    }
+  }
+  static Word number_in_line(const Word& iova) noexcept {
+    return (iova >> static_cast<int>(page_shift)) & all(words_per_line - 1);
   }
 
   static std::size_t first_of(std::uint64_t bits) noexcept { return static_cast<std::size_t>(std::countr_zero(bits)); }
   static std::uint64_t nothing() noexcept { return reinterpret_cast<std::uint64_t>(&zeros); }
 
-  static constexpr std::uint64_t window_bits =
-      Format::address & ~(interrupt_window.last - interrupt_window.first);  // the window is aligned to its size
-  alignas(line_bytes) static constexpr std::array<std::uint64_t, words_per_line> page_offsets{
-      0, 0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000, 0x7000};
   static constexpr Line zeros{};
 
   alignas(line_bytes) Column address_;  ///< of the host: the word each walk loads next
@@ -374,29 +413,50 @@ class WalkGroup {
   std::array<Line, size> fetched_;  ///< what came from elsewhere
 };
 
+/// Kernels::walk_one of one instruction set and format.
+template <class Lanes, class Format>
+[[gnu::flatten]] void walk_single(const MemoryView& memory, const typename Format::Masks& masks, Fill fill,
+                                  const WalkRequest& request, WalkAnswer& answer) noexcept {
+  walk_one(typename Format::Scalar{masks}, memory, fill, request, answer,
+           LeafLineByLanes<Lanes, Format>{masks.leaf[0]});
+}
+
+/// What does not fill a vector.
+template <class Lanes, class Format>
+[[gnu::flatten]] void walk_few(const MemoryView& memory, const typename Format::Masks& masks, Fill fill,
+                               const WalkRequest* requests, WalkAnswer* answers, std::size_t count) noexcept {
+  walk_group(typename Format::Scalar{masks}, memory, fill, requests, answers, count,
+             LeafLineByLanes<Lanes, Format>{masks.leaf[0]});
+}
+
 /// Kernels::walk of one instruction set and format.
 template <class Lanes, class Format>
 void walk_batch(const MemoryView& memory, const typename Format::Masks& masks, Fill fill, const WalkRequest* requests,
                 WalkAnswer* answers, std::size_t count) noexcept {
   using Group = WalkGroup<Lanes, Format>;
-  Group group{memory, masks, fill};
-  while (count >= Lanes::count) {
-    const std::size_t vectors = std::min(count, Group::size) / Lanes::count;
-    group.descend(requests, vectors);
-    group.finish(answers);
-    requests += vectors * Lanes::count;
-    answers += vectors * Lanes::count;
-    count -= vectors * Lanes::count;
+  if (count >= Lanes::worthwhile) {
+    const auto take = [&](Group& group) {
+      const std::size_t vectors = std::min(count, Group::size) / Lanes::count;
+      group.descend(requests, vectors);
+      requests += vectors * Lanes::count;
+      count -= vectors * Lanes::count;
+      return vectors * Lanes::count;
+    };
+    // Two groups by turns: while the leaves of one are on their way to the cache, the other walks down.
+    std::array groups{Group{memory, masks, fill}, Group{memory, masks, fill}};
+    std::size_t turn = 0;
+    std::size_t walks = take(groups[turn]);
+    while (count >= Lanes::count) {
+      const std::size_t next = take(groups[turn ^ 1]);
+      groups[turn].finish(answers);
+      answers += walks;
+      walks = next;
+      turn ^= 1;
+    }
+    groups[turn].finish(answers);
+    answers += walks;
   }
-  if (count != 0) {
-    std::array<WalkRequest, Lanes::count> last;
-    std::array<WalkAnswer, Lanes::count> found;
-    for (WalkRequest& request : last) request.level = 7;  // no level: loads nothing
-    std::copy_n(requests, count, last.begin());
-    group.descend(last.data(), 1);
-    group.finish(found.data());
-    std::copy_n(found.begin(), count, answers);
-  }
+  walk_few<Lanes, Format>(memory, masks, fill, requests, answers, count);
   // The caller looks at versions and clocks next, and must not have done so before the loads.
   std::atomic_thread_fence(std::memory_order_acquire);
 }

@@ -135,7 +135,7 @@ enum {
 /** viommu_vtd_options.drain: how a guard announces itself, and who pays for it. */
 enum {
   VIOMMU_DRAIN_DEFAULT = 0, /* VIOMMU_DRAIN_AUTO */
-  VIOMMU_DRAIN_FENCE = 1,   /* a full fence at each enter; completions make no system call */
+  VIOMMU_DRAIN_FENCE = 1,   /* a full fence at each enter; a completion makes no system call but to wait for a guard */
   VIOMMU_DRAIN_BARRIER = 2, /* no fence at all; each completion makes a process-wide barrier (Linux: membarrier) */
   VIOMMU_DRAIN_AUTO = 3     /* by the measured number of guards between completions. Both of these become
                                VIOMMU_DRAIN_FENCE where the barrier is not to be had */
@@ -313,7 +313,8 @@ VIOMMU_API void viommu_enter(viommu_reader* reader);
 VIOMMU_API void viommu_leave(viommu_reader* reader);
 
 /**
- * Translates one request. Never blocks; takes no lock on a hit; loads at most 7 guest words on a miss.
+ * Translates one request. Never blocks; takes no lock on a hit (but while protected memory is on); makes at most 7
+ * guest loads on a miss, each of a word, an entry of 16 bytes or a leaf's cache line (see fill).
  * Outside a guard the call opens one for itself, and the answer is a hint.
  * @return VIOMMU_OK, VIOMMU_E_FAULT (translation->reason says why), VIOMMU_E_ARGUMENT. Source: VT-d, "DMA Remapping".
  */
@@ -389,13 +390,13 @@ struct viommu_statistics {
   uint64_t translations; /* answers given, faults included */
   uint64_t iotlb_hits;
   uint64_t walks;      /* page-table walks */
-  uint64_t walk_loads; /* guest words those walks loaded */
+  uint64_t walk_loads; /* guest loads of those walks, of a word or a line */
   uint64_t identities; /* answers without a walk: translation off, pass-through */
   uint64_t faults;     /* blocked requests, reported or not */
   uint64_t context_hits;
   uint64_t context_walks; /* root and context entries read */
-  uint64_t iotlb_fills;   /* translations put into the IOTLB */
-  uint64_t fills_refused; /* walks that ended too late: an invalidation came between */
+  uint64_t iotlb_fills;   /* entries put into the IOTLB: pages, and blocks of neighbours */
+  uint64_t fills_refused; /* not put in: an invalidation, or another filler, came between */
   uint64_t faults_recorded;
   uint64_t faults_overflowed; /* not recorded for want of a register */
   uint64_t descriptors;       /* invalidation descriptors processed */
@@ -413,7 +414,7 @@ struct viommu_statistics {
   uint64_t holds_revoked;
   uint64_t address_spaces;   /* now in use */
   uint64_t tag_sweeps;       /* times the IOTLB was swept to make tags free */
-  uint64_t cache_bytes;      /* memory of IOTLB and context cache */
+  uint64_t cache_bytes;      /* memory of all caches, their tags and address spaces */
   uint64_t process_barriers; /* made to see older guards gone */
 };
 
