@@ -25,7 +25,7 @@ class Holds {
  public:
   [[nodiscard]] bool reset(const HostAllocator& allocator, std::size_t count) noexcept;
 
-  /// @param epoch  in which the guard began that the translation was made under
+  /// @param epoch  the latest ticket when the translation was yet to be made: those behind it have to wait
   /// @return the handle, 0 when all are open
   [[nodiscard]] std::uint64_t open(const caches::Usage& usage, std::uint64_t epoch, std::uint64_t cookie,
                                    std::uint64_t now_ns) noexcept;
