@@ -29,7 +29,7 @@ bool AddressSpaces::reset(const HostAllocator& allocator, std::size_t count, uns
       !swept_tags_.reset(allocator, tags_))
     return false;
   for (AddressSpace& space : spaces_) {
-    space.next = free_;
+    space.next_ = free_;
     free_ = &space;
   }
   for (std::size_t tag = 1; tag < tags_; ++tag) free_tags_.push(static_cast<Tag>(tag));
@@ -38,9 +38,9 @@ bool AddressSpaces::reset(const HostAllocator& allocator, std::size_t count, uns
 
 AddressSpace* AddressSpaces::acquire(const AddressSpaceKey& key) noexcept {
   AddressSpace** const chain = &chains_[chain_of(key.domain)];
-  for (AddressSpace* space = *chain; space != nullptr; space = space->next) {
+  for (AddressSpace* space = *chain; space != nullptr; space = space->next_) {
     if (space->key != key) continue;
-    ++space->references;
+    ++space->references_;
     return space;
   }
   if (free_ == nullptr) reclaim_objects();
@@ -49,7 +49,7 @@ AddressSpace* AddressSpaces::acquire(const AddressSpaceKey& key) noexcept {
   const Tag tag = take_tag();
   if (tag == 0) return nullptr;
   AddressSpace* const space = free_;
-  free_ = space->next;
+  free_ = space->next_;
   space->key = key;
   space->first_set = tagged_.iotlb->place(tag, key.domain.value).first_set();
   space->paged = key.interpretation == Interpretation::pass_through ? Iova{0} : key.last + 1;
@@ -57,25 +57,25 @@ AddressSpace* AddressSpaces::acquire(const AddressSpaceKey& key) noexcept {
     sizes->store(0, std::memory_order_relaxed);
   space->fillable.store(small_sizes, std::memory_order_relaxed);
   space->tag.store(tag, std::memory_order_release);
-  space->references = 1;
-  space->next = *chain;
+  space->references_ = 1;
+  space->next_ = *chain;
   *chain = space;
-  space->position = static_cast<std::uint32_t>(in_use_);
+  space->position_ = static_cast<std::uint32_t>(in_use_);
   used_[in_use_++] = space;
   return space;
 }
 
 void AddressSpaces::release(AddressSpace& space) noexcept {
-  if (--space.references != 0) return;
+  if (--space.references_ != 0) return;
   AddressSpace** link = &chains_[chain_of(space.key.domain)];
-  while (*link != &space) link = &(*link)->next;  // it is in this chain: acquire() put it there
-  *link = space.next;
-  used_[space.position] = used_[--in_use_];
-  used_[space.position]->position = space.position;
+  while (*link != &space) link = &(*link)->next_;  // it is in this chain: acquire() put it there
+  *link = space.next_;
+  used_[space.position_] = used_[--in_use_];
+  used_[space.position_]->position_ = space.position_;
   retire_tag(space.tag.load(std::memory_order_relaxed));
-  space.retired_at = epochs_->advance();
-  space.next = nullptr;
-  (retired_last_ == nullptr ? retired_first_ : retired_last_->next) = &space;
+  space.retired_at_ = epochs_->advance();
+  space.next_ = nullptr;
+  (retired_last_ == nullptr ? retired_first_ : retired_last_->next_) = &space;
   retired_last_ = &space;
 }
 
@@ -155,11 +155,11 @@ void AddressSpaces::end_sweep() noexcept {
 }
 
 void AddressSpaces::reclaim_objects() noexcept {
-  while (retired_first_ != nullptr && epochs_->passed(retired_first_->retired_at)) {
+  while (retired_first_ != nullptr && epochs_->passed(retired_first_->retired_at_)) {
     AddressSpace* const space = retired_first_;
-    retired_first_ = space->next;
+    retired_first_ = space->next_;
     if (retired_first_ == nullptr) retired_last_ = nullptr;
-    space->next = free_;
+    space->next_ = free_;
     free_ = space;
   }
 }

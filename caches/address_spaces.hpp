@@ -62,10 +62,10 @@ struct alignas(64) AddressSpace {
 
  private:
   friend class AddressSpaces;
-  std::uint32_t references = 0;
-  std::uint32_t position = 0;    ///< in the list of those in use
-  AddressSpace* next = nullptr;  ///< in its hash chain, or in the free or retired list
-  std::uint64_t retired_at = 0;
+  std::uint32_t references_ = 0;
+  std::uint32_t position_ = 0;    ///< in the list of those in use
+  AddressSpace* next_ = nullptr;  ///< in its hash chain, or in the free or retired list
+  std::uint64_t retired_at_ = 0;
 };
 
 /// To be called before a fill of `size` (see above). @return whether it was fillable when `sampled` was loaded
@@ -103,7 +103,7 @@ class AddressSpaces {
   void for_each_of(DomainId domain, Action&& action) noexcept {
     AddressSpace* space = chains_[chain_of(domain)];
     while (space != nullptr) {
-      AddressSpace* const next = space->next;
+      AddressSpace* const next = space->next_;
       if (space->key.domain == domain) action(*space);
       space = next;
     }

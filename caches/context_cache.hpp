@@ -24,6 +24,7 @@ class ContextEntry {
 
   [[nodiscard]] explicit operator bool() const noexcept { return word_ != 0; }
   [[nodiscard]] AddressSpace& space() const noexcept {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): made of a pointer; the bit below its alignment is ours
     return *reinterpret_cast<AddressSpace*>(word_ & ~std::uintptr_t{alignof(AddressSpace) - 1});
   }
   [[nodiscard]] bool fault_disable() const noexcept { return (word_ & fault_disable_bit) != 0; }

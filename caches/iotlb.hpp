@@ -135,7 +135,7 @@ class Iotlb {
   /// The entry for an address; zeroes when there is none.
   [[nodiscard]] Pair find_any(Place place, Iova iova, Sizes sizes) const noexcept;
   /// As find_any() for one large size, if `sizes` has it.
-  [[nodiscard]] Pair find_large(Place place, Iova iova, PageSize size, Sizes sizes) const noexcept {
+  [[nodiscard, gnu::always_inline]] Pair find_large(Place place, Iova iova, PageSize size, Sizes sizes) const noexcept {
     if ((sizes & bit_of(size)) == 0) return {};
     if (!whole_) return find_portable(place, iova, bit_of(size));
     const std::uint64_t word = word_for(place, iova, size);
@@ -144,15 +144,15 @@ class Iotlb {
     return entry.first == word ? entry : Pair{};
   }
   [[nodiscard]] static Gpa frame_in(Pair entry) noexcept { return {entry.second & frame_bits}; }
-  /// How a set of sizes is looked up: the usual ones in line, for the hot path.
+  /// How the small sizes of a set are looked up, in line, for the hot path. Large ones come after them.
   enum class Few : std::uint8_t {
     page,   ///< 4 KiB alone
     small,  ///< those and blocks
-    any,
+    any,    ///< by find_any(), with the large ones: there are no whole pairs
   };
   [[nodiscard, gnu::always_inline]] Few few(Sizes sizes) const noexcept {
-    if (sizes == plain_sizes_) return Few::page;
-    return (sizes & not_small_) == 0 ? Few::small : Few::any;
+    if ((sizes & small_sizes) == plain_sizes_) return Few::page;
+    return whole_ ? Few::small : Few::any;
   }
   /// Where the 4 KiB page and the block of an address are: the set of the block, whose group it is.
   [[nodiscard, gnu::always_inline]] std::size_t small_set(Place place, Iova iova) const noexcept {
@@ -304,6 +304,7 @@ class Iotlb {
   [[nodiscard]] std::uint64_t version_at(std::size_t set) const noexcept {
     return versions_[set / sets_per_group].load(std::memory_order_acquire);
   }
+  [[nodiscard]] Pair find_small_of(Place place, Iova iova, Sizes sizes) const noexcept;
   [[nodiscard]] Pair find_portable(Place place, Iova iova, Sizes sizes) const noexcept;
 
   [[nodiscard]] std::size_t victim(const Set& set, std::uint64_t incoming, Recent* recent) const noexcept;
@@ -328,8 +329,7 @@ class Iotlb {
   unsigned shard_bits_ = 0;  ///< log2 of the sets of a shard
   unsigned hash_shift_ = 63;
   bool whole_ = false;     ///< 16-byte loads and stores are atomic here
-  Sizes plain_sizes_ = 0;  ///< the set that is Few::page, and the sizes that are not Few::small; without whole
-  Sizes not_small_ = 0;    ///< pairs nothing is either
+  Sizes plain_sizes_ = 0;  ///< the small sizes that are Few::page; without whole pairs a set that is none
 };
 
 }  // namespace viommu::caches

@@ -29,10 +29,10 @@ struct WalkAnswer {
   WalkEnd end = WalkEnd::absent;
   std::uint8_t level = 0;  ///< of the entry the walk ended at
   std::uint8_t loads = 0;  ///< of one word or one line
-  Rights rights{};
-  Gpa frame{};            ///< of a leaf: first byte of its page
-  Gpa table{};            ///< the table of that entry
-  Rights table_rights{};  ///< what the entries above that table grant together
+  Rights rights;
+  Gpa frame{};          ///< of a leaf: first byte of its page
+  Gpa table{};          ///< the table of that entry
+  Rights table_rights;  ///< what the entries above that table grant together
   /// Of a 4 KiB leaf: the pages of its 64-byte line that may be answered from this walk too. Bit j is set when entry j
   /// is a well-formed leaf, grants the same rights on this path, and maps the page that follows from contiguity with
   /// the asked one; none of them in the interrupt window, nor the asked one. The bit of the asked page is always set.

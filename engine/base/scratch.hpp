@@ -14,7 +14,8 @@ class Scratch {
   static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>);
 
  public:
-  Scratch() noexcept {}  // leaves the bytes as they are; `= default` with {} would clear them
+  // Leaves the bytes as they are. NOLINTNEXTLINE(modernize-use-equals-default): that with {} would clear them
+  Scratch() noexcept {}
 
   void put(std::size_t index, const T& value) noexcept { ::new (bytes_ + index * sizeof(T)) T{value}; }
   /// Begins an element that is then written field by field.

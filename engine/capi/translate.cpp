@@ -140,7 +140,7 @@ void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
 /// Nothing about it needs a second look before the caches are asked.
 [[nodiscard, gnu::always_inline]] inline bool is_plain(const viommu_request& request) noexcept {
   static_assert(offsetof(viommu_request, flags) == offsetof(viommu_request, access) + 1);
-  std::uint16_t both;
+  std::uint16_t both = 0;
   std::memcpy(&both, &request.access, sizeof both);
   return (both & ~(unsigned{VIOMMU_NO_REPORT} << 8)) - 1U < all_access;
 }
@@ -157,7 +157,7 @@ void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
   return VIOMMU_OK;
 }
 
-// The three ways on from the hot path, inside the guard that it opened or another.
+// The ways on from the hot path, inside the guard that it opened or another.
 
 [[nodiscard, gnu::noinline]] viommu_result miss(viommu_engine& engine, Reader& reader, const viommu_request& request,
                                                 viommu_translation& translation, Waist::Entered entered,
@@ -170,23 +170,26 @@ void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
   return result_of(answer);
 }
 
+/// After the small pages, which are looked up in line.
+[[nodiscard, gnu::noinline]] viommu_result translate_more(viommu_engine& engine, Reader& reader,
+                                                          const viommu_request& request,
+                                                          viommu_translation& translation, Waist::Entered entered,
+                                                          viommu::caches::ContextEntry context) noexcept {
+  const Waist::Hit hit = engine.waist.look_up_more(reader, context.space(), {request.iova}, request.access);
+  if (!hit.found()) return miss(engine, reader, request, translation, entered, context);
+  write(translation, hit);
+  return leave(engine, reader, entered);
+}
+
 template <Few which>
 [[nodiscard, gnu::always_inline]] inline viommu_result translate_small(
     viommu_engine& engine, Reader& reader, const viommu_request& request, viommu_translation& translation,
     const Waist::Sought& sought, Waist::Entered entered, viommu::caches::ContextEntry context) noexcept {
   const Waist::Hit hit = engine.waist.look_up_small<which>(reader, {request.iova}, request.access, sought);
   if (!hit.found()) [[unlikely]]
-    return miss(engine, reader, request, translation, entered, context);
-  write(translation, hit);
-  return leave(engine, reader, entered);
-}
-
-[[nodiscard, gnu::noinline]] viommu_result translate_any(viommu_engine& engine, Reader& reader,
-                                                         const viommu_request& request, viommu_translation& translation,
-                                                         Waist::Entered entered,
-                                                         viommu::caches::ContextEntry context) noexcept {
-  const Waist::Hit hit = engine.waist.look_up_any(reader, context.space(), {request.iova}, request.access);
-  if (!hit.found()) return miss(engine, reader, request, translation, entered, context);
+    return engine.waist.has_more(context.space(), sought)
+               ? translate_more(engine, reader, request, translation, entered, context)
+               : miss(engine, reader, request, translation, entered, context);
   write(translation, hit);
   return leave(engine, reader, entered);
 }
@@ -268,7 +271,7 @@ viommu_result viommu_translate(viommu_reader* handle, const viommu_request* requ
       return translate_small<Few::small>(engine, reader, *request, *translation, sought, entered, context);
     case Few::any: break;
   }
-  return translate_any(engine, reader, *request, *translation, entered, context);
+  return translate_more(engine, reader, *request, *translation, entered, context);
 }
 
 viommu_result viommu_translate_once(viommu_engine* engine, const viommu_request* request,

@@ -36,7 +36,8 @@ void Host::region_gone(std::uint64_t cookie) const noexcept {
 }
 void Host::run(std::uint32_t count, void (*task)(void* context, std::uint32_t index),
                const void* context) const noexcept {
-  void* const same = const_cast<void*>(context);  // only ever used as the const object it is
+  // Only ever used as the const object it is. NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast)
+  void* const same = const_cast<void*>(context);
   if (functions_.execute != nullptr) return call(this, functions_.execute, functions_.opaque, count, task, same);
   for (std::uint32_t i = 0; i < count; ++i) task(same, i);
 }

@@ -43,7 +43,7 @@ enum class Outcome : std::uint8_t {
 
 struct Translation {
   Outcome outcome = Outcome::absent;
-  Rights rights{};
+  Rights rights;
   Gpa gpa;                 ///< of the address asked for
   std::uint64_t mask = 0;  ///< size - 1 of the aligned block in which every address translates alike
 };
@@ -117,8 +117,8 @@ class Waist {
     if (reader.depth++ == 0) epochs_.enter(*reader.word);
   }
   void leave(Reader& reader) noexcept {
-    if (reader.depth == 0 || --reader.depth != 0) return;
-    leave_now(reader);
+    if (reader.depth == 0) return;
+    if (--reader.depth == 0) leave_now(reader);
   }
   /// A guard for the length of one call that nests no other: @return whether it was opened, for leave_once().
   [[nodiscard, gnu::always_inline]] bool enter_once(Reader& reader) noexcept {
@@ -161,7 +161,8 @@ class Waist {
   [[nodiscard]] Hit look_up(Reader& reader, const caches::AddressSpace& space, Iova iova, RightBits asked) noexcept {
     if (iova >= space.paged) return {};
     const Sought sought = seek(space, iova);
-    return look_up(reader, space, iova, asked, sought);
+    if (const Hit hit = look_up_small(reader, iova, asked, sought); hit.found()) return hit;
+    return has_more(space, sought) ? look_up_more(reader, space, iova, asked) : Hit{};
   }
 
   /// The same in two steps, so that many can be under way: where it will be looked up,
@@ -178,35 +179,35 @@ class Waist {
     const caches::Place place = space.place();
     return sought(space, place, iotlb_.small_set(place, iova));
   }
-  [[gnu::always_inline]] void prefetch(const caches::AddressSpace& space, const Sought& sought,
-                                       Iova iova) const noexcept {
+  [[gnu::always_inline]] void prefetch(const Sought& sought, Iova iova) const noexcept {
     using Few = caches::Iotlb::Few;
     if (sought.few == Few::page) return iotlb_.prefetch_small<Few::page>(sought.small_set, iova);
-    if (sought.few == Few::small) return iotlb_.prefetch_small<Few::small>(sought.small_set, iova);
-    iotlb_.prefetch(sought.place, iova, space.sizes.load(std::memory_order_relaxed));
+    if (sought.few == Few::small) iotlb_.prefetch_small<Few::small>(sought.small_set, iova);
   }
-  /// and the look. For an address below space.paged.
-  [[nodiscard, gnu::always_inline]] Hit look_up(Reader& reader, const caches::AddressSpace& space, Iova iova,
-                                                RightBits asked, const Sought& sought) noexcept {
+  /// and the look, for an address below space.paged: small pages in line, then, if there are any, larger ones.
+  [[nodiscard, gnu::always_inline]] Hit look_up_small(Reader& reader, Iova iova, RightBits asked,
+                                                      const Sought& sought) noexcept {
     using Few = caches::Iotlb::Few;
-    if (asked == 0) [[unlikely]]  // a zero-length read: what was not found would do for it
-      return look_up_any(reader, space, iova, asked);
     if (sought.few == Few::page) return look_up_small<Few::page>(reader, iova, asked, sought);
-    if (sought.few == Few::small) return look_up_small<Few::small>(reader, iova, asked, sought);
-    return look_up_any(reader, space, iova, asked);
+    return sought.few == Few::small ? look_up_small<Few::small>(reader, iova, asked, sought) : Hit{};
   }
-  /// @param asked  not nothing
+  [[nodiscard]] static bool has_more(const caches::AddressSpace& space, const Sought& sought) noexcept {
+    return (space.sizes.load(std::memory_order_relaxed) & ~caches::small_sizes) != 0 ||
+           sought.few == caches::Iotlb::Few::any;
+  }
   template <caches::Iotlb::Few which>
   [[nodiscard, gnu::always_inline]] Hit look_up_small(Reader& reader, Iova iova, RightBits asked,
                                                       const Sought& sought) noexcept {
     const Pair entry = iotlb_.find_small<which>(sought.place, iova, sought.small_set);
-    if ((asked & ~entry.second) != 0) [[unlikely]]  // nothing is granted by what was not found
+    const RightBits rights = entry.second & all_right_bits;
+    if ((asked & ~rights) != 0 || rights == 0) [[unlikely]]  // what was not found grants nothing
       return {};
     constexpr std::uint64_t mask = low_bits(page_shift);
     count_hit(reader, sought.place, iova, mask);
-    return {caches::Iotlb::small_gpa<which>(entry, iova), mask, entry.second & all_right_bits};
+    return {caches::Iotlb::small_gpa<which>(entry, iova), mask, rights};
   }
-  [[nodiscard]] Hit look_up_any(Reader& reader, const caches::AddressSpace& space, Iova iova, RightBits asked) noexcept;
+  [[nodiscard]] Hit look_up_more(Reader& reader, const caches::AddressSpace& space, Iova iova,
+                                 RightBits asked) noexcept;
   /// What the tables say, for an address below space.paged that look_up() had no hit for.
   [[nodiscard]] Translation walk_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
                                           WalkFrom from = WalkFrom::cached_table) noexcept;

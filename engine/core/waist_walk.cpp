@@ -45,7 +45,7 @@ using caches::PageSize;
 
 }  // namespace
 
-Waist::Hit Waist::look_up_any(Reader& reader, const caches::AddressSpace& space, Iova iova, RightBits asked) noexcept {
+Waist::Hit Waist::look_up_more(Reader& reader, const caches::AddressSpace& space, Iova iova, RightBits asked) noexcept {
   // Pages in the window are never filled, but a large one may lie around it.
   if (interrupt_window.contains(iova.value)) return {};
   const caches::Place place = space.place();

@@ -131,7 +131,7 @@ class Dma {
       const core::Waist::Sought sought = waist_.seek(context.space(), iova);
       places.put(i - first, sought.place);
       sets.put(i - first, sought.small_set);
-      waist_.prefetch(context.space(), sought, iova);
+      waist_.prefetch(sought, iova);
     }
     Scratch<std::uint32_t, core::batch_width> missed;
     std::size_t misses = 0;
@@ -167,10 +167,12 @@ class Dma {
     };
     const Iova iova = batch.iova(i);
     // Apart, so that the answers of the first two stay in registers.
-    if (sought.few == Few::page) return answered(waist_.look_up_small<Few::page>(reader, iova, batch.asked(i), sought));
-    if (sought.few == Few::small)
-      return answered(waist_.look_up_small<Few::small>(reader, iova, batch.asked(i), sought));
-    return answered(waist_.look_up_any(reader, space, iova, batch.asked(i)));
+    if (sought.few == Few::page) {
+      if (answered(waist_.look_up_small<Few::page>(reader, iova, batch.asked(i), sought))) return true;
+    } else if (sought.few == Few::small) {
+      if (answered(waist_.look_up_small<Few::small>(reader, iova, batch.asked(i), sought))) return true;
+    }
+    return waist_.has_more(space, sought) && answered(waist_.look_up_more(reader, space, iova, batch.asked(i)));
   }
   template <class Batch>
   void walk_missed(core::Reader& reader, std::span<const std::uint32_t> missed,

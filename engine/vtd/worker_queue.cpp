@@ -138,9 +138,7 @@ void Worker::execute(const Descriptor& descriptor) noexcept {
 }
 
 bool Worker::begin_wait(const Wait& wait, std::uint32_t head, std::uint32_t next_head) noexcept {
-  wait_.emplace();
-  wait_->wait = wait;
-  wait_->next_head = next_head;
+  wait_ = OpenWait{{}, wait, next_head, {}};
   if (!since_last_wait_.empty()) wait_->ticket = waist_.ticket(since_last_wait_);
   since_last_wait_.clear();
   if (finish_wait()) return true;

@@ -35,7 +35,8 @@ class Spaces {
   void fill(AddressSpace& space, Iova at, std::uint64_t frame = 0x7000) {
     const Place place = space.place();
     REQUIRE(announce(space.sizes, space.fillable, space.fillable, PageSize::kib4));
-    REQUIRE(iotlb.fill(iotlb.sample(place, at, small_sizes), place, at, {{frame}, PageSize::kib4, read_write}, nullptr));
+    REQUIRE(
+        iotlb.fill(iotlb.sample(place, at, small_sizes), place, at, {{frame}, PageSize::kib4, read_write}, nullptr));
   }
   [[nodiscard]] bool finds(const AddressSpace& space, Iova at) const {
     return iotlb.lookup(space.place(), at, all_sizes).has_value();

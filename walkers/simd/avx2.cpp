@@ -69,9 +69,9 @@ struct Avx2 {
   }
   static Word pick(const std::array<Word, 2>& line, std::uint64_t index) noexcept {
     alignas(line_bytes) std::array<std::uint64_t, words_per_line> copy;
-    store(&copy[0], line[0]);
+    store(copy.data(), line[0]);
     store(&copy[4], line[1]);
-    return Word(copy[index]);
+    return copy[index];
   }
   static void store_first(std::uint64_t* to, const Word& word) noexcept {
     _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(word));

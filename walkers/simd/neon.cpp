@@ -64,7 +64,8 @@ struct Neon {
   }
   static void store_answers(WalkAnswer* to, const Word& first, const Word& frame, const Word& table,
                             const Word& last) noexcept {
-    vst4q_u64(reinterpret_cast<std::uint64_t*>(to), uint64x2x4_t{{first, frame, table, last}});
+    const uint64x2x4_t words{{first, frame, table, last}};  // a name: vst4q_u64 is a macro to some compilers
+    vst4q_u64(reinterpret_cast<std::uint64_t*>(to), words);
   }
 };
 

@@ -18,8 +18,10 @@ struct Predicates {
   using Word = Batch<Arch>;
   using Mask = BatchMask<Arch>;
 
+  // NOLINTBEGIN(misc-redundant-expression): every word equals itself, which is the mask
   [[nodiscard]] static Mask every() noexcept { return zero() == zero(); }
   [[nodiscard]] static Mask none() noexcept { return zero() != zero(); }
+  // NOLINTEND(misc-redundant-expression)
   /// Any of these bits set, and none of them.
   [[nodiscard]] static Mask any_of(const Mask& among, const Word& word, const Word& bits) noexcept {
     return among & ((word & bits) != zero());

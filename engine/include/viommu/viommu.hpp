@@ -28,6 +28,7 @@ class [[nodiscard]] Expected {
   Expected(Error error) : error_{std::move(error)} {}
 
   [[nodiscard]] explicit operator bool() const noexcept { return value_.has_value(); }
+  // NOLINTNEXTLINE(bugprone-unchecked-optional-access): the caller has tested it, as of any optional
   [[nodiscard]] T& operator*() & noexcept { return *value_; }
   [[nodiscard]] T&& operator*() && noexcept { return std::move(**this); }
   [[nodiscard]] T* operator->() noexcept { return &**this; }
