@@ -297,7 +297,7 @@ TEST_CASE("a line is read from regions alone, and the callback is not asked for 
   Line line{};
   for (const std::uint64_t first : {0x10000U, 0x10040U, 0x10FC0U}) {
     REQUIRE(memory->load_line({first}, line));
-    for (unsigned i = 0; i < words_per_line; ++i) CHECK(line.words[i] == (first + 8 * i) * 3);
+    for (std::uint64_t i = 0; i < words_per_line; ++i) CHECK(line.words[i] == (first + 8 * i) * 3);
   }
   CHECK_FALSE(memory->load_line({0xFFC0}, line));
   CHECK_FALSE(memory->load_line({0x11000}, line));
