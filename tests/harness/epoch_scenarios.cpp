@@ -87,6 +87,38 @@ struct Drain {
   void check() {}
 };
 
+/// The same with one short guard a reader and one ticket, right after or right before the entries change their kind: less
+/// to do, so that what has to coincide does so more often.
+template <Start start, std::size_t readers, bool cheap>
+struct Change {
+  static constexpr std::size_t fibers = readers + 1;
+  Drained<readers> drained{start};
+  Atomic<std::uint64_t> published{0};
+  std::array<Thing, 2> things;
+
+  Change() {
+    if (start == Start::fenced_idle) drained.guards(drained.words[0], 1);  // the next one ends the fences
+  }
+  void fiber(std::size_t number) {
+    if (number == readers) return drop();
+    caches::GuardWord& word = drained.words[number];
+    if (!cheap || !drained.epochs.enter_cheaply(word)) drained.epochs.enter(word);
+    things[published.load(std::memory_order_acquire)].use("what was found in a guard");
+    drained.epochs.leave(word);
+  }
+  void drop() {
+    if (start == Start::amortised) {  // the scan that changes
+      const std::uint64_t ticket = drained.epochs.advance();
+      while (!drained.epochs.scan(ticket)) simulator().pause();
+    }
+    published.store(1, std::memory_order_release);
+    const std::uint64_t ticket = drained.epochs.advance();
+    while (!drained.epochs.scan(ticket)) simulator().pause();
+    things[0].end("what was replaced");
+  }
+  void check() {}
+};
+
 /// As the waist waits: a flag for leavers, another scan, then sleep until a leaver wakes.
 template <Start start>
 struct Wake {
@@ -123,7 +155,7 @@ struct NewReader {
   std::array<caches::GuardWord, 2> more{};
   caches::Epochs epochs;
   Atomic<std::uint64_t> published{0};
-  std::array<Thing, 2> things;
+  std::array<Thing, 3> things;
 
   NewReader() {
     require(epochs.reset(arena(), {{more.data(), more.size()}, {}},
@@ -145,10 +177,12 @@ struct NewReader {
       }
       return;
     }
-    published.store(1, std::memory_order_release);
-    const std::uint64_t ticket = epochs.advance();
-    while (!epochs.scan(ticket)) simulator().pause();
-    things[0].end("what was replaced");
+    for (std::uint64_t next = 1; next <= 2; ++next) {
+      published.store(next, std::memory_order_release);
+      const std::uint64_t ticket = epochs.advance();
+      while (!epochs.scan(ticket)) simulator().pause();
+      things[next - 1].end("what was replaced");
+    }
   }
   void check() {}
 };
@@ -195,6 +229,10 @@ constexpr std::array scenarios{
     scenario<Drain<Start::each_other, 2, 4>>("drain-amortised", passes),
     scenario<Drain<Start::fenced, 2, 3>>("drain-ends-fenced", passes),
     scenario<Drain<Start::fenced_idle, 2, 3>>("drain-ends-fenced-idle", passes),
+    scenario<Change<Start::amortised, 1, true>>("change-to-fenced-cheap", passes, 6'000),
+    scenario<Change<Start::amortised, 1, false>>("change-to-fenced", passes, 6'000),
+    scenario<Change<Start::fenced_idle, 2, false>>("change-from-fenced", passes, 6'000),
+    scenario<Change<Start::fenced_idle, 2, true>>("change-from-fenced-cheap", passes, 6'000),
     scenario<Wake<Start::fence>>("wake-fence", "the end of a guard that was waited for wakes"),
     scenario<Wake<Start::barrier>>("wake-barrier", "the end of a guard that was waited for wakes"),
     scenario<Wake<Start::no_barrier>>("wake-no-barrier", "the end of a guard that was waited for wakes"),

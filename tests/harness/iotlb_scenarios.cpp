@@ -136,6 +136,23 @@ struct Announce {
   }
 };
 
+/// One fiber alone: what it fills is found, of each size.
+struct Alone {
+  static constexpr std::size_t fibers = 1;
+  Table<true> table{1};
+  Atomic<std::uint64_t> leaf{1};
+
+  void fiber(std::size_t /*number*/) {
+    for (const PageSize size : {PageSize::kib4, PageSize::mib2, PageSize::gib1}) {
+      const Iova at{static_cast<std::uint64_t>(size) << 34};
+      leaf.store(1 + static_cast<std::uint64_t>(size), std::memory_order_relaxed);
+      for (int i = 0; i < 2; ++i) static_cast<void>(table.walk_and_fill(at, size, leaf));
+      require(table.look_up(at) == 1 + static_cast<std::uint64_t>(size), "what was filled is found");
+    }
+  }
+  void check() {}
+};
+
 /// Two pages of one block, filled into the same entry; one of them is invalidated.
 template <bool whole>
 struct Block {
@@ -203,6 +220,46 @@ struct Replace {
   }
 };
 
+/// A page goes, and another one comes into its place, while the first is looked up.
+template <bool whole>
+struct Exchange {
+  static constexpr std::size_t fibers = 2;
+  Table<whole> table{1};
+  std::array<Iova, 2> pages{};
+  std::array<Atomic<std::uint64_t>, 2> leaves{1, 2};
+
+  Exchange() {
+    table.iotlb.set_live(tag, true);
+    const auto set_of = [&](Iova iova) {
+      return table.iotlb.small_set(table.space.place(), iova) ^ caches::page_in_block(iova);
+    };
+    pages[1] = pages[0] + (std::uint64_t{1} << page_shift);
+    while (set_of(pages[1]) != set_of(pages[0])) pages[1] = pages[1] + (std::uint64_t{1} << page_shift);
+    Iova other = pages[1];
+    for (int filled = 0; filled < 3;) {  // the other ways are taken, by pages that stay
+      other = other + (std::uint64_t{1} << page_shift);
+      if (set_of(other) != set_of(pages[0])) continue;
+      static_cast<void>(table.walk_and_fill(other, PageSize::kib4, leaves[1]));
+      ++filled;
+    }
+    static_cast<void>(table.walk_and_fill(pages[0], PageSize::kib4, leaves[0]));
+  }
+  void fiber(std::size_t number) {
+    if (number == 0) {
+      for (std::size_t i = 0; i < 2; ++i) {
+        const std::uint64_t frame = table.look_up(pages[i]);
+        require(frame == 0 || frame == i + 1, "a lookup returns what was put in for its page");
+      }
+      return;
+    }
+    for (std::size_t i = 0; i < 2; ++i) {
+      table.iotlb.drop_pages(table.space.place(), {pages[i], pages[i]}, table.space.sizes);
+      static_cast<void>(table.walk_and_fill(pages[1 - i], PageSize::kib4, leaves[1 - i]));
+    }
+  }
+  void check() {}
+};
+
 constexpr std::array scenarios{
     scenario<Page<true, PageSize::kib4, 1>>("page", window),
     scenario<Page<true, PageSize::kib4, 2>>("page-2", window),
@@ -210,9 +267,12 @@ constexpr std::array scenarios{
     scenario<Page<true, PageSize::mib2, 1>>("large-page", window),
     scenario<Page<true, PageSize::mib2, 2>>("large-page-2", window),
     scenario<Page<false, PageSize::mib2, 2>>("large-page-2-portable", window),
+    scenario<Alone>("alone", "what nobody disturbs is filled and found", 50),
     scenario<Announce>("announce", window, 6'000),
     scenario<Block<true>>("block", window),
     scenario<Block<false>>("block-portable", window),
+    scenario<Exchange<true>>("exchange", "a lookup returns what was put in as one, for the page that was asked for"),
+    scenario<Exchange<false>>("exchange-portable", "a lookup returns what was put in as one, for the page asked for"),
     scenario<Replace<true>>("replace", "a lookup returns what was put in as one, for the page that was asked for"),
     scenario<Replace<false>>("replace-portable", "a lookup returns what was put in as one, for the page asked for"),
 };

@@ -9,7 +9,7 @@
 //   viommu_harness mutants [--shard I/N]     each of them changed once: some scenario must fail
 //
 // VIOMMU_LONG=1 runs more schedules. A failing schedule is printed as MODEL:SCHEDULE; with that in VIOMMU_SCHEDULE,
-// `run NAME` replays it and prints each step.
+// `run NAME` replays it and prints each step. VIOMMU_MUTANT is an operation and its change, for `run`.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -55,6 +55,11 @@ namespace {
   if (chosen.empty()) {
     std::printf("there is no such scenario\n");
     return false;
+  }
+  if (const char* const mutant = std::getenv("VIOMMU_MUTANT")) {
+    for (const Scenario& scenario : chosen) static_cast<void>(run_random(scenario, 100));  // so that its site is known
+    Simulator::catch_crashes();
+    set_named_mutant(mutant);
   }
   for (const Scenario& scenario : chosen) {
     if (schedule != nullptr) {

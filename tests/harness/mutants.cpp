@@ -80,15 +80,19 @@ struct Candidate {
   return all;
 }
 
-[[nodiscard]] std::string source_line(const Site& site) {
+/// And the one before it, which may say which of several equal lines it is.
+[[nodiscard]] std::string source_line(const Site& site, std::string* before = nullptr) {
   std::ifstream file{std::string{SOURCE_FOLDER} + "/" + site.file};
   std::string line;
-  for (std::uint32_t i = 0; i < site.line; ++i) std::getline(file, line);
+  for (std::uint32_t i = 0; i < site.line; ++i) {
+    if (before != nullptr) *before = line;
+    std::getline(file, line);
+  }
   const std::size_t start = line.find_first_not_of(' ');
   return start == std::string::npos ? line : line.substr(start);
 }
 
-/// A line of equivalent.txt: FILE | CHANGE | PART OF THE SOURCE LINE | REASON
+/// A line of equivalent.txt: FILE | CHANGE | PART OF THE SOURCE LINE OR OF THE ONE BEFORE | REASON
 struct Known {
   std::string file;
   std::string change;
@@ -127,17 +131,27 @@ struct Known {
       const Outcome outcome = run_random(scenarios[i], count);
       executions += outcome.executions;
       if (outcome.failure.empty()) continue;
-      killer = std::string{scenarios[i].name} + ", " + std::to_string(executions) + ": " + outcome.failure;
+      killer = std::string{scenarios[i].name} + " " + outcome.schedule + ", execution " + std::to_string(executions) +
+               ": " + outcome.failure;
       break;
     }
     if (!killer.empty()) break;
   }
   alarm(0);
-  simulator().set_mutant({});
   return killer;
 }
 
 }  // namespace
+
+void set_named_mutant(std::string_view name) {
+  const std::size_t space = name.rfind(' ');
+  const std::vector<Site>& sites = simulator().sites();
+  for (std::size_t site = 0; site < sites.size(); ++site) {
+    if (sites[site].text() != name.substr(0, space)) continue;
+    for (const Change change : {Change::relaxed, Change::weaker, Change::dropped, Change::unchecked, Change::stale})
+      if (name_of(change) == name.substr(space + 1)) simulator().set_mutant({site, change});
+  }
+}
 
 int list_sites() {
   for (const Scenario& scenario : all_scenarios()) static_cast<void>(run_random(scenario, 100));
@@ -163,16 +177,24 @@ int run_mutants(std::span<char* const> arguments) {
   std::size_t killed = 0;
   std::size_t listed = 0;
   std::size_t wrong = 0;
+  std::size_t idle = 0;
   for (std::size_t i = shard; i < all.size(); i += shards) {
     const Site& site = simulator().sites()[all[i].mutant.site];
     const char* const change = name_of(all[i].mutant.change);
-    const std::string line = source_line(site);
+    std::string before;
+    const std::string line = source_line(site, &before);
     const auto on_list = std::ranges::find_if(known, [&](const Known& one) {
-      return one.file == site.file && one.change == change && line.find(one.part) != std::string::npos;
+      return one.file == site.file && one.change == change && (line + before).find(one.part) != std::string::npos;
     });
     const auto started = std::chrono::steady_clock::now();
     const std::string killer = hunt(all[i], scenarios, on_list != known.end());
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
+    const bool effective = simulator().effective();
+    simulator().set_mutant({});
+    if (!effective) {
+      ++idle;
+      continue;
+    }
     const bool survives = killer.empty();
     const bool expected = survives == (on_list != known.end());
     killed += survives ? 0 : 1;
@@ -182,7 +204,8 @@ int run_mutants(std::span<char* const> arguments) {
                 site.text().c_str(), line.c_str(),
                 survives ? (expected ? "survives, as listed" : "survives") : ("killed by " + killer).c_str());
   }
-  std::printf("%zu mutants killed, %zu survive as listed, %zu wrong\n", killed, listed, wrong);
+  std::printf("%zu mutants killed, %zu survive as listed, %zu wrong; %zu changed nothing in any execution\n", killed,
+              listed, wrong, idle);
   return wrong == 0 ? 0 : 1;
 }
 

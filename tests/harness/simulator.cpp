@@ -226,6 +226,7 @@ Value Simulator::load(const void* object, const Value& now, std::memory_order or
   if (own) sites_[site_].repeats = true;
   const std::size_t count = memory_.readable(current_, location, changed(order, change));
   const std::size_t age = change == Change::stale && own ? *own : schedule_->age(count, current_);
+  if (change == Change::stale && own && *own != 0) effective_ = true;
   const Value value = memory_.load(current_, location, age, changed(order, change));
   if (trace_)
     std::printf("    %zu: %s -> %#llx%s\n", current_, sites_[site_].text().c_str(),

@@ -80,7 +80,12 @@ class Simulator {
 
   /// From here on a crash in a fiber is a failure of its execution, and so is an alarm: changed code may do anything.
   static void catch_crashes();
-  void set_mutant(const Mutant& mutant) noexcept { mutant_ = mutant; }
+  void set_mutant(const Mutant& mutant) noexcept {
+    mutant_ = mutant;
+    effective_ = mutant.change != Change::stale;
+  }
+  /// Whether the mutant has changed anything yet; a load that its thread alone stores to is never stale.
+  [[nodiscard]] bool effective() const noexcept { return effective_; }
   [[nodiscard]] std::vector<Site>& sites() noexcept { return sites_; }
   /// Writes each step of the next executions to the standard output.
   void set_trace(bool on) noexcept { trace_ = on; }
@@ -136,6 +141,7 @@ class Simulator {
   Schedule* schedule_ = nullptr;
   Body body_{};
   Mutant mutant_{};
+  bool effective_ = false;
   std::string failure_;
   bool running_ = false;
   bool trace_ = false;

@@ -157,8 +157,8 @@ struct Forget {
     }
   }
   void check() {
-    for (int i = 0; i < 8; ++i) {  // tags come round
-      world.address_spaces.forget(*space[1]);
+    for (int i = 0; i < 24; ++i) {  // tags come round
+      world.address_spaces.forget(*space[static_cast<std::size_t>(i) % spaces]);
       static_cast<void>(world.epochs.scan(world.epochs.issued()));
       require(space[0]->tag.load(std::memory_order_relaxed) != space[1]->tag.load(std::memory_order_relaxed),
               "no two address spaces have one tag");
@@ -166,22 +166,98 @@ struct Forget {
   }
 };
 
+/// The only tag to be had is one that another address space had, with an entry left; a reader meets it at once.
+struct Recycled {
+  static constexpr std::size_t fibers = 2;
+  World world{2};
+  std::array<caches::AddressSpace*, spaces> space{world.address_spaces.acquire(World::key(1)),
+                                                  world.address_spaces.acquire(World::key(2))};
+  std::array<Atomic<std::uint64_t>, spaces> leaf{1, 2};
+
+  Recycled() {
+    static_cast<void>(world.translate(*space[0], leaf[0]));
+    static_cast<void>(world.translate(*space[1], leaf[1]));
+    world.address_spaces.forget(*space[1]);
+    world.wait();
+  }
+  void fiber(std::size_t number) {
+    if (number == 1) {
+      const std::lock_guard guard{world.lock};
+      return world.address_spaces.forget(*space[0]);
+    }
+    world.epochs.enter(world.words[0]);
+    require(world.translate(*space[0], leaf[0]) == 1, "an address space is answered from its own pages");
+    world.epochs.leave(world.words[0]);
+  }
+  void check() {}
+};
+
+/// An address space is forgotten by one fiber, and a page of it invalidated by another that has seen its older tag.
+struct Invalidated {
+  static constexpr std::size_t fibers = 3;
+  World world{4};
+  caches::AddressSpace* space = world.address_spaces.acquire(World::key(1));
+  Atomic<std::uint64_t> leaf{1};
+  std::array<Thing, 4> pages;
+
+  void fiber(std::size_t number) {
+    if (number == 0) {
+      for (int i = 0; i < 2; ++i) {
+        world.epochs.enter(world.words[0]);
+        pages[world.translate(*space, leaf)].use("a page");
+        world.epochs.leave(world.words[0]);
+      }
+    } else if (number == 1) {
+      const std::lock_guard guard{world.lock};
+      world.address_spaces.forget(*space);
+    } else {
+      for (std::uint64_t next = 2; next <= 3; ++next) {
+        leaf.store(next, std::memory_order_release);
+        full_fence();
+        {
+          const std::lock_guard guard{world.lock};
+          world.address_spaces.drop_pages(*space, {at, at + low_bits(page_shift)}, false);
+        }
+        world.wait();
+        pages[next - 1].end("a page that the guest has taken back");
+      }
+    }
+  }
+  void check() {
+    const auto found = world.iotlb.lookup(space->place(), at, space->sizes.load(std::memory_order_relaxed));
+    require(!found || !pages[found->gpa.value >> frame_shift].gone(), "nothing is left of what was invalidated");
+  }
+};
+
 /// An object that is used again: large pages of its last life count for nothing.
 struct Reused {
   static constexpr std::size_t fibers = 2;
   World world{4, 1};
-  caches::AddressSpace* space = nullptr;
+  std::array<Atomic<caches::AddressSpace*>, 1> published{nullptr};
+  caches::AddressSpace* before = world.address_spaces.acquire(World::key(1));
   Atomic<std::uint64_t> leaf{1};
-  Iova large{std::uint64_t{5} << 21};
+  Iova large{0};
 
   Reused() {
-    caches::AddressSpace* const before = world.address_spaces.acquire(World::key(1));
-    for (int i = 0; i < 2; ++i) fill(*before);
-    for (std::uint16_t domain = 2; space != before; ++domain) {
-      world.address_spaces.release(space == nullptr ? *before : *space);
-      world.wait();
-      space = world.address_spaces.acquire(World::key(domain));
+    for (bool apart = false; !apart;) {  // from the group that the small page's invalidation changes
+      large = large + (std::uint64_t{1} << 21);
+      caches::FillGuard guard;
+      caches::FillGuard after;
+      world.iotlb.sample(before->place(), large, caches::all_sizes, guard);
+      world.iotlb.drop_pages(before->place(), {large, large}, before->sizes);
+      world.iotlb.sample(before->place(), large, caches::all_sizes, after);
+      apart = after.mib2 == guard.mib2;
     }
+    for (int i = 0; i < 2; ++i) fill(*before);
+    world.address_spaces.release(*before);
+    world.wait();
+    for (std::uint16_t domain = 2;; ++domain) {  // until the next one to be had is that one
+      caches::AddressSpace* const other = world.address_spaces.acquire(World::key(domain));
+      world.address_spaces.release(*other);
+      if (other == before) break;
+      world.wait();
+    }
+    world.wait();
   }
   void fill(caches::AddressSpace& of) {
     const caches::Place place = of.place();
@@ -194,15 +270,22 @@ struct Reused {
   }
   void fiber(std::size_t number) {
     if (number == 0) {
-      for (int i = 0; i < 2; ++i) fill(*space);
+      {
+        const std::lock_guard guard{world.lock};
+        published[0].store(world.address_spaces.acquire(World::key(99)), std::memory_order_release);
+      }
+      for (int i = 0; i < 2; ++i) fill(*published[0].load(std::memory_order_relaxed));
       return;
     }
     leaf.store(2, std::memory_order_relaxed);
     full_fence();
-    world.address_spaces.drop_pages(*space, {large, large + low_bits(page_shift)}, false);
+    const std::lock_guard guard{world.lock};
+    if (caches::AddressSpace* const space = published[0].load(std::memory_order_acquire); space != nullptr)
+      world.address_spaces.drop_pages(*space, {large, large + low_bits(page_shift)}, false);
   }
   void check() const {
-    const auto found = world.iotlb.lookup(space->place(), large, space->sizes.load(std::memory_order_relaxed));
+    const caches::AddressSpace& space = *published[0].load(std::memory_order_relaxed);
+    const auto found = world.iotlb.lookup(space.place(), large, space.sizes.load(std::memory_order_relaxed));
     require(!found || found->gpa.value >> 30 != 1, "nothing is left in the table of what was invalidated");
   }
 };
@@ -270,6 +353,8 @@ constexpr std::array scenarios{
     scenario<Rename<false, true>>("rename-swept", own),
     scenario<Rename<true, true>>("rename-waited-swept", own),
     scenario<Forget>("forget", own),
+    scenario<Recycled>("recycled", own, 6'000),
+    scenario<Invalidated>("invalidated", own),
     scenario<Reused>("reused", own, 6'000),
     scenario<Context>("context", "no context entry is found or inserted that is older than a completed invalidation"),
 };

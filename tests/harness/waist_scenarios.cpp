@@ -235,6 +235,20 @@ struct World {
 constexpr const char* window =
     "once an invalidation is complete, nothing older is used, and no walk begun before fills";
 
+/// One reader alone: what it has walked for is a hit.
+struct Alone {
+  static constexpr std::size_t fibers = 1;
+  World<WordMemory> world{small};
+
+  void fiber(std::size_t /*number*/) {
+    for (int i = 0; i < 3; ++i) world.translate_in_guard(*world.readers[0], page(0));
+    require(world.waist.count(core::Count::walks) == 1, "what nobody disturbs is walked for once");
+    for (std::uint64_t i = 1; i < 4; ++i) world.translate_in_guard(*world.readers[0], page(8 * i % entries + i));
+    require(world.waist.count(core::Count::walk_loads) < 3 * 4, "and its table is found again");
+  }
+  void check() {}
+};
+
 /// Two readers translate a page whose leaf the guest changes.
 template <caches::Drain drain, bool whole_domain>
 struct Leaf {
@@ -262,7 +276,7 @@ struct Leaf {
 
 /// The guest puts another table above a page. Walks may begin at the cached one.
 enum class Above : std::uint8_t { leaf_table, middle_table };
-template <Above above, std::size_t readers, bool swept>
+template <Above above, std::size_t readers, bool swept, bool cold = false>
 struct Table {
   static constexpr std::size_t fibers = readers + 1;
   World<WordMemory> world{options()};
@@ -273,6 +287,7 @@ struct Table {
     return options;
   }
   Table() {  // the tables are announced, and then cached
+    if (cold) return;
     core::Reader& reader = *world.readers[0];
     if (above == Above::middle_table) {  // the middle table by large pages in it; of the leaf table it is only said
       for (std::uint64_t i = 1; i < 4; ++i) {
@@ -291,6 +306,7 @@ struct Table {
       for (std::uint64_t i = 0; i < 3; ++i) world.translate_in_guard(*world.readers[number], page(i % 2 * 8));
       return;
     }
+    if (cold) world.waist.drop(world.pages(page(0), page(0)));  // there is no table yet, as this one sees it
     if (above == Above::leaf_table) {
       world.memory.set(middle, 0, table_entry(other_leaves));
     } else {
@@ -383,6 +399,32 @@ struct Hold {
   void check() const { require(!sleeps || world.wakes > 0, "the end of what was waited for wakes"); }
 };
 
+/// The number that a hold counts from, for a page that is in the IOTLB.
+struct HoldSince {
+  static constexpr std::size_t fibers = 2;
+  World<WordMemory> world{with(caches::Drain::fence)};
+
+  HoldSince() { world.translate_in_guard(*world.readers[0], page(0)); }
+  void fiber(std::size_t number) {
+    if (number == 0) {
+      core::Reader& reader = *world.readers[0];
+      world.waist.enter(reader);
+      const std::uint64_t since = world.waist.hold_since();
+      const std::uint64_t frame = world.translate(reader, page(0));
+      static_cast<void>(world.waist.hold(since, {source, domain, {page(0), page(0) + low_bits(page_shift)}}, 0));
+      world.waist.leave(reader);
+      simulator().point();
+      world.use(frame);  // and it stays held
+      return;
+    }
+    world.memory.set(leaves, 0, leaf_entry(2));
+    const caches::Scope scope = world.pages(page(0), page(0));
+    world.waist.drop(scope);
+    if (world.waist.drained(world.ticket(scope))) world.frames[1].end("a frame that the guest has taken back");
+  }
+  void check() {}
+};
+
 /// A waiter that sees an open guard is woken, whichever of a reader's guards it was.
 template <caches::Drain drain, bool barrier>
 struct Wake {
@@ -406,7 +448,7 @@ struct Wake {
 };
 
 /// A large page changes, that nobody has cached before. Another one of that size is walked beside it.
-template <std::size_t readers>
+template <std::size_t readers, int times>
 struct Large {
   static constexpr std::size_t fibers = readers + 1;
   static constexpr std::uint64_t slot = 1;
@@ -422,7 +464,7 @@ struct Large {
   void fiber(std::size_t number) {
     if (number < readers) {
       core::Reader& reader = *world.readers[number];
-      for (int i = 0; i < 2; ++i) {
+      for (int i = 0; i < times; ++i) {
         world.waist.enter(reader);
         world.use(translate(reader, number == 1 ? slot + 1 : slot));
         world.waist.leave(reader);
@@ -463,7 +505,7 @@ struct RegionRemoved {
       return;
     }
     require(world.waist.remove_region({0}, 0) == core::RegionResult::ok, "the region is there");
-    for (const std::uint64_t first : {std::uint64_t{1} << 40, std::uint64_t{1} << 41})
+    for (const std::uint64_t first : {std::uint64_t{1} << 40, std::uint64_t{1} << 41, std::uint64_t{1} << 42})
       require(
           world.waist.add_region({{{first}, {first + low_bits(page_shift)}}, nullptr, true}) == core::RegionResult::ok,
           "there is room for a region");
@@ -507,6 +549,7 @@ struct Transient {
 };
 
 constexpr std::array scenarios{
+    scenario<Alone>("waist-alone", "what nobody disturbs is filled and found", 50),
     scenario<Leaf<caches::Drain::fence, false>>("waist-leaf", window, 500),
     scenario<Leaf<caches::Drain::automatic, false>>("waist-leaf-automatic", window, 500),
     scenario<Leaf<caches::Drain::fence, true>>("waist-leaf-domain", window, 500),
@@ -514,15 +557,18 @@ constexpr std::array scenarios{
     scenario<Table<Above::leaf_table, 2, false>>("waist-table-2", window, 500),
     scenario<Table<Above::middle_table, 1, false>>("waist-table-middle", window, 500),
     scenario<Table<Above::middle_table, 2, false>>("waist-table-middle-2", window, 500),
+    scenario<Table<Above::leaf_table, 2, false, true>>("waist-table-cold", window, 500),
     scenario<Table<Above::leaf_table, 1, true>>("waist-table-swept", window, 500),
     scenario<Table<Above::middle_table, 2, true>>("waist-table-middle-swept", window, 500),
     scenario<Ahead>("waist-ahead", window, 500),
-    scenario<Large<1>>("waist-large", window, 500),
-    scenario<Large<2>>("waist-large-2", window, 500),
+    scenario<Large<1, 2>>("waist-large", window, 500),
+    scenario<Large<2, 2>>("waist-large-2", window, 500),
+    scenario<Large<2, 1>>("waist-large-once", window, 500),
     scenario<Wake<caches::Drain::fence, true>>("waist-wake", "the end of what was waited for wakes", 500),
     scenario<Wake<caches::Drain::barrier, true>>("waist-wake-barrier", "the end of what was waited for wakes", 500),
     scenario<Wake<caches::Drain::fence, false>>("waist-wake-no-barrier", "the end of what was waited for wakes", 500),
     scenario<Hold>("waist-hold", "a completion waits for the holds in its scope, and their end wakes", 500),
+    scenario<HoldSince>("waist-hold-since", "a completion waits for the holds in its scope", 500),
     scenario<RegionRemoved<caches::Drain::fence>>("waist-region", "a region is gone when nobody can reach it", 500),
     scenario<RegionRemoved<caches::Drain::barrier>>("waist-region-barrier", "a region is gone when nobody can reach it",
                                                     500),
