@@ -89,6 +89,8 @@ class AddressSpaces {
 
   /// The address space with this key, made if need be, with one reference more. Null when objects or tags are used up.
   [[nodiscard]] AddressSpace* acquire(const AddressSpaceKey& key) noexcept;
+  /// Whether an object and a tag are there, or to be had soon, for an address space that takes the place of another.
+  [[nodiscard]] bool has_room() noexcept;
   /// Gives a reference back; with the last one the tag is retired and the object follows after its grace period.
   void release(AddressSpace& space) noexcept;
 

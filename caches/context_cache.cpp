@@ -16,7 +16,8 @@ ContextEntry ContextCache::insert(std::uint64_t version, SourceId source, const 
                                   bool fault_disable) noexcept {
   if (version_.load(std::memory_order_relaxed) != version) return {};
   if (const ContextEntry old = table_[source.value].load(std::memory_order_relaxed); old) return old;
-  if (linked_count_ == linked_.size()) {  // full: somebody has to go
+  if (linked_count_ == linked_.size()) {  // full: somebody has to go, if that makes room at all
+    if (!spaces_->has_room()) return {};
     next_victim_ = (next_victim_ + 1) % linked_.size();
     unlink(linked_[next_victim_]);
   }

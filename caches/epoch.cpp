@@ -18,6 +18,7 @@ constexpr std::uint64_t many_guards = 1U << 20;  // above: none, a completion is
 constexpr std::uint64_t longest_period = 64;     // entries from one fence to the next
 constexpr std::uint32_t most_fences = 1024;      // in a row, without being asked again
 constexpr std::uint64_t every_entry = 1;         // fence masks: an entry whose turn has 1 under the mask makes one
+constexpr std::uint64_t ending = every_entry | std::uint64_t{1} << 63;  // the same, and not to be relied upon
 constexpr std::uint64_t no_entry = ~std::uint64_t{0};
 
 [[nodiscard]] constexpr std::uint64_t mask_of_period(std::uint64_t entries) noexcept { return entries * 2 - 1; }
@@ -54,7 +55,8 @@ void Epochs::use(const GuardWord& word) noexcept {
   full_fence();
 }
 
-void Epochs::enter_with_fence(GuardWord& word, std::uint64_t mask) noexcept {
+void Epochs::finish_entry(GuardWord& word) noexcept {
+  const std::uint64_t mask = fence_mask_.load(std::memory_order_acquire);
   word.in_a_row = mask == word.mask && mask == every_entry ? word.in_a_row + 1 : 0;
   word.mask = mask;
   word.fences.store(word.fences.load(std::memory_order_relaxed) + 1, std::memory_order_release);  // E3
@@ -64,7 +66,12 @@ void Epochs::enter_with_fence(GuardWord& word, std::uint64_t mask) noexcept {
   const std::uint64_t completed = completed_.load(std::memory_order_relaxed);
   if (std::exchange(word.completed, completed) != completed) return;  // they were of use
   std::uint64_t all = every_entry;
-  fence_mask_.compare_exchange_strong(all, mask_of_period(longest_period), std::memory_order_relaxed);
+  // In two steps: entries go on making fences until it is visible to every scan that they will cease to.
+  if (!fence_mask_.compare_exchange_strong(all, ending, std::memory_order_relaxed)) return;
+  full_fence();
+  all = ending;
+  fence_mask_.compare_exchange_strong(all, mask_of_period(longest_period), std::memory_order_release,
+                                      std::memory_order_relaxed);
 }
 
 bool Epochs::scan(std::uint64_t ticket) noexcept {

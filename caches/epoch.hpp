@@ -69,27 +69,24 @@ class Epochs {
   void use(const GuardWord& word) noexcept;
 
   void enter(GuardWord& word) noexcept {
-    const std::uint64_t turn = word.turn.load(std::memory_order_relaxed) + 1;  // E1
-    word.turn.store(turn, std::memory_order_relaxed);                          // E2
-    const std::uint64_t mask = fence_mask_.load(std::memory_order_relaxed);
-    if ((turn & mask) == 1 || mask != word.mask) [[unlikely]]
-      enter_with_fence(word, mask);
-    compiler_fence();
+    if (!enter_cheaply(word)) finish_entry(word);
   }
-  /// The same, unless the entry has to make a fence: @return false, and nothing is done
+  /// The same without a fence. @return false when the entry has to make one: finish_entry() comes next, before any lookup
   [[nodiscard, gnu::always_inline]] bool enter_cheaply(GuardWord& word) noexcept {
     const std::uint64_t turn = word.turn.load(std::memory_order_relaxed) + 1;  // E1
-    const std::uint64_t mask = fence_mask_.load(std::memory_order_relaxed);
-    if ((turn & mask) == 1 || mask != word.mask) [[unlikely]]
-      return false;
-    word.turn.store(turn, std::memory_order_relaxed);  // E2
+    word.turn.store(turn, std::memory_order_release);                          // E2
+    compiler_fence();  // a mask from before E2 would be one that a scan need not know of
+    const std::uint64_t mask = fence_mask_.load(std::memory_order_acquire);
     compiler_fence();
-    return true;
+    return (turn & mask) != 1 && mask == word.mask;
   }
+  void finish_entry(GuardWord& word) noexcept;
   void leave(GuardWord& word) const noexcept {
     word.turn.store(word.turn.load(std::memory_order_relaxed) + 1, std::memory_order_release);  // L1
     // So that a leaver that misses a waiter's flag is seen by that waiter's next look; see settle().
-    if (leavers_fence_) full_fence();
+    if (leavers_fence_) [[unlikely]]
+      full_fence();
+    compiler_fence();
   }
   [[nodiscard]] static bool inside(const GuardWord& word) noexcept {
     return word.turn.load(std::memory_order_relaxed) % 2 != 0;
@@ -126,7 +123,6 @@ class Epochs {
     std::size_t scanned = 0;      ///< of them, in the scan under way
   };
 
-  void enter_with_fence(GuardWord& word, std::uint64_t mask) noexcept;
   void begin_scan() noexcept;
   /// S2. @param confirmed  all older guards are visible: only the odd words are pending
   void snapshot(bool confirmed) noexcept;

@@ -111,7 +111,7 @@ void Iotlb::drop_pages(Place place, IovaRange range, const Atomic<Sizes>& sizes)
 }
 
 void Iotlb::drop_large_pages(Place place, IovaRange range, Sizes sizes) noexcept {
-  for (const PageSize size : {PageSize::mib2, PageSize::gib1}) {
+  for (const PageSize size : {PageSize::gib1, PageSize::mib2}) {
     if ((sizes & bit_of(size)) == 0) continue;
     const std::uint64_t last = range.last.value >> shift_of(size);
     for (std::uint64_t number = range.first.value >> shift_of(size); number <= last; ++number)  // bound: as above

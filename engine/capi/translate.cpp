@@ -194,6 +194,31 @@ template <Few which>
   return leave(engine, reader, entered);
 }
 
+/// A plain request, inside the guard that was opened for it or another.
+[[nodiscard, gnu::always_inline]] inline viommu_result translate_plain(viommu_engine& engine, Reader& reader,
+                                                                       const viommu_request& request,
+                                                                       viommu_translation& translation,
+                                                                       Waist::Entered entered) noexcept {
+  const viommu::Iova iova{request.iova};
+  const auto context = engine.unit.dma().usual_context({request.source});
+  if (!context || iova >= context.space().paged) [[unlikely]]
+    return miss(engine, reader, request, translation, entered, {});
+  const Waist::Sought sought = engine.waist.seek(context.space(), iova);
+  switch (sought.few) {
+    case Few::page:  return translate_small<Few::page>(engine, reader, request, translation, sought, entered, context);
+    case Few::small: return translate_small<Few::small>(engine, reader, request, translation, sought, entered, context);
+    case Few::any:   break;
+  }
+  return translate_more(engine, reader, request, translation, entered, context);
+}
+
+[[nodiscard, gnu::noinline]] viommu_result translate_behind_fence(viommu_engine& engine, Reader& reader,
+                                                                  const viommu_request& request,
+                                                                  viommu_translation& translation) noexcept {
+  engine.waist.finish_entry(reader);
+  return translate_plain(engine, reader, request, translation, Waist::Entered::opened);
+}
+
 /// The caller's arrays as the unit asks for them (Dma::translate_batch).
 class CallersBatch {
  public:
@@ -258,20 +283,9 @@ viommu_result viommu_translate(viommu_reader* handle, const viommu_request* requ
   if (engine.recorder != nullptr || !is_plain(*request)) [[unlikely]]
     return translate_slowly(engine, reader, *request, *translation);
   const Waist::Entered entered = engine.waist.enter_cheaply(reader);
-  if (entered == Waist::Entered::no) [[unlikely]]
-    return translate_slowly(engine, reader, *request, *translation);
-  const viommu::Iova iova{request->iova};
-  const auto context = engine.unit.dma().usual_context({request->source});
-  if (!context || iova >= context.space().paged) [[unlikely]]
-    return miss(engine, reader, *request, *translation, entered, {});
-  const Waist::Sought sought = engine.waist.seek(context.space(), iova);
-  switch (sought.few) {
-    case Few::page: return translate_small<Few::page>(engine, reader, *request, *translation, sought, entered, context);
-    case Few::small:
-      return translate_small<Few::small>(engine, reader, *request, *translation, sought, entered, context);
-    case Few::any: break;
-  }
-  return translate_more(engine, reader, *request, *translation, entered, context);
+  if (entered == Waist::Entered::fence) [[unlikely]]
+    return translate_behind_fence(engine, reader, *request, *translation);
+  return translate_plain(engine, reader, *request, *translation, entered);
 }
 
 viommu_result viommu_translate_once(viommu_engine* engine, const viommu_request* request,

@@ -25,7 +25,7 @@ class Holds {
  public:
   [[nodiscard]] bool reset(const HostAllocator& allocator, std::size_t count) noexcept;
 
-  /// @param epoch  in which the guard began that the translation was made under
+  /// @param epoch  the latest ticket given out before the translation was made; later ones wait for this hold
   /// @return the handle, 0 when all are open
   [[nodiscard]] std::uint64_t open(const caches::Usage& usage, std::uint64_t epoch, std::uint64_t cookie,
                                    std::uint64_t now_ns) noexcept;

@@ -56,8 +56,15 @@ std::uint64_t Waist::readers_in_use() const noexcept {
 
 caches::ContextEntry Waist::insert_context(std::uint64_t version, SourceId source, const caches::AddressSpaceKey& key,
                                            bool fault_disable) noexcept {
-  const std::unique_lock lock{caches_lock_, std::try_to_lock};
-  return lock.owns_lock() ? contexts_.insert(version, source, key, fault_disable) : caches::ContextEntry{};
+  caches::ContextEntry entry;
+  {
+    const std::unique_lock lock{caches_lock_, std::try_to_lock};
+    if (!lock.owns_lock()) return {};
+    entry = contexts_.insert(version, source, key, fault_disable);
+  }
+  // Pools are short, and only the thread that processes can wait for a grace period.
+  if (!entry && spaces_.short_of_something() && !reclaim_asked_.exchange(true, std::memory_order_relaxed)) host_.wake();
+  return entry;
 }
 
 void Waist::drop(const caches::Scope& scope) noexcept {
@@ -121,6 +128,7 @@ bool Waist::drained(const Ticket& ticket) noexcept {
 bool Waist::reclaim() noexcept {
   if (!sweeping_) {
     if (!spaces_.short_of_something()) return false;
+    reclaim_asked_.store(false, std::memory_order_relaxed);
     static_cast<void>(epochs_.scan(epochs_.issued()));
     const std::lock_guard lock{caches_lock_};
     sweeping_ = spaces_.begin_sweep();

@@ -126,12 +126,13 @@ class Waist {
     epochs_.enter(*reader.word);
     return true;
   }
-  /// The same, unless that takes a function call: inside a guard already, or one that costs no fence.
-  enum class Entered : std::uint8_t { no, inside, opened };
+  /// The same in line. After `fence` comes finish_entry(), before any lookup; the guard is open already.
+  enum class Entered : std::uint8_t { inside, opened, fence };
   [[nodiscard, gnu::always_inline]] Entered enter_cheaply(Reader& reader) noexcept {
     if (reader.depth != 0) return Entered::inside;
-    return epochs_.enter_cheaply(*reader.word) ? Entered::opened : Entered::no;
+    return epochs_.enter_cheaply(*reader.word) ? Entered::opened : Entered::fence;
   }
+  void finish_entry(Reader& reader) noexcept { epochs_.finish_entry(*reader.word); }
   [[gnu::always_inline]] void leave_once(Reader& reader, bool entered) noexcept {
     if (entered) leave_now(reader);
   }
@@ -356,6 +357,7 @@ class Waist {
   Holds holds_;
   std::size_t sweep_at_ = 0;  ///< first group of the next slice; of the thread that calls reclaim()
   bool sweeping_ = false;
+  Atomic<bool> reclaim_asked_{false};  ///< host.wake was called for want of pools
   /// Guards address spaces and context entries. Held for memory accesses of the engine's own only; the translating
   /// threads only ever try it.
   Mutex caches_lock_;

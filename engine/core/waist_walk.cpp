@@ -74,6 +74,7 @@ void Waist::start_walk(const caches::AddressSpace& space, Iova iova, WalkFrom fr
   iotlb_.sample(start.place, iova, start.fillable, start.pages);
   begin_at_root(space, iova, start.request);
   const caches::Place tables{start.place.tag(), 0};
+  structures_.sample(tables, iova, start.reachable, start.tables);  // also before a cached table is looked up
   const caches::Sizes known = space.tables.load(std::memory_order_relaxed);
   if (from == WalkFrom::cached_table && known != 0) {
     // The table that maps least, and so is nearest to the leaf, comes first.
@@ -91,7 +92,6 @@ void Waist::start_walk(const caches::AddressSpace& space, Iova iova, WalkFrom fr
       break;
     }
   }
-  structures_.sample(tables, iova, start.reachable, start.tables);
 }
 
 /// An answer for a leaf. `page` is what may be cached of it; without rights: nothing.
@@ -207,12 +207,14 @@ Translation Waist::walk_with_next(Reader& reader, caches::AddressSpace& space, S
   const Iova next{(reader.next_block) << caches::block_shift};
   const bool ahead = next < space.paged && !interrupt_window.contains(next.value);
   Start after;
-  if (ahead) start_walk(space, next, WalkFrom::root, after);  // its samples, before the first load
+  if (ahead) start_walk(space, next, WalkFrom::cached_table, after);  // its samples, before the first load
   walkers::WalkAnswer walk;
   kernels_->walk_one(view, masks_, walk_fill(), start.request, walk);
   const bool by_this_walk = walk.end == walkers::WalkEnd::leaf && grants(walk.rights, asked);  // not check_path()'s
+  // The samples for the next block came after the first table was looked up, which may be older than they are.
+  const bool current = start.request.is_root || (after.request.level == 0 && after.request.table == walk.table);
   const Translation found = finish_walk(reader, space, start, asked, walk);
-  if (ahead && found.outcome == Outcome::translated && by_this_walk && walk.level == 0)
+  if (ahead && current && found.outcome == Outcome::translated && by_this_walk && walk.level == 0)
     walk_ahead(reader, space, after, next, walk);
   return found;
 }

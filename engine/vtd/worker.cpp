@@ -48,7 +48,7 @@ WorkState Worker::process(std::uint32_t budget) noexcept {
       return state;
     }
     if (last) {
-      role_.store(Role::free, std::memory_order_seq_cst);
+      role_.exchange(Role::free, std::memory_order_seq_cst);
       registers_.deliver();
       return WorkState::more;
     }
@@ -74,7 +74,7 @@ bool Worker::reset() noexcept {
   since_last_wait_.clear();
   dma_.set_mode({}, false, false);
   waist_.drop(caches::Scope{});
-  role_.store(Role::free, std::memory_order_seq_cst);  // a note that came meanwhile is the caller's process() to do
+  role_.exchange(Role::free, std::memory_order_seq_cst);  // a note that came meanwhile is the caller's process() to do
   return true;
 }
 

@@ -290,18 +290,18 @@ TEST_CASE("a lost compare-exchange writes nothing and says what it found", "[bas
 
 TEST_CASE("a line is read from regions alone, and the callback is not asked for one", "[base][guest-memory][SEC-1]") {
   GuardedRegion ram{0x10000, 0x1000};
-  for (unsigned gpa = 0x10000; gpa < 0x11000; gpa += 8) ram.store_u64(gpa, gpa * 3);
+  for (std::uint64_t gpa = 0x10000; gpa < 0x11000; gpa += 8) ram.store_u64(gpa, gpa * 3);
   Callbacks host;
   Memory memory{host.functions()};
   memory.add(ram, true);
   Line line{};
-  for (const unsigned first : {0x10000U, 0x10040U, 0x10FC0U}) {
+  for (const std::uint64_t first : {0x10000U, 0x10040U, 0x10FC0U}) {
     REQUIRE(memory->load_line({first}, line));
-    for (unsigned i = 0; i < words_per_line; ++i) CHECK(line.words[i] == (first + 8 * i) * 3);
+    for (std::uint64_t i = 0; i < words_per_line; ++i) CHECK(line.words[i] == (first + 8 * i) * 3);
   }
   CHECK_FALSE(memory->load_line({0xFFC0}, line));
   CHECK_FALSE(memory->load_line({0x11000}, line));
-  CHECK(line.words[0] == 0x10FC0U * 3);  // as it was
+  CHECK(line.words[0] == std::uint64_t{0x10FC0} * 3);  // as it was
   CHECK(host.calls.empty());
 }
 
@@ -310,10 +310,11 @@ TEST_CASE("a view shows the largest regions and reads everything else as the mem
   std::deque<GuardedRegion> ram;
   Memory memory{host.functions()};
   CHECK(memory->view().spans.empty());
-  constexpr std::array<unsigned, 6> pages{2, 5, 1, 3, 5, 4};
-  for (unsigned i = 0; i < pages.size(); ++i) {
+  constexpr std::array<std::uint64_t, 6> pages{2, 5, 1, 3, 5, 4};
+  for (std::size_t i = 0; i < pages.size(); ++i) {
     GuardedRegion& region = ram.emplace_back(0x100000 * (i + 1), 0x1000 * pages.at(i));
-    for (unsigned page = 0; page < pages.at(i); ++page) region.store_u64(region.gpa() + 0x1000 * page, i * 100 + page);
+    for (std::uint64_t page = 0; page < pages.at(i); ++page)
+      region.store_u64(region.gpa() + 0x1000 * page, i * 100 + page);
     memory.add(region);
     CHECK(memory->view().spans.size() == std::min<std::size_t>(i + 1, view_spans));
   }
@@ -322,7 +323,7 @@ TEST_CASE("a view shows the largest regions and reads everything else as the mem
   for (const MemorySpan& span : view.spans) sizes.push_back(span.last_offset + 1);
   CHECK(sizes == std::vector<std::uint64_t>{0x5000, 0x5000, 0x4000, 0x3000});
   Line line{};
-  for (unsigned i = 0; i < pages.size(); ++i) {
+  for (std::size_t i = 0; i < pages.size(); ++i) {
     const std::uint64_t first = 0x100000 * (i + 1);
     const std::uint64_t last = first + 0x1000 * (pages.at(i) - 1);
     for (const std::uint64_t gpa : {first, last}) {
@@ -355,7 +356,7 @@ TEST_CASE("a tap sees what a view reads", "[base][guest-memory]") {
     static_cast<Seen*>(self)->failed.push_back(gpa);
   };
   GuardedRegion ram{0x10000, 0x1000};
-  for (unsigned gpa = 0x10000; gpa < 0x11000; gpa += 8) ram.store_u64(gpa, gpa * 3);
+  for (std::uint64_t gpa = 0x10000; gpa < 0x11000; gpa += 8) ram.store_u64(gpa, gpa * 3);
   Memory memory{{}, tap};
   memory.add(ram);
   const MemoryView view = memory->view();

@@ -91,7 +91,7 @@ TEST_CASE("an address space is shared when every field of the key is equal, and 
     CHECK(tags.insert(Spaces::tag_of(*space)).second);
   }
   CHECK(spaces->in_use() == 6);
-  CHECK(tags.count(0) == 0);
+  CHECK_FALSE(tags.contains(0));
 }
 
 TEST_CASE("an address space lives as long as its last reference", "[caches][spaces]") {
@@ -218,7 +218,7 @@ TEST_CASE("a domain is all its address spaces, whatever else shares their chain"
   std::set<const AddressSpace*> wanted;
   for (unsigned i = 0; i < 3; ++i) {
     AddressSpaceKey mine = of_domain(7);
-    mine.root = {0x1000 * (1 + i)};
+    mine.root = {0x1000 * (1 + std::uint64_t{i})};
     wanted.insert(spaces->acquire(mine));
     for (unsigned chain = 0; chain < 4; ++chain) {
       AddressSpaceKey other = of_domain(7 + 40 * (chain + 1));
@@ -239,7 +239,7 @@ TEST_CASE("visiting a domain may release what it visits", "[caches][spaces]") {
   Spaces spaces;
   for (unsigned i = 0; i < 5; ++i) {
     AddressSpaceKey mine = key;
-    mine.root = {0x1000 * (1 + i)};
+    mine.root = {0x1000 * (1 + std::uint64_t{i})};
     static_cast<void>(spaces->acquire(mine));
   }
   unsigned visited = 0;
@@ -254,6 +254,7 @@ TEST_CASE("visiting a domain may release what it visits", "[caches][spaces]") {
 TEST_CASE("there are never more address spaces in use than asked for", "[caches][spaces][P6][SEC-8]") {
   Spaces spaces{4};
   std::vector<AddressSpace*> all;
+  all.reserve(4);
   for (unsigned domain = 0; domain < 4; ++domain) all.push_back(spaces->acquire(of_domain(domain)));
   CHECK(spaces->acquire(of_domain(4)) == nullptr);
   CHECK(spaces->acquire(of_domain(3)) == all[3]);

@@ -246,6 +246,7 @@ TEST_CASE("whoever finds an entry sees it whole and unchanged for as long as the
   std::atomic<std::uint64_t> wrong{0};
   std::atomic<std::uint64_t> found{0};
   std::vector<std::thread> readers;
+  readers.reserve(2);
   for (std::size_t reader = 0; reader < 2; ++reader) {
     readers.emplace_back([&, reader] {
       test::Random random{reader + 1};

@@ -114,7 +114,7 @@ TEST_CASE("a reader that comes into use later is waited for like the others", "[
   Epochs epochs;
   REQUIRE(epochs.reset({}, {kept, transient}, drain));
   CHECK(epochs.scan(epochs.advance()));  // nobody there
-  for (GuardWord* const word : {&kept[1], &transient[0], &kept[2], &transient[1], &kept[0]}) {
+  for (GuardWord* const word : {&kept[1], transient.data(), &kept[2], &transient[1], kept.data()}) {
     epochs.use(*word);
     epochs.enter(*word);
     CHECK(Epochs::inside(*word));
@@ -256,11 +256,12 @@ TEST_CASE("after a ticket has passed nobody uses what was unpublished before it"
   const Drain drain = GENERATE(from_range(every_drain));
   TestEpochs<3> epochs{drain};
   std::array<Thing, 2> things;
-  std::atomic<const Thing*> published{&things[0]};
+  std::atomic<Thing*> published{things.data()};
   std::atomic<bool> stop{false};
   std::atomic<unsigned> dead_seen{0};
   std::atomic<std::uint64_t> uses{0};
   std::vector<std::thread> readers;
+  readers.reserve(epochs.words.size());
   for (std::size_t reader = 0; reader < epochs.words.size(); ++reader) {
     readers.emplace_back([&, reader] {
       while (!stop.load(std::memory_order_relaxed)) {
@@ -276,12 +277,12 @@ TEST_CASE("after a ticket has passed nobody uses what was unpublished before it"
   for (unsigned round = 1; round <= rounds; ++round) {
     Thing& fresh = things[round % 2];
     fresh = {round + dead, round + dead};
-    const auto* const old = published.exchange(&fresh, std::memory_order_acq_rel);
+    Thing* const old = published.exchange(&fresh, std::memory_order_acq_rel);
     const std::uint64_t ticket = epochs->advance();
     // A pause of its own length between completions, so that the automatic mode goes through all it has.
     if (round % 128 < 64) std::this_thread::yield();
     while (!epochs->scan(ticket)) std::this_thread::yield();
-    *const_cast<Thing*>(old) = {dead, 0};
+    *old = {dead, 0};
   }
   while (uses < 100) std::this_thread::yield();
   stop = true;

@@ -257,7 +257,7 @@ TEST_CASE(
       }
       default: break;
     }
-    const auto probe = static_cast<unsigned>(random.below(blocks * pages_per_block));
+    const auto probe = static_cast<unsigned>(random.below(std::uint64_t{blocks} * pages_per_block));
     const Block& in = known.at(probe / 8);
     const auto found = table.find(tag, page_of(probe) + 5, small_sizes);
     const auto own = single.find(probe);

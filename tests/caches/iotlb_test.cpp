@@ -299,7 +299,7 @@ TEST_CASE("which pages share a set depends on the seed", "[caches][iotlb][SEC-10
 TEST_CASE("domains of different shards never meet, whatever they fill", "[caches][iotlb][shards]") {
   constexpr unsigned shards = 4;
   constexpr std::uint64_t pages = 500;
-  TestIotlb table{4 * 32, shards};
+  TestIotlb table{std::size_t{4} * 32, shards};
   std::set<std::uint32_t> first_sets;
   for (std::uint16_t domain = 0; domain < 16; ++domain) {
     const Place place = table.iotlb.place(1, domain);

@@ -86,7 +86,7 @@ TEST_CASE("when all tags are live there is no further address space, and never o
     REQUIRE(space != nullptr);
     CHECK(tags.insert(Spaces::tag_of(*space)).second);
   }
-  CHECK(tags.count(0) == 0);
+  CHECK_FALSE(tags.contains(0));
   CHECK(*tags.rbegin() == tag_count);
   CHECK(spaces->acquire(key_of(tag_count)) == nullptr);
 }
@@ -308,6 +308,7 @@ TEST_CASE(
   std::atomic<std::uint64_t> wrong{0};
   std::atomic<std::uint64_t> hits{0};
   std::vector<std::thread> readers;
+  readers.reserve(2);
   for (std::size_t reader = 0; reader < 2; ++reader) {
     readers.emplace_back([&, reader] {
       test::Random random{reader + 1};

@@ -220,6 +220,7 @@ TEST_CASE("sweeps for tags run on the host's executor, in any order and from sev
     };
     if (!own.threads) return every(0, 1);
     std::vector<std::thread> threads;
+    threads.reserve(3);
     for (std::uint32_t first = 0; first < 3; ++first) threads.emplace_back(every, first, 3U);
     for (std::thread& thread : threads) thread.join();
   };

@@ -194,7 +194,7 @@ TEST_CASE("the last piece there is room for still grows", "[capi][range]") {
     const Answer answer = ask(machine, base_iova, 64 * page_bytes, VIOMMU_READ, capacity);
     CHECK(answer.result == VIOMMU_OK);
     CHECK(answer.end.pieces == capacity);
-    CHECK(answer.end.translated == 2 * capacity * page_bytes);
+    CHECK(answer.end.translated == std::uint64_t{2} * capacity * page_bytes);
     CHECK(answer.end.complete == (capacity == 32 ? 1 : 0));
   }
 }

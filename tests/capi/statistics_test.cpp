@@ -183,11 +183,13 @@ TEST_CASE("counters are read while others count", "[capi][statistics]") {
   Machine machine;
   machine.map(base_iova, 0x5000);
   constexpr unsigned threads = 2;
-  constexpr unsigned each = 5'000;
+  constexpr std::uint64_t each = 5'000;
   std::vector<std::thread> workers;
+  workers.reserve(threads);
   for (unsigned t = 0; t < threads; ++t) {
     workers.emplace_back([reader = *machine.engine.reader()]() mutable {
-      for (unsigned i = 0; i < each; ++i) static_cast<void>(reader.translate(request(device, base_iova, VIOMMU_READ)));
+      for (std::uint64_t i = 0; i < each; ++i)
+        static_cast<void>(reader.translate(request(device, base_iova, VIOMMU_READ)));
     });
   }
   std::uint64_t before = 0;

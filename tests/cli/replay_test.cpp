@@ -29,7 +29,7 @@ const std::vector<std::string> wait{"m 20000 100000025", "m 20008 7000"};  // st
 
 std::string trace_of(const std::string& cfg, std::vector<std::string> more, bool ready) {
   std::vector<std::string> all{"# viommu-trace 1", cfg};
-  if (ready) all.push_back("ready ok");
+  if (ready) all.emplace_back("ready ok");
   all.insert(all.end(), tables.begin(), tables.end());
   all.insert(all.end(), enable.begin(), enable.end());
   all.insert(all.end(), more.begin(), more.end());

@@ -204,6 +204,7 @@ TEST_CASE("holds are opened and closed by many threads", "[core][holds]") {
   const unsigned each = test::run_whole() ? 1'000'000 : 5'000;
   Pool pool{4};
   std::vector<std::thread> threads;
+  threads.reserve(3);
   for (unsigned t = 0; t < 3; ++t) {
     threads.emplace_back([&pool, each] {
       std::size_t told = 0;

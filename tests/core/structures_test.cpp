@@ -141,8 +141,8 @@ TEST_CASE("a removed region is reached through no cached table", "[core][waist][
 
 TEST_CASE("a cached table in the last page of 52 bits is read where it is", "[core][waist][structures]") {
   Guest guest{4, (std::uint64_t{1} << 52) - 0x40000};
-  for (unsigned round = 0; round < 2; ++round) static_cast<void>(guest.loads(iova + round * 2 * mib2 + 0x1FF000));
-  for (unsigned round = 0; round < 2; ++round) CHECK(guest.loads(iova + round * 2 * mib2 + 0x1FE000) >= 1);
+  for (std::uint64_t round = 0; round < 2; ++round) static_cast<void>(guest.loads(iova + round * 2 * mib2 + 0x1FF000));
+  for (std::uint64_t round = 0; round < 2; ++round) CHECK(guest.loads(iova + round * 2 * mib2 + 0x1FE000) >= 1);
   CHECK(guest.loads(iova + 0x1FD000) == 1);
 }
 
@@ -207,7 +207,7 @@ TEST_CASE("an uncached engine caches no table either", "[core][waist][structures
   const caches::AddressSpaceKey key{domain, caches::Interpretation::second_stage, 2, {tree.root}, {low_bits(39)}};
   const caches::ContextEntry context = waist->insert_context(waist->context_version(), device, key, false);
   REQUIRE(context);
-  for (unsigned round = 1; round <= 5; ++round) {
+  for (std::uint64_t round = 1; round <= 5; ++round) {
     CHECK(waist->translate(reader, context.space(), iova, read_only).outcome == Outcome::translated);
     CHECK(waist->count(Count::walks) == round);
     CHECK(waist->count(Count::walk_loads) == 3 * round);

@@ -121,6 +121,7 @@ TEST_CASE("holds are bounded, and a released one is not found again", "[core][ti
   TestWaist waist;
   Reader& reader = waist.reader();
   std::vector<std::uint64_t> holds;
+  holds.reserve(test::small_waist.holds);
   for (unsigned i = 0; i < test::small_waist.holds; ++i) holds.push_back(hold_in_guard(waist, reader));
   CHECK(hold_in_guard(waist, reader) == 0);
   for (const std::uint64_t hold : holds) CHECK(waist->release(hold, false));
@@ -250,7 +251,7 @@ TEST_CASE("readers are handed out until none is left, and again when they come b
   TestWaist waist;
   std::set<Reader*> readers;
   for (unsigned i = 0; i < test::small_waist.readers; ++i) CHECK(readers.insert(waist->take_reader()).second);
-  CHECK(readers.count(nullptr) == 0);
+  CHECK_FALSE(readers.contains(nullptr));
   CHECK(waist->take_reader() == nullptr);
   CHECK(waist->readers_in_use() == test::small_waist.readers);
   Reader* const one = *readers.begin();
@@ -265,9 +266,9 @@ TEST_CASE("readers for one call are apart from the others, and as many as promis
   TestWaist waist;
   std::set<Reader*> readers;
   for (unsigned i = 0; i < Waist::transient_readers; ++i) CHECK(readers.insert(waist->take_transient_reader()).second);
-  CHECK(readers.count(nullptr) == 0);
+  CHECK_FALSE(readers.contains(nullptr));
   CHECK(waist->take_transient_reader() == nullptr);
-  CHECK(readers.count(&waist.reader()) == 0);
+  CHECK_FALSE(readers.contains(&waist.reader()));
   waist->put_reader(**readers.begin());
   CHECK(waist->take_transient_reader() == *readers.begin());
 }

@@ -67,7 +67,11 @@ struct Drain {
     if (number == readers) return drop();
     caches::GuardWord& word = drained.words[number];
     for (int i = 0; i < guards; ++i) {
-      if (i == 0 || !drained.epochs.enter_cheaply(word)) drained.epochs.enter(word);
+      if (i == 0) {
+        drained.epochs.enter(word);
+      } else if (!drained.epochs.enter_cheaply(word)) {
+        drained.epochs.finish_entry(word);
+      }
       things[published.load(std::memory_order_acquire)].use("what was found in a guard");
       drained.epochs.leave(word);
     }
@@ -98,7 +102,11 @@ struct Change {
   void fiber(std::size_t number) {
     if (number == readers) return drop();
     caches::GuardWord& word = drained.words[number];
-    if (!cheap || !drained.epochs.enter_cheaply(word)) drained.epochs.enter(word);
+    if (!cheap) {
+      drained.epochs.enter(word);
+    } else if (!drained.epochs.enter_cheaply(word)) {
+      drained.epochs.finish_entry(word);
+    }
     things[published.load(std::memory_order_acquire)].use("what was found in a guard");
     drained.epochs.leave(word);
   }

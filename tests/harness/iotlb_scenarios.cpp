@@ -131,7 +131,9 @@ struct Announce {
         table.iotlb.drop_pages(table.space.place(), {at, at + low_bits(page_shift)}, table.space.sizes);
     }
   }
-  void check() { require(page.table.look_up(page.at) != 1, "nothing is left in the table of what was invalidated"); }
+  void check() const {
+    require(page.table.look_up(page.at) != 1, "nothing is left in the table of what was invalidated");
+  }
 };
 
 /// One fiber alone: what it fills is found, of each size.

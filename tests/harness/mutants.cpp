@@ -166,8 +166,9 @@ int run_mutants(std::span<char* const> arguments) {
   if (arguments.size() == 2 && std::string_view{arguments[0]} == "--shard") {
     const std::string_view which = arguments[1];
     const std::size_t slash = which.find('/');
-    std::from_chars(which.data(), which.data() + slash, shard);
-    std::from_chars(which.data() + slash + 1, which.data() + which.size(), shards);
+    const char* const text = which.data();
+    std::from_chars(text, text + slash, shard);
+    std::from_chars(text + slash + 1, text + which.size(), shards);
   }
   const std::vector<Scenario> scenarios = all_scenarios();
   const std::vector<Candidate> all = candidates(scenarios);

@@ -63,6 +63,11 @@ Switches switches;
   return file;
 }
 
+void fail_at_signal(int number) {
+  simulator().fail(number == SIGALRM ? "no end: an execution that makes no steps" : "a crash");
+  std::_Exit(3);  // not in a fiber
+}
+
 }  // namespace
 
 std::string Site::text() const {
@@ -82,11 +87,6 @@ const char* name_of(Change change) noexcept {
   return "";
 }
 
-void fail_at_signal(int number) {
-  simulator().fail(number == SIGALRM ? "no end: an execution that makes no steps" : "a crash");
-  std::_Exit(3);  // not in a fiber
-}
-
 Simulator& simulator() noexcept {
   static Simulator only;
   return only;
@@ -102,7 +102,7 @@ void Simulator::enter_fiber() {
 void Simulator::leave_execution() { _longjmp(switches.caller, 1); }
 
 void Simulator::catch_crashes() {
-  static std::array<char, 64 * 1024> stack;
+  static std::array<char, std::size_t{64} * 1024> stack;
   const stack_t other{.ss_sp = stack.data(), .ss_flags = 0, .ss_size = stack.size()};
   sigaltstack(&other, nullptr);
   struct sigaction action{};
@@ -188,7 +188,7 @@ void Simulator::fail(std::string what) {
   if (running_) leave_execution();
 }
 
-void Simulator::note(const std::string& what) {
+void Simulator::note(const std::string& what) const {
   if (trace_) std::printf("    %zu: %s\n", current_, what.c_str());
 }
 

@@ -126,7 +126,7 @@ class Simulator {
   /// A point where another fiber may go on, apart from any operation.
   void point();
   [[nodiscard]] Memory& memory() noexcept { return memory_; }
-  void note(const std::string& what);
+  void note(const std::string& what) const;
 
  private:
   struct Switch;
@@ -164,7 +164,8 @@ class Simulator {
   };
   struct Hash {
     std::size_t operator()(const Key& key) const noexcept {
-      return (reinterpret_cast<std::uintptr_t>(key.file) * 31 + key.line) * 1009 + key.column * 17 + key.operation;
+      return (reinterpret_cast<std::uintptr_t>(key.file) * 31 + key.line) * 1009 + std::uintptr_t{key.column} * 17 +
+             key.operation;
     }
   };
   std::unordered_map<Key, std::size_t, Hash> known_sites_;

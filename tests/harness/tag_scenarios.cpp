@@ -282,7 +282,7 @@ struct Reused {
     if (caches::AddressSpace* const space = published[0].load(std::memory_order_acquire); space != nullptr)
       world.address_spaces.drop_pages(*space, {large, large + low_bits(page_shift)}, false);
   }
-  void check() {
+  void check() const {
     const caches::AddressSpace& space = *published[0].load(std::memory_order_relaxed);
     const auto found = world.iotlb.lookup(space.place(), large, space.sizes.load(std::memory_order_relaxed));
     require(!found || found->gpa.value >> 30 != 1, "nothing is left in the table of what was invalidated");

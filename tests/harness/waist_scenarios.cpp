@@ -207,7 +207,7 @@ struct World {
     use(translate(reader, iova));
     waist.leave(reader);
   }
-  [[nodiscard]] static caches::Scope pages(Iova first, Iova last) {
+  [[nodiscard]] caches::Scope pages(Iova first, Iova last) const {
     return {.kind = caches::Scope::Kind::pages, .domain = domain, .range = {first, last + low_bits(page_shift)}};
   }
   [[nodiscard]] core::Ticket ticket(const caches::Scope& scope) {
@@ -396,7 +396,7 @@ struct Hold {
       world.frames[next - 1].end("a frame that the guest has taken back");
     }
   }
-  void check() { require(!sleeps || world.wakes > 0, "the end of what was waited for wakes"); }
+  void check() const { require(!sleeps || world.wakes > 0, "the end of what was waited for wakes"); }
 };
 
 /// The number that a hold counts from, for a page that is in the IOTLB.
@@ -444,7 +444,7 @@ struct Wake {
     }
     sleeps = !world.waist.drained(world.ticket(world.pages(page(0), page(0))));
   }
-  void check() { require(!sleeps || world.wakes > 0, "the end of what was waited for wakes"); }
+  void check() const { require(!sleeps || world.wakes > 0, "the end of what was waited for wakes"); }
 };
 
 /// A large page changes, that nobody has cached before. Another one of that size is walked beside it.

@@ -2,6 +2,7 @@
 // What example.c does, through the C++ header: the same answers by value, everything given back at the end of its
 // scope.
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <iostream>
 #include <span>
@@ -37,9 +38,10 @@ int main() {
   auto reader = engine->reader();
   if (!reader) return 1;
 
-  ram[1][0] = 0x2000 | 1;             // root entry of bus 0
-  ram[2][2 * 0x10] = 0x3000 | 1;      // context entry of 02.0: second-stage table,
-  ram[2][2 * 0x10 + 1] = 5 << 8 | 1;  //   domain 5, three levels
+  constexpr std::size_t devfn = 0x10;  // 02.0
+  ram[1][0] = 0x2000 | 1;              // root entry of bus 0
+  ram[2][2 * devfn] = 0x3000 | 1;      // context entry of devfn: second-stage table,
+  ram[2][2 * devfn + 1] = 5 << 8 | 1;  //   domain 5, three levels
   ram[3][0] = 0x4000 | 3;
   ram[4][0] = 0x5000 | 3;
   ram[5][7] = 0x6000 | 3;  // 0x7000 is the page at 0x6000

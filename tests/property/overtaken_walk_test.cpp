@@ -93,7 +93,8 @@ class Machine {
   std::int32_t read(std::uint64_t gpa, void* data, std::uint64_t size) {
     if (!memory_.read(gpa, {static_cast<std::byte*>(data), size})) return -1;
     // The queue's own reads, inside act_, come when the count is 0 already.
-    if (reads_left_ != 0 && --reads_left_ == 0) std::thread{act_}.join();
+    if (reads_left_ == 0) return 0;
+    if (--reads_left_ == 0) std::thread{act_}.join();
     return 0;
   }
 

@@ -200,12 +200,18 @@ class Machine {
     return *std::move(created);
   }
 
-  /// The thread that has just read a word goes on with it late, when the guest may have moved on.
+  /// The thread that has just read a word goes on with it late, when the guest may have moved on. 16 bytes are of one
+  /// instant, as far as their first word tells: a context entry that is detached meanwhile must not look half set up.
   std::int32_t read(std::uint64_t gpa, void* data, std::uint64_t size) {
-    for (std::uint64_t offset = 0; offset < size; offset += 8) {
-      const auto word = region_.load_u64(gpa + offset);
-      if (!word) return -1;
-      std::memcpy(static_cast<std::byte*>(data) + offset, &*word, sizeof *word);
+    bool whole = false;
+    while (!whole) {
+      for (std::uint64_t offset = 0; offset < size; offset += 8) {
+        const auto word = region_.load_u64(gpa + offset);
+        if (!word) return -1;
+        std::memcpy(static_cast<std::byte*>(data) + offset, &*word, sizeof *word);
+      }
+      const auto again = region_.load_u64(gpa);
+      whole = size == 8 || (again && std::memcmp(data, &*again, sizeof *again) == 0);
     }
     if (reads_.fetch_add(1, std::memory_order_relaxed) % 8 != 0) return 0;
     const std::uint64_t before = submissions_.load();

@@ -27,7 +27,9 @@ constexpr Gpa root{0x1000};
 /// The specification's figure: which 9 bits of the address choose the entry of a level.
 constexpr std::uint64_t index_of(Iova iova, unsigned level) { return iova.value >> (12 + 9 * level) & 0x1FF; }
 /// Table pages one behind the other: the top one at `root`, the next at 0x2000, ...
-constexpr std::uint64_t table_at(unsigned top, unsigned level) { return root.value + (top - level) * 0x1000; }
+constexpr std::uint64_t table_at(unsigned top, unsigned level) {
+  return root.value + std::uint64_t{top - level} * 0x1000;
+}
 constexpr std::uint64_t slot_at(unsigned top, Iova iova, unsigned level) {
   return table_at(top, level) + 8 * index_of(iova, level);
 }

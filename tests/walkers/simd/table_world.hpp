@@ -39,7 +39,7 @@ class TableWorld {
       add_region(low_gpa, low_bytes / 2);
       add_region(low_gpa + low_bytes / 2, low_bytes / 2);
       if (regions > 2) add_region(top - high_bytes, high_bytes);
-      for (unsigned i = 3; i < regions; ++i) add_region(0x100000 + i * 0x10000, 0x1000 * (1 + i % 8));
+      for (std::uint64_t i = 3; i < regions; ++i) add_region(0x100000 + i * 0x10000, 0x1000 * (1 + i % 8));
       if (regions == 2) behind_.add_ram(top - high_bytes, high_bytes);
     }
     for (const std::uint64_t at : {0x0000U, 0x1000U, 0x3000U, 0x4000U, 0x5000U, 0x7000U})
