@@ -97,7 +97,7 @@ struct Change {
   std::array<Thing, 2> things;
 
   Change() {
-    if (start == Start::fenced_idle) drained.guards(drained.words[0], 1);  // the next one ends the fences
+    if (start == Start::fenced_idle) drained.guards(drained.words[0], 2);  // the next one ends the fences
   }
   void fiber(std::size_t number) {
     if (number == readers) return drop();

@@ -30,7 +30,8 @@ struct Run {
   Program program = nullptr;
 };
 
-[[nodiscard]] std::set<std::string> outcomes(std::size_t fibers, std::size_t reads, Program program, Model model) {
+[[nodiscard]] std::set<std::string> outcomes(std::size_t fibers, std::size_t reads, Program program, Model model,
+                                             int x) {
   std::set<std::string> found;
   Schedule schedule;
   schedule.begin_search({9, 9});
@@ -38,6 +39,7 @@ struct Run {
     take_back_arena();
     Run& run = *new (take_from_arena(sizeof(Run), 64)) Run;
     run.program = program;
+    run.variables.x.store(x, relaxed);
     simulator().run({&run, fibers,
                      [](void* self, std::size_t fiber) {
                        Run& that = *static_cast<Run*>(self);
@@ -60,6 +62,7 @@ struct Litmus {
   Program program;
   std::set<std::string> cxx;
   std::set<std::string> x86;
+  int x = 0;  ///< to begin with
 };
 
 const std::set<std::string> all_of_two{"00", "01", "10", "11"};
@@ -135,6 +138,18 @@ void independent_reads(Variables& v, std::size_t fiber) {
   }
 }
 
+/// A flag taken by an exchange, against a flag given back: the first fiber asks again, the second one has said so before.
+template <std::memory_order give, std::memory_order say>
+void give_back(Variables& v, std::size_t fiber) {
+  if (fiber == 0) {
+    v.x.store(0, give);  // it was 1
+    v.read[0] = v.y.load(seq_cst);
+  } else {
+    v.y.store(1, say);
+    v.read[1] = 1 - v.x.exchange(1, seq_cst);
+  }
+}
+
 /// Two loads of one location.
 void coherence(Variables& v, std::size_t fiber) {
   if (fiber == 0) return v.x.store(1, relaxed);
@@ -192,6 +207,8 @@ bool run_litmus_tests() {
       {"MP through a read-modify-write", 3, 2, release_sequence<relaxed>, no_stale_data, no_stale_data},
       {"IRIW release, acquire", 4, 4, independent_reads<release, acquire>, all_of_four, all_of_four},
       {"IRIW seq_cst", 4, 4, independent_reads<seq_cst, seq_cst>, multi_copy, multi_copy},
+      {"a flag given back, seq_cst", 2, 2, give_back<seq_cst, seq_cst>, not_both_old, not_both_old, 1},
+      {"a flag given back, release", 2, 2, give_back<release, seq_cst>, all_of_two, all_of_two, 1},
       {"coherence", 2, 2, coherence, no_stale_data, no_stale_data},
       {"atomicity", 2, 2, atomicity, {"01", "10"}, {"01", "10"}},
       {"seqlock", 2, 2, seqlock<release, acquire>, ok, ok},
@@ -201,7 +218,7 @@ bool run_litmus_tests() {
   bool right = true;
   for (const Litmus& test : tests) {
     for (const Model model : {Model::cxx, Model::x86}) {
-      const std::set<std::string> found = outcomes(test.fibers, test.reads, test.program, model);
+      const std::set<std::string> found = outcomes(test.fibers, test.reads, test.program, model, test.x);
       const std::set<std::string>& wanted = model == Model::cxx ? test.cxx : test.x86;
       const bool same = found == wanted;
       right = right && same;

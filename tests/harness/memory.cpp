@@ -25,7 +25,7 @@ void View::join(const View& other) {
   for (std::size_t i = 0; i < steps.size(); ++i) steps[i] = std::max(steps[i], other.steps[i]);
 }
 
-void View::raise(std::size_t location, std::uint32_t store) {
+void View::raise(std::size_t location, std::uint64_t store) {
   if (stores.size() <= location) stores.resize(location + 1);
   stores[location] = std::max(stores[location], store);
 }
@@ -57,15 +57,24 @@ Memory::Location Memory::location(const void* object, const Value& now) {
   if (fresh) {
     if (used_ == histories_.size()) histories_.emplace_back();
     histories_[used_].resize(1);
+    histories_[used_][0] = {};
     histories_[used_][0].value = now;
-    histories_[used_][0].released.clear();
     ++used_;
   }
   return at->second;
 }
 
-std::uint32_t Memory::oldest(std::size_t fiber, Location location, std::memory_order order) const {
-  std::uint32_t oldest = fibers_[fiber].view.oldest(location);
+std::optional<std::size_t> Memory::age_of_own(std::size_t fiber, Location location) const noexcept {
+  const std::uint64_t own = fibers_[fiber].own.oldest(location);
+  if (own == 0) return {};
+  const std::vector<Store>& history = histories_[location];
+  std::size_t age = 0;
+  while (history[history.size() - 1 - age].at + 1 != own) ++age;  // it is there
+  return age;
+}
+
+std::uint64_t Memory::oldest(std::size_t fiber, Location location, std::memory_order order) const {
+  std::uint64_t oldest = fibers_[fiber].view.oldest(location);
   // An operation in the one order of seq_cst reads nothing older than what stands before it there.
   if (order == std::memory_order_seq_cst)
     oldest = std::max({oldest, fences_.oldest(location), sequential_.oldest(location)});
@@ -73,52 +82,59 @@ std::uint32_t Memory::oldest(std::size_t fiber, Location location, std::memory_o
 }
 
 std::size_t Memory::readable(std::size_t fiber, Location location, std::memory_order order) const {
-  return histories_[location].size() - oldest(fiber, location, order);
+  const std::vector<Store>& history = histories_[location];
+  const std::uint64_t from = oldest(fiber, location, order);
+  std::size_t count = 1;
+  while (count < history.size() && history[history.size() - 1 - count].at >= from) ++count;
+  return count;
 }
 
 Value Memory::load(std::size_t fiber, Location location, std::size_t age, std::memory_order order) {
-  const auto index = static_cast<std::uint32_t>(histories_[location].size() - 1 - age);
-  const Store& store = histories_[location][index];
+  const Store& store = histories_[location][histories_[location].size() - 1 - age];
   Fiber& self = fibers_[fiber];
-  self.view.raise(location, index);
-  self.own.raise(location, index + 1);
+  self.view.raise(location, store.at);
+  self.own.raise(location, store.at + 1);
   if (acquires(order) || model_ == Model::x86) {
     self.view.join(store.released);
   } else {
     self.seen.join(store.released);
   }
-  if (order == std::memory_order_seq_cst) sequential_.raise(location, index);
+  if (order == std::memory_order_seq_cst) sequential_.raise(location, store.at);
   return store.value;
 }
 
-void Memory::append(std::size_t fiber, Location location, const Value& value, std::memory_order order,
-                    const View* base) {
+void Memory::put(std::size_t fiber, Location location, std::size_t behind, const Value& value, std::memory_order order,
+                 bool chained) {
+  constexpr std::uint64_t gap = std::uint64_t{1} << 32;
+  std::vector<Store>& history = histories_[location];
   Fiber& self = fibers_[fiber];
-  const auto index = static_cast<std::uint32_t>(histories_[location].size());
-  self.view.raise(location, index);
-  self.own.raise(location, index + 1);
   Store store;
   store.value = value;
+  store.chained = chained;
+  store.at = behind + 1 == history.size() ? history[behind].at + gap
+                                          : history[behind].at + (history[behind + 1].at - history[behind].at) / 2;
+  self.view.raise(location, store.at);
+  self.own.raise(location, store.at + 1);
   if (releases(order) || model_ == Model::x86) {
     store.released = self.view;
   } else {
     store.released = self.fenced;
-    store.released.raise(location, index);
+    store.released.raise(location, store.at);
   }
-  if (base != nullptr) store.released.join(*base);  // a release sequence goes on through read-modify-writes
-  histories_[location].push_back(std::move(store));
-  if (order == std::memory_order_seq_cst) sequential_.raise(location, index);
+  if (chained) store.released.join(history[behind].released);  // a release sequence goes on
+  if (order == std::memory_order_seq_cst) sequential_.raise(location, store.at);
+  history.insert(history.begin() + static_cast<std::ptrdiff_t>(behind) + 1, std::move(store));
 }
 
 void Memory::store(std::size_t fiber, Location location, const Value& value, std::memory_order order) {
-  append(fiber, location, value, order, nullptr);
+  put(fiber, location, histories_[location].size() - 1, value, order, false);
 }
 
-void Memory::modify(std::size_t fiber, Location location, const Value& value, std::memory_order order) {
+void Memory::modify(std::size_t fiber, Location location, std::size_t age, const Value& value,
+                    std::memory_order order) {
   if (model_ == Model::x86) full_fence(fiber);
-  load(fiber, location, 0, order);
-  const View before = histories_[location].back().released;
-  append(fiber, location, value, order, &before);
+  load(fiber, location, age, order);
+  put(fiber, location, histories_[location].size() - 1 - age, value, order, true);
   if (model_ == Model::x86) full_fence(fiber);
   // Nothing moves across one that is acquire and release to the compiler.
   if (acquires(order) && releases(order)) fibers_[fiber].ordered = fibers_[fiber].view;

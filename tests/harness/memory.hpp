@@ -6,8 +6,9 @@
 // still be read, and of each fiber the steps that happened before. A release store carries the view of its fiber, and an
 // acquire load takes it over. Fences (seq_cst) are in one order, the one they are executed in, and hand on what is known
 // of stores, but no happens-before.
-// Left out, because a search over interleavings does not have them: a store that goes in front of an older one of the same
-// location, and a load that returns what is stored only later.
+// A read-modify-write may also go in front of a store that was made, but not seen by it, as if that waited in a buffer.
+// Left out: the same for plain stores, loads that return what is stored only later, and an order of seq_cst operations that
+// is not the one of their execution.
 #pragma once
 
 #include <array>
@@ -32,13 +33,13 @@ struct Value {
 
 /// What is known, see above.
 struct View {
-  std::vector<std::uint32_t> stores;  ///< by location; what it is too short for is 0
+  std::vector<std::uint64_t> stores;  ///< by location, as Store::at; what it is too short for is 0
   std::array<std::uint32_t, most_fibers> steps{};
 
   void join_stores(const View& other);
   void join(const View& other);
-  void raise(std::size_t location, std::uint32_t store);
-  [[nodiscard]] std::uint32_t oldest(std::size_t location) const noexcept {
+  void raise(std::size_t location, std::uint64_t store);
+  [[nodiscard]] std::uint64_t oldest(std::size_t location) const noexcept {
     return location < stores.size() ? stores[location] : 0;
   }
   void clear() noexcept;
@@ -61,19 +62,21 @@ class Memory {
   void forget(const void* object) { locations_.erase(object); }
 
   /// The age of the store that the fiber itself last read or made there, whatever it has heard of since. None before.
-  [[nodiscard]] std::optional<std::size_t> age_of_own(std::size_t fiber, Location location) const noexcept {
-    const std::uint32_t own = fibers_[fiber].own.oldest(location);
-    if (own == 0) return {};
-    return histories_[location].size() - own;
-  }
+  [[nodiscard]] std::optional<std::size_t> age_of_own(std::size_t fiber, Location location) const noexcept;
   /// How many stores a load may choose from, the newest first.
   [[nodiscard]] std::size_t readable(std::size_t fiber, Location location, std::memory_order order) const;
   /// @param age  of the store that is read, 0 is the newest
   Value load(std::size_t fiber, Location location, std::size_t age, std::memory_order order);
   void store(std::size_t fiber, Location location, const Value& value, std::memory_order order);
-  /// A read-modify-write reads the newest store and puts its own behind that.
-  [[nodiscard]] const Value& newest(Location location) const { return histories_[location].back().value; }
-  void modify(std::size_t fiber, Location location, const Value& value, std::memory_order order);
+  [[nodiscard]] const Value& value(Location location, std::size_t age) const noexcept {
+    return histories_[location][histories_[location].size() - 1 - age].value;
+  }
+  /// Whether a read-modify-write may read that store: its own goes right behind it, where no other one's may be already.
+  /// With an age other than 0 a newer store was made already and reaches memory only after this one.
+  [[nodiscard]] bool modifiable(Location location, std::size_t age) const noexcept {
+    return age == 0 || !histories_[location][histories_[location].size() - age].chained;
+  }
+  void modify(std::size_t fiber, Location location, std::size_t age, const Value& value, std::memory_order order);
 
   void full_fence(std::size_t fiber);
   /// A fence that another fiber asks for by a process barrier: it makes those stores visible that the compiler must have
@@ -93,7 +96,9 @@ class Memory {
  private:
   struct Store {
     Value value;
-    View released;  ///< what an acquire load of it takes over
+    std::uint64_t at = 0;  ///< its place in the order of the location's stores
+    bool chained = false;  ///< by a read-modify-write that read the one before
+    View released;         ///< what an acquire load of it takes over
   };
   struct Fiber {
     View view;
@@ -103,8 +108,9 @@ class Memory {
     View own;      ///< one more than the store last read or made
   };
 
-  [[nodiscard]] std::uint32_t oldest(std::size_t fiber, Location location, std::memory_order order) const;
-  void append(std::size_t fiber, Location location, const Value& value, std::memory_order order, const View* base);
+  [[nodiscard]] std::uint64_t oldest(std::size_t fiber, Location location, std::memory_order order) const;
+  void put(std::size_t fiber, Location location, std::size_t behind, const Value& value, std::memory_order order,
+           bool chained);
 
   Model model_ = Model::cxx;
   std::unordered_map<const void*, Location> locations_;

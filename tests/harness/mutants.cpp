@@ -24,7 +24,10 @@ struct Candidate {
 
 [[nodiscard]] bool is_changed(const Site& site) {
   const bool ours = site.file.starts_with("caches/") || site.file.starts_with("engine/");
-  return ours && site.file != "engine/core/reader.hpp";  // statistics
+  // Statistics, and the mode word, for which there is no scenario.
+  constexpr std::array left_out{"engine/core/reader.hpp", "engine/core/log_limit.hpp", "engine/vtd/worker.hpp",
+                                "engine/vtd/dma.cpp"};
+  return ours && std::ranges::find(left_out, site.file) == left_out.end();
 }
 
 [[nodiscard]] std::vector<Change> changes_of(const Site& site) {
@@ -98,7 +101,7 @@ struct Known {
   std::string file;
   std::string change;
   std::string part;
-  bool used = false;
+  bool rare = false;  ///< may be killed, too
 };
 
 [[nodiscard]] std::vector<Known> known_survivors() {
@@ -113,7 +116,7 @@ struct Known {
       field = rest.substr(0, bar);
       rest = bar == std::string_view::npos ? std::string_view{} : rest.substr(bar + 3);
     }
-    all.push_back({fields[0], fields[1], fields[2]});
+    all.push_back({fields[0], fields[1], fields[2], rest.starts_with("rare: ")});
   }
   return all;
 }
@@ -201,7 +204,8 @@ int run_mutants(std::span<char* const> arguments) {
       continue;
     }
     const bool survives = killer.empty();
-    const bool expected = survives == (on_list != known.end());
+    const bool is_known = on_list != known.end();
+    const bool expected = survives == is_known || (is_known && on_list->rare);
     killed += survives ? 0 : 1;
     listed += survives && expected ? 1 : 0;
     wrong += expected ? 0 : 1;

@@ -247,43 +247,51 @@ bool Simulator::store(const void* object, const Value& now, const Value& value, 
   return true;
 }
 
-Value Simulator::begin_modify(const void* object, const Value& now, const Place& place) {
+std::size_t Simulator::age_to_modify(Memory::Location location, std::memory_order order) {
+  if (model_ == Model::x86) order = std::memory_order_seq_cst;  // it begins with a fence
+  const std::size_t age = schedule_->age(memory_.readable(current_, location, order), current_);
+  return memory_.modifiable(location, age) ? age : 0;
+}
+
+Value Simulator::begin_modify(const void* object, const Value& now, std::memory_order order, const Place& place) {
   if (!running_) return now;
-  static_cast<void>(change_at(Operation::modify, std::memory_order_seq_cst, place));
+  const Change change = change_at(Operation::modify, order, place);
   modified_ = memory_.location(object, now);
-  return memory_.newest(modified_);
+  modified_age_ = age_to_modify(modified_, changed(order, change));
+  return memory_.value(modified_, modified_age_);
 }
 
 bool Simulator::end_modify(const Value& value, std::memory_order order) {
   if (!running_) return true;
-  sites_[site_].order = order;
   if (trace_)
-    std::printf("    %zu: %s <- %#llx\n", current_, sites_[site_].text().c_str(),
-                static_cast<unsigned long long>(value.low));
+    std::printf("    %zu: %s <- %#llx%s\n", current_, sites_[site_].text().c_str(),
+                static_cast<unsigned long long>(value.low), modified_age_ != 0 ? " (before a newer one)" : "");
   if (change_ == Change::dropped) {
-    memory_.load(current_, modified_, 0, order);
+    memory_.load(current_, modified_, modified_age_, order);
     return false;
   }
-  memory_.modify(current_, modified_, value, changed(order, change_));
-  return true;
+  memory_.modify(current_, modified_, modified_age_, value, changed(order, change_));
+  return modified_age_ == 0;
 }
 
 Simulator::Exchanged Simulator::compare_exchange(const void* object, const Value& now, const Value& expected,
                                                  const Value& desired, std::memory_order order,
                                                  std::memory_order otherwise, const Place& place) {
-  if (!running_) return {now == expected, now};
+  if (!running_) return {now == expected, true, now};
   const Change change = change_at(Operation::compare_exchange, order, place);
   const Memory::Location location = memory_.location(object, now);
-  if (memory_.newest(location) == expected || change == Change::unchecked) {
+  const bool unchecked = change == Change::unchecked;
+  const std::size_t age = unchecked ? 0 : age_to_modify(location, changed(order, change));
+  if (memory_.value(location, age) == expected || unchecked) {
     if (trace_)
-      std::printf("    %zu: %s <- %#llx\n", current_, sites_[site_].text().c_str(),
-                  static_cast<unsigned long long>(desired.low));
-    memory_.modify(current_, location, desired, changed(order, change));
-    return {true, expected};
+      std::printf("    %zu: %s <- %#llx%s\n", current_, sites_[site_].text().c_str(),
+                  static_cast<unsigned long long>(desired.low), age != 0 ? " (before a newer one)" : "");
+    memory_.modify(current_, location, age, desired, changed(order, change));
+    return {true, age == 0, expected};
   }
-  const Value found = memory_.load(current_, location, 0, otherwise);
+  const Value found = memory_.load(current_, location, age, otherwise);
   if (trace_) std::printf("    %zu: %s lost\n", current_, sites_[site_].text().c_str());
-  return {false, found};
+  return {false, false, found};
 }
 
 void Simulator::full_fence(const Place& place) {

@@ -101,11 +101,12 @@ class Simulator {
   [[nodiscard]] bool store(const void* object, const Value& now, const Value& value, std::memory_order order,
                            const Place& place);
   /// A read-modify-write in two steps, between which nobody else goes on. @return what it reads
-  [[nodiscard]] Value begin_modify(const void* object, const Value& now, const Place& place);
+  [[nodiscard]] Value begin_modify(const void* object, const Value& now, std::memory_order order, const Place& place);
   /// @return whether the object holds `value` now
   [[nodiscard]] bool end_modify(const Value& value, std::memory_order order);
   struct Exchanged {
     bool done = false;
+    bool newest = false;  ///< the object holds `desired` now
     Value found;
   };
   [[nodiscard]] Exchanged compare_exchange(const void* object, const Value& now, const Value& expected,
@@ -135,6 +136,7 @@ class Simulator {
   void choose_next(bool yields);
   [[nodiscard]] Change change_at(Operation operation, std::memory_order order, const Place& place);
   [[nodiscard]] std::size_t site_at(Operation operation, std::memory_order order, const Place& place);
+  [[nodiscard]] std::size_t age_to_modify(Memory::Location location, std::memory_order order);
   [[noreturn]] void leave_execution();
 
   Memory memory_;
@@ -153,6 +155,7 @@ class Simulator {
   std::size_t site_ = 0;  ///< of the operation under way
   Change change_ = Change::none;
   Memory::Location modified_ = 0;
+  std::size_t modified_age_ = 0;
   Model model_ = Model::cxx;
 
   struct Key {

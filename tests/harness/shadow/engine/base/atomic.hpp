@@ -53,11 +53,8 @@ class Atomic {
                                Place place = Place::current()) noexcept {
     const auto exchanged = harness::simulator().compare_exchange(this, bits(value_), bits(expected), bits(desired),
                                                                  order, otherwise, place);
-    if (exchanged.done) {
-      value_ = desired;
-    } else {
-      expected = from(exchanged.found);
-    }
+    if (exchanged.done && exchanged.newest) value_ = desired;
+    if (!exchanged.done) expected = from(exchanged.found);
     return exchanged.done;
   }
   bool compare_exchange_strong(T& expected, T desired, std::memory_order order = std::memory_order_seq_cst,
@@ -90,7 +87,7 @@ class Atomic {
   }
   template <class Change>
   T modify(const Change& change, std::memory_order order, const Place& place) noexcept {
-    const T old = from(harness::simulator().begin_modify(this, bits(value_), place));
+    const T old = from(harness::simulator().begin_modify(this, bits(value_), order, place));
     const T value = change(old);
     if (harness::simulator().end_modify(bits(value), order)) value_ = value;
     return old;
