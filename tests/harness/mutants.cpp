@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Each atomic operation of the library that the scenarios reach is changed once, while the program runs: its order made
-// relaxed, or acq_rel in place of seq_cst; the store, fence or barrier dropped; the compare-exchange made not to compare;
-// a load made to return what its thread last knew. Some scenario has to fail. What survives stands with its reason in
-// equivalent.txt, and nothing else does.
+// relaxed, or acq_rel in place of seq_cst; the store, fence or barrier dropped; the compare-exchange made not to
+// compare; a load made to return what its thread last knew. Some scenario has to fail. What survives stands with its
+// reason in equivalent.txt, and nothing else does.
 #include "tests/harness/mutants.hpp"
 
 #include <unistd.h>
