@@ -269,7 +269,7 @@ constexpr std::array scenarios{
     scenario<Page<true, PageSize::mib2, 2>>("large-page-2", window),
     scenario<Page<false, PageSize::mib2, 2>>("large-page-2-portable", window),
     scenario<Alone>("alone", "what nobody disturbs is filled and found", 50),
-    scenario<Announce>("announce", window, 6'000),
+    scenario<Announce>("announce", window),
     scenario<Block<true>>("block", window),
     scenario<Block<false>>("block-portable", window),
     scenario<Exchange<true>>("exchange", "a lookup returns what was put in as one, for the page that was asked for"),

@@ -31,7 +31,7 @@ struct Scenario {
 
 /// S has `fibers`, fiber(number) and check().
 template <class S, auto... arguments>
-[[nodiscard]] constexpr Scenario scenario(const char* name, const char* rule, std::uint64_t executions = 2'000) {
+[[nodiscard]] constexpr Scenario scenario(const char* name, const char* rule, std::uint64_t executions = 10'000) {
   return {name,
           rule,
           S::fibers,
