@@ -71,7 +71,8 @@ class Epochs {
   void enter(GuardWord& word) noexcept {
     if (!enter_cheaply(word)) finish_entry(word);
   }
-  /// The same without a fence. @return false when the entry has to make one: finish_entry() comes next, before any lookup
+  /// The same without a fence. @return false when the entry has to make one: finish_entry() comes next, before any
+  /// lookup
   [[nodiscard, gnu::always_inline]] bool enter_cheaply(GuardWord& word) noexcept {
     const std::uint64_t turn = word.turn.load(std::memory_order_relaxed) + 1;  // E1
     word.turn.store(turn, std::memory_order_release);                          // E2

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// Small programs whose possible outcomes are known from the literature. All executions are searched; what came out must be
-// exactly what may.
+// Small programs whose possible outcomes are known from the literature. All executions are searched; what came out must
+// be exactly what may.
 #include <cstdio>
 #include <set>
 #include <string>

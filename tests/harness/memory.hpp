@@ -2,12 +2,11 @@
 // The C++ memory model, executable: what each atomic operation of a few fibers may return, and what it makes known.
 //
 // A location keeps the history of its stores. A load may return any store not older than what its fiber knows of the
-// location; which one is the schedule's choice. What a fiber knows is a view: of each location the oldest store that may
-// still be read, and of each fiber the steps that happened before. A release store carries the view of its fiber, and an
-// acquire load takes it over. Fences (seq_cst) are in one order, the one they are executed in, and hand on what is known
-// of stores, but no happens-before.
-// Left out, because a search over interleavings does not have them: a store that goes in front of an older one of the same
-// location, and a load that returns what is stored only later.
+// location; which one is the schedule's choice. What a fiber knows is a view: of each location the oldest store that
+// may still be read, and of each fiber the steps that happened before. A release store carries the view of its fiber,
+// and an acquire load takes it over. Fences (seq_cst) are in one order, the one they are executed in, and hand on what
+// is known of stores, but no happens-before. Left out, because a search over interleavings does not have them: a store
+// that goes in front of an older one of the same location, and a load that returns what is stored only later.
 #pragma once
 
 #include <array>
@@ -76,8 +75,8 @@ class Memory {
   void modify(std::size_t fiber, Location location, const Value& value, std::memory_order order);
 
   void full_fence(std::size_t fiber);
-  /// A fence that another fiber asks for by a process barrier: it makes those stores visible that the compiler must have
-  /// put before this point, that is, those before a compiler fence or an operation that is one.
+  /// A fence that another fiber asks for by a process barrier: it makes those stores visible that the compiler must
+  /// have put before this point, that is, those before a compiler fence or an operation that is one.
   void foreign_fence(std::size_t fiber);
   void compiler_fence(std::size_t fiber) { fibers_[fiber].ordered = fibers_[fiber].view; }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// A scenario: some objects of the library, two to four fibers that use them, and claims. Made anew for each execution in
-// memory that is taken back as a whole, so that an execution may be left at any point.
+// A scenario: some objects of the library, two to four fibers that use them, and claims. Made anew for each execution
+// in memory that is taken back as a whole, so that an execution may be left at any point.
 #pragma once
 
 #include <cstddef>
@@ -31,7 +31,7 @@ struct Scenario {
 
 /// S has `fibers`, fiber(number) and check().
 template <class S, auto... arguments>
-[[nodiscard]] constexpr Scenario scenario(const char* name, const char* rule, std::uint64_t executions = 2'000) {
+[[nodiscard]] constexpr Scenario scenario(const char* name, const char* rule, std::uint64_t executions = 10'000) {
   return {name,
           rule,
           S::fibers,
