@@ -67,14 +67,14 @@ struct Candidate {
     Candidate candidate;
     for (std::size_t i = 0; i < scenarios.size(); ++i)
       if (reached[i].contains(site)) candidate.scenarios.push_back(i);
-    std::ranges::stable_sort(candidate.scenarios, std::greater{}, [&](std::size_t i) { return reached[i].at(site); });
+    std::ranges::sort(candidate.scenarios, std::greater{}, [&](std::size_t i) { return reached[i].at(site); });
     for (const Change change : changes_of(simulator().sites()[site])) {
       candidate.mutant = {site, change};
       all.push_back(candidate);
     }
   }
   // In the order of the source, whatever was reached first.
-  std::ranges::stable_sort(all, {}, [](const Candidate& candidate) {
+  std::ranges::sort(all, {}, [](const Candidate& candidate) {
     const Site& site = simulator().sites()[candidate.mutant.site];
     return std::tuple{site.file, site.line, site.column, candidate.mutant.change};
   });
