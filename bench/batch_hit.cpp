@@ -3,8 +3,8 @@
 //
 //   batch_hit<T>/PAGES/WIDTH
 //
-// A batch is what a queue of one device asks for; the next one is of another. The writing of the requests is in the time
-// of all. Peers, which have no such call, are asked one by one; the floor is one load for each request.
+// A batch is what a queue of one device asks for; the next one is of another. The writing of the requests is in the
+// time of all. Peers, which have no such call, are asked one by one; the floor is one load for each request.
 #include "bench/support/hits.hpp"
 
 namespace viommu::bench {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // How much slower does a device's translation get while the guest drops pages beside it?
 //
-//   interference<T>/RATE/ENTRIES/STRICT        RATE page-selective invalidations a second, 0: none, 1e9: as fast as it goes
+//   interference<T>/RATE/ENTRIES/STRICT        RATE page-selective invalidations a second, 0: none, 1e9: as fast as it
+//                                              goes
 //
-// Items are translations of the reading thread, whose own misses bring back what was dropped. STRICT 0: one wait for each
-// 64 descriptors; 1: a wait for each. Counters: `reached`, invalidations a second; `reader_ns`, time of a translation.
+// Items are translations of the reading thread, whose own misses bring back what was dropped. STRICT 0: one wait for
+// each 64 descriptors; 1: a wait for each. Counters: `reached`, invalidations a second; `reader_ns`, time of a
+// translation.
 #include <benchmark/benchmark.h>
 
 #include "bench/support/bed.hpp"

@@ -4,8 +4,8 @@
 //   invalidate_domain<T>/ENTRIES/MEMBERS        items are descriptors
 //
 // 1 member: 16 domains of one device each hold a sixteenth of the entries; a run of 16 descriptors drops one after the
-// other, with one wait. 256 members: one domain id, 256 devices with tables of their own, one descriptor, one wait. Timed
-// is from the write of the tail register until the wait's status is in memory.
+// other, with one wait. 256 members: one domain id, 256 devices with tables of their own, one descriptor, one wait.
+// Timed is from the write of the tail register until the wait's status is in memory.
 #include <benchmark/benchmark.h>
 
 #include "bench/support/bed.hpp"

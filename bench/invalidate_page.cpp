@@ -4,8 +4,8 @@
 //   invalidate_page<T>/ENTRIES        items are descriptors
 //
 // The guest has put page-selective descriptors for random cached pages and one wait into its queue; timed is from the
-// write of the tail register until the wait's status is in memory. A run is 256 descriptors, fewer where a descriptor of
-// the peer takes long enough to be timed. Afterwards the pages are asked for again, outside the clock.
+// write of the tail register until the wait's status is in memory. A run is 256 descriptors, fewer where a descriptor
+// of the peer takes long enough to be timed. Afterwards the pages are asked for again, outside the clock.
 #include <benchmark/benchmark.h>
 
 #include "bench/support/bed.hpp"

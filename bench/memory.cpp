@@ -3,8 +3,8 @@
 //
 //   memory<T>/ENTRIES        counter `bytes_per_entry`; items are translations asked for and filled
 //
-// The library's is what it says of its caches, all of it for entries it is laid out for; a peer's is what its allocations
-// have grown by, in blocks as the allocator rounds them.
+// The library's is what it says of its caches, all of it for entries it is laid out for; a peer's is what its
+// allocations have grown by, in blocks as the allocator rounds them.
 #include <benchmark/benchmark.h>
 #include <mimalloc.h>
 

@@ -4,8 +4,8 @@
 //   miss_fill<T>/LEAF_TABLES/WIDTH        width 1: one translation at a time
 //
 // All caches are dropped, outside the clock; then every request is for a page that was not asked for since. One page in
-// eight is mapped, so that nobody gains by filling neighbours along. QemuShape has its own limit of 1,024 entries and so
-// pays for throwing them away, as the original does.
+// eight is mapped, so that nobody gains by filling neighbours along. QemuShape has its own limit of 1,024 entries and
+// so pays for throwing them away, as the original does.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// What does a page-table walk cost, by footprint of the tables and walks in flight, when nothing but contexts is cached?
+// What does a page-table walk cost, by footprint of the tables and walks in flight, when nothing but contexts is
+// cached?
 //
 //   page_walk<T>/LEAF_TABLES/IN_FLIGHT      16 and 128 tables lie in L1 or L2, 2,048 in L3, 262,144 (1 GiB) in memory
 //

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Which part of a stream of requests does a cache of a given size answer?
 //
-//   replacement<T>/zipf/CAPACITY           pages of 16 devices by Zipf's law (s = 0.99) out of 262,144, at random places
+//   replacement<T>/zipf/CAPACITY           pages of 16 devices by Zipf's law (s = 0.99) out of 262,144, at random
+//                                          places
 //   replacement<T>/scan/CAPACITY           the same, every second request a sweep over all pages
 //   replacement<T>/RECORDING/CAPACITY      the requests of a recorded guest, without its invalidations
 //
-// Counter `hit_rate`, 0..1; items are requests, walks included. CAPACITY is what the library is told (iotlb_pages), what
-// QEMU's shape throws everything away at, and what Floor holds: the most recently used, the aim of a real cache. The
-// library is told to fill nothing but what was asked for.
+// Counter `hit_rate`, 0..1; items are requests, walks included. CAPACITY is what the library is told (iotlb_pages),
+// what QEMU's shape throws everything away at, and what Floor holds: the most recently used, the aim of a real cache.
+// The library is told to fill nothing but what was asked for.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// What does a strict guest pay for each unmap, one page-selective descriptor and one wait, while a device keeps reading?
+// What does a strict guest pay for each unmap, one page-selective descriptor and one wait, while a device keeps
+// reading?
 //
 //   strict_unmap<T>/ENTRIES        items are unmaps; ENTRIES cached translations
 //

@@ -86,8 +86,9 @@ void AddressSpaces::forget(AddressSpace& space) noexcept {
     space.tag.store(fresh, std::memory_order_release);
     return retire_tag(old);
   }
-  // The tag stays. Tables first, so that no walk begins at a stale one with a sample taken after the pages were dropped;
-  // and twice, because a table that maps more may have put one that maps less into a group that was swept already.
+  // The tag stays. Tables first, so that no walk begins at a stale one with a sample taken after the pages were
+  // dropped; and twice, because a table that maps more may have put one that maps less into a group that was swept
+  // already.
   tagged_.structures->sweep(old);
   tagged_.structures->sweep(old);
   tagged_.iotlb->sweep(old);
@@ -100,8 +101,8 @@ void AddressSpaces::drop_pages(AddressSpace& space, IovaRange range, bool keep_s
   constexpr std::uint64_t most_probes = 512;
   if (pages == 0 || pages > most_probes) return forget(space);
   const Place place{space.tag.load(std::memory_order_relaxed), space.first_set};
-  // Tables first, those that map most before the others: a walk that samples behind a drop finds no stale table to begin
-  // at, and what it filled from one before is dropped after.
+  // Tables first, those that map most before the others: a walk that samples behind a drop finds no stale table to
+  // begin at, and what it filled from one before is dropped after.
   const Sizes tables = keep_structures ? Sizes{0} : space.tables.load(std::memory_order_relaxed);  // B2
   if (tables != 0) tagged_.structures->drop_large_pages({place.tag(), 0}, range, tables);
   tagged_.iotlb->drop_pages(place, range, space.sizes);

@@ -71,13 +71,13 @@ class Epochs {
   void enter(GuardWord& word) noexcept {
     if (!enter_cheaply(word)) finish_entry(word);
   }
-  /// The same without a fence. @return false when the entry has to make one: finish_entry() comes next, before any lookup
+  /// The same without a fence. @return false when the entry has to make one: finish_entry() comes next, before any
+  /// lookup
   [[nodiscard, gnu::always_inline]] bool enter_cheaply(GuardWord& word) noexcept {
     const std::uint64_t turn = word.turn.load(std::memory_order_relaxed) + 1;  // E1
     word.turn.store(turn, std::memory_order_release);                          // E2
     compiler_fence();  // a mask from before E2 would be one that a scan need not know of
-    const std::uint64_t mask = fence_mask_.load(std::memory_order_acquire);
-    compiler_fence();
+    const std::uint64_t mask = fence_mask_.load(std::memory_order_acquire);  // and lookups stay behind it
     return (turn & mask) != 1 && mask == word.mask;
   }
   void finish_entry(GuardWord& word) noexcept;

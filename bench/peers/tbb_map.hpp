@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// The ready-made concurrent table: oneTBB's concurrent_hash_map from {device, page, size} to the translation. Page sizes
-// that were ever filled are probed in turn. A lookup takes the bucket's and the entry's reader locks.
+// The ready-made concurrent table: oneTBB's concurrent_hash_map from {device, page, size} to the translation. Page
+// sizes that were ever filled are probed in turn. A lookup takes the bucket's and the entry's reader locks.
 #pragma once
 
 #include <oneapi/tbb/concurrent_hash_map.h>

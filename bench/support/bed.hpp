@@ -48,7 +48,8 @@ class Bed {
   [[nodiscard]] GuestQueue<Translator>& queue() noexcept { return *queue_; }
 
   void fill(Port& port) {
-    // In an order of its own: neighbours that are filled along count as filled, and lists do not lie in memory as sorted.
+    // In an order of its own: neighbours that are filled along count as filled, and lists do not lie in memory as
+    // sorted.
     for (std::uint32_t count = 0; count < pages(); ++count) {
       static_cast<void>(port.translate(guest_->ask_each(count)));
     }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // What the executables share: registering a question for several translators, and timing it.
 //
-// Manual time is what the stopwatch says. One iteration is one chunk of about a millisecond, measured again while another
-// process took more than 3 % of it. `--benchmark_enable_random_interleaving` with repetitions alternates the translators.
+// Manual time is what the stopwatch says. One iteration is one chunk of about a millisecond, measured again while
+// another process took more than 3 % of it. `--benchmark_enable_random_interleaving` with repetitions alternates the
+// translators.
 #pragma once
 
 #include <benchmark/benchmark.h>

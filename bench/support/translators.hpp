@@ -2,7 +2,8 @@
 // Translators: who answers a question. Each has
 //
 //   name                                   as the benchmarks are named: question<name>/arguments
-//   T(guest, setup), T::Port(T&)           a Port for each thread: translate(request), translate_batch(requests, answers)
+//   T(guest, setup), T::Port(T&)           a Port for each thread: translate(request), translate_batch(requests,
+//                                          answers)
 //   write(offset, size, value), process()  a unit with registers: invalidations come through the guest's queue
 //   drop_page(domain, iova), drop_domain(domain)   or, without registers, are handed to it decoded, to its advantage
 //   drop_caches()
@@ -128,7 +129,8 @@ template <>
 inline const char* const LookupTranslator<RwlockList>::name = "RwlockList";
 
 /// The floor for hits: one load of the device's line, one of a 16-byte entry whose place follows from the page number,
-/// a compare. It holds 4 KiB pages only, all of them, in as much memory as a table that is half full, and can drop none.
+/// a compare. It holds 4 KiB pages only, all of them, in as much memory as a table that is half full, and can drop
+/// none.
 class FloorTranslator {
  public:
   static constexpr const char* name = "Floor";

@@ -187,7 +187,7 @@ template <Few which>
     const Waist::Sought& sought, Waist::Entered entered, viommu::caches::ContextEntry context) noexcept {
   const Waist::Hit hit = engine.waist.look_up_small<which>(reader, {request.iova}, request.access, sought);
   if (!hit.found()) [[unlikely]]
-    return engine.waist.has_more(context.space(), sought)
+    return Waist::has_more(context.space(), sought)
                ? translate_more(engine, reader, request, translation, entered, context)
                : miss(engine, reader, request, translation, entered, context);
   write(translation, hit);

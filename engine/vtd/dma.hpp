@@ -172,7 +172,7 @@ class Dma {
     } else if (sought.few == Few::small) {
       if (answered(waist_.look_up_small<Few::small>(reader, iova, batch.asked(i), sought))) return true;
     }
-    return waist_.has_more(space, sought) && answered(waist_.look_up_more(reader, space, iova, batch.asked(i)));
+    return core::Waist::has_more(space, sought) && answered(waist_.look_up_more(reader, space, iova, batch.asked(i)));
   }
   template <class Batch>
   void walk_missed(core::Reader& reader, std::span<const std::uint32_t> missed,

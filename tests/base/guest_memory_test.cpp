@@ -208,7 +208,7 @@ TEST_CASE("memory that the host does not have is unreadable and unwritable", "[b
   CHECK(nothing->compare_exchange_u64({0x1000}, expected, 1) == Exchange::failed);
 }
 
-TEST_CASE("whatever the host answers but 0 is no memory; 1 is a lost exchange", "[base][guest-memory][SEC-12]") {
+TEST_CASE("whatever the host answers but 0 is no memory, and 1 is a lost exchange", "[base][guest-memory][SEC-12]") {
   Callbacks host;
   Memory memory{host.functions()};
   host.result = GENERATE(1, 2, -1, -14);

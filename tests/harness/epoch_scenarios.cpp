@@ -87,8 +87,8 @@ struct Drain {
   void check() {}
 };
 
-/// The same with one short guard a reader and one ticket, right after or right before the entries change their kind: less
-/// to do, so that what has to coincide does so more often.
+/// The same with one short guard a reader and one ticket, right after or right before the entries change their kind:
+/// less to do, so that what has to coincide does so more often.
 template <Start start, std::size_t readers, bool cheap>
 struct Change {
   static constexpr std::size_t fibers = readers + 1;

@@ -59,7 +59,8 @@ struct Table {
 constexpr const char* window =
     "once an invalidation is complete, nothing older is used, and no walk begun before fills";
 
-/// Readers translate one page. The guest lets it point elsewhere, invalidates it and waits; then the old frame is reused.
+/// Readers translate one page. The guest lets it point elsewhere, invalidates it and waits; then the old frame is
+/// reused.
 template <bool whole, PageSize size, std::size_t readers>
 struct Page {
   static constexpr std::size_t fibers = readers + 1;
@@ -108,8 +109,8 @@ struct Page {
   }
 };
 
-/// One walk announces a size, another may fill it, and the page is invalidated: without guards, so that nothing but this
-/// protocol is in the way.
+/// One walk announces a size, another may fill it, and the page is invalidated: without guards, so that nothing but
+/// this protocol is in the way.
 struct Announce {
   static constexpr std::size_t fibers = 3;
   Page<true, PageSize::mib2, 1> page;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// Small programs whose possible outcomes are known from the literature. All executions are searched; what came out must be
-// exactly what may.
+// Small programs whose possible outcomes are known from the literature. All executions are searched; what came out must
+// be exactly what may.
 #include <cstdio>
 #include <set>
 #include <string>
@@ -138,7 +138,7 @@ void independent_reads(Variables& v, std::size_t fiber) {
   }
 }
 
-/// A flag taken by an exchange, against a flag given back: the first fiber asks again, the second one has said so before.
+/// A flag taken by an exchange, against a flag given back: the first fiber looks again, the second one has spoken before.
 template <std::memory_order give, std::memory_order say>
 void give_back(Variables& v, std::size_t fiber) {
   if (fiber == 0) {

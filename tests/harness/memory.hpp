@@ -2,13 +2,13 @@
 // The C++ memory model, executable: what each atomic operation of a few fibers may return, and what it makes known.
 //
 // A location keeps the history of its stores. A load may return any store not older than what its fiber knows of the
-// location; which one is the schedule's choice. What a fiber knows is a view: of each location the oldest store that may
-// still be read, and of each fiber the steps that happened before. A release store carries the view of its fiber, and an
-// acquire load takes it over. Fences (seq_cst) are in one order, the one they are executed in, and hand on what is known
-// of stores, but no happens-before.
+// location; which one is the schedule's choice. What a fiber knows is a view: of each location the oldest store that
+// may still be read, and of each fiber the steps that happened before. A release store carries the view of its fiber,
+// and an acquire load takes it over. Fences (seq_cst) are in one order, the one they are executed in, and hand on what
+// is known of stores, but no happens-before.
 // A read-modify-write may also go in front of a store that was made, but not seen by it, as if that waited in a buffer.
-// Left out: the same for plain stores, loads that return what is stored only later, and an order of seq_cst operations that
-// is not the one of their execution.
+// Left out: the same for plain stores, loads that return what is stored only later, and an order of seq_cst operations
+// that is not the one of their execution.
 #pragma once
 
 #include <array>
@@ -71,16 +71,16 @@ class Memory {
   [[nodiscard]] const Value& value(Location location, std::size_t age) const noexcept {
     return histories_[location][histories_[location].size() - 1 - age].value;
   }
-  /// Whether a read-modify-write may read that store: its own goes right behind it, where no other one's may be already.
-  /// With an age other than 0 a newer store was made already and reaches memory only after this one.
+  /// Whether a read-modify-write may read that store: its own goes right behind it, where no other one's may be
+  /// already. With an age other than 0 a newer store was made already and reaches memory only after this one.
   [[nodiscard]] bool modifiable(Location location, std::size_t age) const noexcept {
     return age == 0 || !histories_[location][histories_[location].size() - age].chained;
   }
   void modify(std::size_t fiber, Location location, std::size_t age, const Value& value, std::memory_order order);
 
   void full_fence(std::size_t fiber);
-  /// A fence that another fiber asks for by a process barrier: it makes those stores visible that the compiler must have
-  /// put before this point, that is, those before a compiler fence or an operation that is one.
+  /// A fence that another fiber asks for by a process barrier: it makes those stores visible that the compiler must
+  /// have put before this point, that is, those before a compiler fence or an operation that is one.
   void foreign_fence(std::size_t fiber);
   void compiler_fence(std::size_t fiber) { fibers_[fiber].ordered = fibers_[fiber].view; }
 

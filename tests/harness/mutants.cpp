@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Each atomic operation of the library that the scenarios reach is changed once, while the program runs: its order made
-// relaxed, or acq_rel in place of seq_cst; the store, fence or barrier dropped; the compare-exchange made not to compare;
-// a load made to return what its thread last knew. Some scenario has to fail. What survives stands with its reason in
-// equivalent.txt, and nothing else does.
+// relaxed, or acq_rel in place of seq_cst; the store, fence or barrier dropped; the compare-exchange made not to
+// compare; a load made to return what its thread last knew. Some scenario has to fail. What survives stands with its
+// reason in equivalent.txt, and nothing else does.
 #include "tests/harness/mutants.hpp"
 
 #include <unistd.h>
@@ -70,14 +70,14 @@ struct Candidate {
     Candidate candidate;
     for (std::size_t i = 0; i < scenarios.size(); ++i)
       if (reached[i].contains(site)) candidate.scenarios.push_back(i);
-    std::ranges::stable_sort(candidate.scenarios, std::greater{}, [&](std::size_t i) { return reached[i].at(site); });
+    std::ranges::sort(candidate.scenarios, std::greater{}, [&](std::size_t i) { return reached[i].at(site); });
     for (const Change change : changes_of(simulator().sites()[site])) {
       candidate.mutant = {site, change};
       all.push_back(candidate);
     }
   }
   // In the order of the source, whatever was reached first.
-  std::ranges::stable_sort(all, {}, [](const Candidate& candidate) {
+  std::ranges::sort(all, {}, [](const Candidate& candidate) {
     const Site& site = simulator().sites()[candidate.mutant.site];
     return std::tuple{site.file, site.line, site.column, candidate.mutant.change};
   });

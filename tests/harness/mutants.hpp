@@ -28,7 +28,8 @@ struct Outcome {
 /// Two preemptions and two loads of old stores at most (three and three in a long run), as far as the time goes.
 [[nodiscard]] Outcome search_all(const Scenario& scenario);
 
-/// "FILE:LINE:COLUMN OPERATION ORDER CHANGE", as run_mutants() prints a site, and the change; the site has been reached.
+/// "FILE:LINE:COLUMN OPERATION ORDER CHANGE", as run_mutants() prints a site, and the change; the site has been
+/// reached.
 void set_named_mutant(std::string_view name);
 [[nodiscard]] int list_sites();
 [[nodiscard]] int run_mutants(std::span<char* const> arguments);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// A scenario: some objects of the library, two to four fibers that use them, and claims. Made anew for each execution in
-// memory that is taken back as a whole, so that an execution may be left at any point.
+// A scenario: some objects of the library, two to four fibers that use them, and claims. Made anew for each execution
+// in memory that is taken back as a whole, so that an execution may be left at any point.
 #pragma once
 
 #include <cstddef>

@@ -2,7 +2,8 @@
 // Where the choices of an execution come from: who goes on, and which of several stores a load returns.
 //
 //   search   all executions with a bounded number of preemptions and of loads that do not return the newest store
-//   random   the fiber of the highest priority goes on, priorities change at a few random steps (PCT); or a coin at each
+//   random   the fiber of the highest priority goes on, priorities change at a few random steps (PCT); or a coin at
+//   each
 //            step; loads return an older store now and then
 // Any execution can be had again: by the number it was begun with, or by the list of its choices.
 #pragma once

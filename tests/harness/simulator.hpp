@@ -178,7 +178,8 @@ class Simulator {
 /// The only one: the code under test has no way to name another.
 [[nodiscard]] Simulator& simulator() noexcept;
 
-/// Plain data of a scenario: fails when two fibers touch it, one of them to write, and neither happened before the other.
+/// Plain data of a scenario: fails when two fibers touch it, one of them to write, and neither happened before the
+/// other.
 class Plain {
  public:
   void read(const char* what);

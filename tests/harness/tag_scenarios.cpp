@@ -63,8 +63,8 @@ struct World {
   Mutex lock;
 };
 
-/// The guest changes a page of one address space after the other, and has the address space forgotten each time. It waits
-/// for the completion only in the end, or each time.
+/// The guest changes a page of one address space after the other, and has the address space forgotten each time. It
+/// waits for the completion only in the end, or each time.
 template <bool waits, bool sweeps>
 struct Rename {
   static constexpr std::size_t fibers = 3;

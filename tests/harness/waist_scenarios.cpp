@@ -244,7 +244,7 @@ struct Alone {
     for (int i = 0; i < 3; ++i) world.translate_in_guard(*world.readers[0], page(0));
     require(world.waist.count(core::Count::walks) == 1, "what nobody disturbs is walked for once");
     for (std::uint64_t i = 1; i < 4; ++i) world.translate_in_guard(*world.readers[0], page(8 * i % entries + i));
-    require(world.waist.count(core::Count::walk_loads) < 3 * 4, "and its table is found again");
+    require(world.waist.count(core::Count::walk_loads) < std::uint64_t{3} * 4, "and its table is found again");
   }
   void check() {}
 };

@@ -145,7 +145,10 @@ proctype invalidator(byte p) {
      :: else
      fi;
 #endif
-     atomic { fenced(p) && memory[VERSION] % 2 == 0 -> version = memory[VERSION]; memory[VERSION] = version + 1 } /* I1 */
+     atomic { /* I1 */
+       fenced(p) && memory[VERSION] % 2 == 0 -> version = memory[VERSION];
+       memory[VERSION] = version + 1
+     }
 #if !defined(NO_CLEAR) && !defined(CLEAR_UNLOCKED)
      load(p, ENTRY, entry);
      if

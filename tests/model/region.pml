@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
- * Removing a region of guest memory (engine/core/waist.hpp): a new map, everything dropped, a ticket, then the old map and
- * the memory behind it are freed.
+ * Removing a region of guest memory (engine/core/waist.hpp): a new map, everything dropped, a ticket, then the old map
+ * and the memory behind it are freed.
  *
  * A reader inside a guard loads the map, walks through it, and fills and uses what it finds; or it hits what an earlier
  * walk has filled. It may keep what it found as a hold beyond its guard. Guards are the fenced ones.

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
  * The life of a tag (caches/address_spaces.hpp) with tags of 2 bits, so that they run out at once.
  *
- * Two address spaces share one place of the table. The guest changes an address space's page and has it forgotten: a new
- * tag, or, when none can be had, a sweep of its entries. Readers look up, walk and fill inside guards and may stand still
- * at any point. Guards are the fenced ones; the other kinds are drain.pml's.
+ * Two address spaces share one place of the table. The guest changes an address space's page and has it forgotten: a
+ * new tag, or, when none can be had, a sweep of its entries. Readers look up, walk and fill inside guards and may stand
+ * still at any point. Guards are the fenced ones; the other kinds are drain.pml's.
  * Claims: an entry of one address space never answers for the other; no answer is older than the last invalidation that
  * was complete when the guard began; nor than one that completes while the answer is used.
  *
@@ -31,7 +31,7 @@
 #define LOOKS_IN 1 /* the address space of the reader that looks up; the one that fills uses 0 */
 #endif
 #define READERS 2
-#define PROCESSES 2 /* buffers: the readers' words wait there; what else may wait is the subject of fill.pml and drain.pml */
+#define PROCESSES 2 /* buffers: the readers' words wait there; what else may is the subject of fill.pml and drain.pml */
 #define DEPTH 1
 #define TURN(reader) (reader)
 #define TAG(space) (2 + space)

@@ -83,8 +83,8 @@ struct viommu_host {
   void* opaque; /* first argument of each function */
 
   /** Reads `size` (8 or 16) bytes of guest memory, aligned to `size`, outside all regions. Each 8-byte word must be
-   * read as a whole, and 16 bytes so that they stood there together (low, high, and low again): half of an entry that the
-   * guest rewrites meanwhile would look malformed. 0, or negative when there is no memory: the guest then sees the
+   * read as a whole, and 16 bytes so that they stood there together (low, high, and low again): half of an entry that
+   * the guest rewrites meanwhile would look malformed. 0, or negative when there is no memory: the guest then sees the
    * specification's access fault. */
   int32_t (*memory_read)(void* opaque, uint64_t gpa, void* data, uint64_t size);
   /** Writes `size` (4 or 8) bytes, aligned, outside all regions. 0 or negative. Must refuse what is not RAM. */
