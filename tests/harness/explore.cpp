@@ -51,7 +51,7 @@ Outcome run_random(const Scenario& scenario, std::uint64_t executions) {
 
 Outcome search_all(const Scenario& scenario) {
   const auto started = std::chrono::steady_clock::now();
-  const std::chrono::milliseconds limit{long_run() ? 60'000 : 200};
+  const std::chrono::milliseconds limit{long_run() ? 30'000 : 200};
   const unsigned bound = long_run() ? 3 : 2;
   Outcome outcome;
   for (const Model model : {Model::cxx, Model::x86}) {

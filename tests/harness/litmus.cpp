@@ -138,7 +138,7 @@ void independent_reads(Variables& v, std::size_t fiber) {
   }
 }
 
-/// A flag taken by an exchange, against a flag given back: the first fiber looks again, the second one has spoken before.
+/// A flag taken by an exchange, against one given back: the first fiber looks again, the second one has spoken before.
 template <std::memory_order give, std::memory_order say>
 void give_back(Variables& v, std::size_t fiber) {
   if (fiber == 0) {
