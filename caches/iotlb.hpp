@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // The IOTLB: set-associative, 4 entries of 16 bytes to a cache line, one line a hit.
 //
-//   entry  first   63:48 tag of the address space | 47:3 page number | 2:1 size code | 0 valid
-//          second  63:56 pages of a block that are valid | 51:12 frame | 1:0 rights (RightBits)
+//   entry  first word: whose and which page; second word: where it is (iotlb_layout.hpp)
 //   set    4 entries, one line
 //   group  8 sets, and one version word in an array of its own: odd while a writer is inside, and another even number
 //          after each invalidation that names the group, whether it found something or not
@@ -32,6 +31,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "caches/iotlb_layout.hpp"
 #include "caches/recent.hpp"
 #include "engine/base/access.hpp"
 #include "engine/base/address.hpp"
@@ -49,8 +49,8 @@ using TagSet = std::bitset<max_tags>;
 /// Sizes an entry can stand for. The value is the code in the entry. A block of 32 KiB is eight pages of 4 KiB.
 enum class PageSize : std::uint8_t { kib4 = 0, kib32 = 1, mib2 = 2, gib1 = 3 };
 inline constexpr std::array page_sizes{PageSize::kib4, PageSize::kib32, PageSize::mib2, PageSize::gib1};
-inline constexpr unsigned pages_per_block = 8;
-inline constexpr unsigned block_shift = page_shift + 3;
+using iotlb_layout::block_shift;
+using iotlb_layout::pages_per_block;
 
 [[nodiscard]] constexpr unsigned shift_of(PageSize size) noexcept {
   // A byte for each code, in one word: a table would be one more load on each hit.
@@ -68,7 +68,7 @@ inline constexpr Sizes all_sizes = small_sizes | bit_of(PageSize::mib2) | bit_of
 
 /// The page of a block that an address lies in, 0..7.
 [[nodiscard]] constexpr unsigned page_in_block(Iova iova) noexcept {
-  return static_cast<unsigned>(iova.value >> page_shift) % pages_per_block;
+  return static_cast<unsigned>(iotlb_layout::page_in_block(iova.value));
 }
 
 /// A page, or a block of pages, as it is put in.
@@ -94,9 +94,12 @@ struct CachedTranslation {
 class Place {
  public:
   constexpr Place() = default;
-  constexpr Place(Tag tag, std::uint32_t first_set) noexcept : word_{std::uint64_t{tag} << 48 | first_set} {}
-  [[nodiscard]] constexpr Tag tag() const noexcept { return static_cast<Tag>(word_ >> 48); }
-  [[nodiscard]] constexpr std::uint64_t prefix() const noexcept { return (word_ & ~low_bits(48)) | 1; }
+  constexpr Place(Tag tag, std::uint32_t first_set) noexcept
+      : word_{std::uint64_t{tag} << iotlb_layout::tag_at | first_set} {}
+  [[nodiscard]] constexpr Tag tag() const noexcept { return static_cast<Tag>(word_ >> iotlb_layout::tag_at); }
+  [[nodiscard]] constexpr std::uint64_t prefix() const noexcept {
+    return (word_ & ~low_bits(iotlb_layout::tag_at)) | iotlb_layout::valid;
+  }
   [[nodiscard]] constexpr std::uint32_t first_set() const noexcept { return static_cast<std::uint32_t>(word_); }
 
  private:
@@ -193,6 +196,16 @@ class Iotlb {
     return {(frame + (iova.value & in_block)) & low_bits(52)};
   }
 
+  /// What a vector kernel needs to look up small pages by itself; without whole pairs there are no sets.
+  struct Lines {
+    const std::byte* sets = nullptr;
+    std::uint64_t seed = 0;
+    std::uint64_t hash_shift = 0;
+  };
+  [[nodiscard]] Lines lines() const noexcept {
+    return {whole_ ? reinterpret_cast<const std::byte*>(&sets_[0]) : nullptr, seed_, hash_shift_};
+  }
+
   /// Brings the lines near that lookup() will want.
   void prefetch(Place place, Iova iova, Sizes sizes) const noexcept {
     for (const PageSize size : page_sizes)
@@ -259,37 +272,37 @@ class Iotlb {
   }
 
  private:
-  static constexpr std::size_t ways = 4;
+  static constexpr std::size_t ways = iotlb_layout::ways;
   static constexpr std::size_t sets_per_group = 8;
   struct alignas(64) Set {
     std::array<AtomicPair, ways> entries{};
   };
-  static_assert(sizeof(Set) == 64);
+  static_assert(sizeof(Set) == iotlb_layout::set_bytes);
 
-  static constexpr std::uint64_t frame_bits = low_bits(52) & ~low_bits(page_shift);
-  static constexpr unsigned pages_at = 56;
+  static constexpr std::uint64_t frame_bits = iotlb_layout::frame_bits;
+  static constexpr unsigned pages_at = iotlb_layout::pages_at;
 
-  /// The first word of an entry, for an address of at most 57 bits. A block is known by the number of its first page,
-  /// so that the hash, which leaves the three low bits of the number out, sends it to the group of its pages.
+  /// The first word of an entry, for an address of at most 57 bits.
   [[nodiscard, gnu::always_inline]] static constexpr std::uint64_t word_for(Place place, Iova iova,
                                                                             PageSize size) noexcept {
-    constexpr unsigned number_at = 3;
-    const std::uint64_t code = static_cast<std::uint64_t>(size) << 1;
-    if (size == PageSize::kib32) return place.prefix() | (iova.value >> block_shift) << (number_at + 3) | code;
-    return place.prefix() | (iova.value >> shift_of(size)) << number_at | code;
+    if (size == PageSize::kib4) return iotlb_layout::page_word(place.prefix(), iova.value);
+    if (size == PageSize::kib32) return iotlb_layout::block_word(place.prefix(), iova.value);
+    return place.prefix() | (iova.value >> shift_of(size)) << iotlb_layout::number_at |
+           static_cast<std::uint64_t>(size) << iotlb_layout::size_at;
   }
   [[nodiscard]] static constexpr std::uint64_t trace_of(std::uint64_t word) noexcept { return word & ~low_bits(6); }
-  [[nodiscard]] static constexpr Tag tag_of(std::uint64_t word) noexcept { return static_cast<Tag>(word >> 48); }
+  [[nodiscard]] static constexpr Tag tag_of(std::uint64_t word) noexcept {
+    return static_cast<Tag>(word >> iotlb_layout::tag_at);
+  }
   [[nodiscard]] static constexpr PageSize size_of(std::uint64_t word) noexcept {
-    return static_cast<PageSize>(word >> 1 & 3);
+    return static_cast<PageSize>(word >> iotlb_layout::size_at & 3);
   }
 
-  /// Multiplicative hashing spreads the contiguous pages that guests allocate better than random ones. Large pages get
-  /// a place of their own: small numbers of both kinds would meet in the same groups.
+  /// Large pages get a place of their own: small numbers of both kinds would meet in the same groups.
   [[nodiscard, gnu::always_inline]] std::size_t set_of(Place place, std::uint64_t word) const noexcept {
-    const std::uint64_t key = (word >> 6) ^ ((word & 4) << 40);
-    const std::size_t hashed = ((key ^ seed_) * 0x9E3779B97F4A7C15) >> hash_shift_;
-    return place.first_set() + (hashed ^ (word >> 3 & (sets_per_group - 1)));
+    const std::uint64_t key = iotlb_layout::key_of(word) ^ ((word & 4) << 40);
+    const std::size_t hashed = iotlb_layout::hash(key, seed_) >> hash_shift_;
+    return place.first_set() + (hashed ^ (word >> iotlb_layout::number_at & (sets_per_group - 1)));
   }
   /// The way that has the word, if one has it. A sum, because the compiler would make a loop with a branch of anything
   /// that looks like a search.

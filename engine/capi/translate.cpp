@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Readers, guards, translating, holds.
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -219,6 +220,24 @@ template <Few which>
   return translate_plain(engine, reader, request, translation, Waist::Entered::opened);
 }
 
+// The records of caches/batch_lookup.hpp.
+namespace request_layout = viommu::caches::request_layout;
+static_assert(sizeof(viommu_request) == viommu::caches::record_bytes && offsetof(viommu_request, iova) == 0 &&
+              offsetof(viommu_request, source) == 16 + request_layout::source_at / 8 &&
+              offsetof(viommu_request, access) == 16 + request_layout::access_at / 8 &&
+              offsetof(viommu_request, flags) == 16 + request_layout::flags_at / 8 &&
+              request_layout::no_report == VIOMMU_NO_REPORT);
+static_assert(sizeof(viommu_translation) == viommu::caches::record_bytes && offsetof(viommu_translation, gpa) == 0 &&
+              offsetof(viommu_translation, mask) == 8 && offsetof(viommu_translation, kind) == 16 &&
+              offsetof(viommu_translation, rights) == 16 + viommu::caches::answer_layout::rights_at / 8);
+
+[[nodiscard]] bool all_make_sense(const viommu_engine& engine, const viommu_request* requests,
+                                  std::size_t count) noexcept {
+  const viommu::caches::BatchLookup* const kernel = engine.waist.batch_lookup();
+  if (kernel != nullptr && kernel->all_plain(reinterpret_cast<const std::byte*>(requests), count)) return true;
+  return std::all_of(requests, requests + count, makes_sense);
+}
+
 /// The caller's arrays as the unit asks for them (Dma::translate_batch).
 class CallersBatch {
  public:
@@ -232,6 +251,12 @@ class CallersBatch {
   [[nodiscard]] DmaRequest request(std::size_t i) const noexcept { return dma_request(requests_[i]); }
   [[gnu::always_inline]] void hit(std::size_t i, const Waist::Hit& hit) const noexcept { write(translations_[i], hit); }
   void answer(std::size_t i, const DmaAnswer& answer) const noexcept { write(translations_[i], answer); }
+  [[nodiscard]] const std::byte* request_record(std::size_t i) const noexcept {
+    return reinterpret_cast<const std::byte*>(requests_ + i);
+  }
+  [[nodiscard]] std::byte* answer_record(std::size_t i) const noexcept {
+    return reinterpret_cast<std::byte*>(translations_ + i);
+  }
 
  private:
   const viommu_request* requests_;
@@ -350,10 +375,9 @@ viommu_result viommu_translate_batch(viommu_reader* handle, const viommu_request
   if (handle == nullptr || count > most_requests) return VIOMMU_E_ARGUMENT;
   if (count == 0) return VIOMMU_OK;
   if (requests == nullptr || translations == nullptr) return VIOMMU_E_ARGUMENT;
-  for (std::uint32_t i = 0; i < count; ++i)
-    if (!makes_sense(requests[i])) return VIOMMU_E_ARGUMENT;
   Reader& reader = reader_of(handle);
   viommu_engine& engine = engine_of(reader);
+  if (!all_make_sense(engine, requests, count)) return VIOMMU_E_ARGUMENT;
   const CallGuard guard{engine.waist, reader};
   if (engine.recorder != nullptr) [[unlikely]] {
     for (std::uint32_t i = 0; i < count; ++i) translations[i] = translation_of(ask(engine, reader, requests[i]));

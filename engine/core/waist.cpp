@@ -2,6 +2,7 @@
 #include "engine/core/waist.hpp"
 
 #include <algorithm>
+#include <bit>
 
 #include "walkers/simd/select.hpp"
 
@@ -13,6 +14,7 @@ Waist::Waist(const WaistOptions& options, const Host& host) noexcept
       format_{options.rules},
       masks_{walkers::second_stage_masks(options.rules)},
       kernels_{options.kernels != nullptr ? options.kernels : walkers::select_kernels()},
+      batch_lookup_{options.uncached ? nullptr : caches::select_batch_lookup(kernels_->name)},
       memory_{host.memory(), host.memory_tap()} {}
 
 Waist::~Waist() {
@@ -52,6 +54,24 @@ Reader* Waist::take(std::size_t first, std::size_t count) noexcept {
 std::uint64_t Waist::readers_in_use() const noexcept {
   return static_cast<std::uint64_t>(std::ranges::count_if(
       readers_, [](const Reader& reader) { return reader.in_use.load(std::memory_order_acquire); }));
+}
+
+caches::BatchBits Waist::look_up_records(Reader& reader, std::uint64_t kind, const std::byte* requests,
+                                         std::byte* answers, std::size_t count) noexcept {
+  const caches::BatchBits answered =
+      batch_lookup_->look_up({.contexts = &contexts_, .iotlb = &iotlb_, .kind = kind}, requests, answers, count);
+  std::uint64_t hits = 0;
+  for (const std::uint64_t bits : answered) hits += static_cast<std::uint64_t>(std::popcount(bits));
+  const std::uint64_t after = reader.counters.add(Count::iotlb_hits, hits);
+  // One in so many hits is remembered, as one by one (count_hit()), and at another place of the batch each time.
+  constexpr std::uint64_t sample = caches::Recent::sample;
+  std::uint64_t marks = after / sample - (after - hits) / sample;
+  for (std::size_t i = after / sample % std::min(count, sample); i < count && marks != 0; i += sample, --marks) {
+    const caches::RecordedRequest request{requests + i * caches::record_bytes};
+    if (const caches::ContextEntry context = contexts_.find(request.source()); context)
+      reader.recent.mark(caches::Iotlb::trace_of(context.space().place(), request.iova(), low_bits(page_shift)));
+  }
+  return answered;
 }
 
 caches::ContextEntry Waist::insert_context(std::uint64_t version, SourceId source, const caches::AddressSpaceKey& key,

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "caches/address_spaces.hpp"
+#include "caches/batch_lookup.hpp"
 #include "caches/context_cache.hpp"
 #include "caches/epoch.hpp"
 #include "caches/iotlb.hpp"
@@ -62,7 +63,7 @@ struct Miss {
   Translation found{};
 };
 /// Most of them in one call, and the width that a batch is worked in: so many walks are in flight at a time.
-inline constexpr std::size_t batch_width = 128;
+inline constexpr std::size_t batch_width = caches::batch_lookup_width;
 
 /// Where a walk begins.
 enum class WalkFrom : std::uint8_t { root, cached_table };
@@ -207,6 +208,11 @@ class Waist {
     count_hit(reader, sought.place, iova, mask);
     return {caches::Iotlb::small_gpa<which>(entry, iova), mask, rights};
   }
+  /// Whether records can be looked up together: then look_up_records(), of at most batch_width.
+  [[nodiscard]] const caches::BatchLookup* batch_lookup() const noexcept { return batch_lookup_; }
+  /// @param kind  of the answers (batch_lookup.hpp) @return which were answered; the others are to be asked one by one
+  [[nodiscard]] caches::BatchBits look_up_records(Reader& reader, std::uint64_t kind, const std::byte* requests,
+                                                  std::byte* answers, std::size_t count) noexcept;
   [[nodiscard]] Hit look_up_more(Reader& reader, const caches::AddressSpace& space, Iova iova,
                                  RightBits asked) noexcept;
   /// What the tables say, for an address below space.paged that look_up() had no hit for.
@@ -346,6 +352,7 @@ class Waist {
   const walkers::SecondStage format_;
   const walkers::SecondStageMasks masks_;
   const walkers::Kernels* const kernels_;
+  const caches::BatchLookup* const batch_lookup_;  ///< null: there is none, or nothing is cached
   GuestMemory memory_;
   caches::Iotlb iotlb_;
   caches::Iotlb structures_;  ///< the paging-structure cache: a "page" is the table that maps so much

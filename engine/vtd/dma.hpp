@@ -69,7 +69,9 @@ class Dma {
 
   /// Answers many requests; each is complete or a fault. Hits are answered in the first pass, misses walk together.
   /// @param batch  plain(i): report or not, and nothing else is special; source(i), iova(i), asked(i) as bits, and the
-  ///               whole request(i); once for each i in [0, count), in any order, hit(i, Hit) or answer(i, DmaAnswer)
+  ///               whole request(i); once for each i in [0, count), in any order, hit(i, Hit) or answer(i, DmaAnswer),
+  ///               or nothing where a vector kernel has written the record. request_record(i) and answer_record(i) are
+  ///               where the records (caches/batch_lookup.hpp) from i on lie
   template <class Batch>
   void translate_batch(core::Reader& reader, std::size_t count, const Batch& batch) noexcept {
     for (std::size_t first = 0; first < count; first += core::batch_width)
@@ -116,10 +118,17 @@ class Dma {
   template <class Batch>
   void translate_some(core::Reader& reader, std::size_t first, std::size_t end, Batch batch) noexcept {
     const bool plain_mode = Mode{mode_.load(std::memory_order_acquire)}.plain();
+    caches::BatchBits answered{};
+    if (plain_mode && waist_.batch_lookup() != nullptr) {
+      answered = waist_.look_up_records(reader, static_cast<std::uint64_t>(DmaKind::translated),
+                                        batch.request_record(first), batch.answer_record(first), end - first);
+    }
+    const auto is_answered = [&](std::size_t i) { return (answered[(i - first) / 64] >> ((i - first) % 64) & 1) != 0; };
     Scratch<caches::ContextEntry, core::batch_width> contexts;
     Scratch<caches::Place, core::batch_width> places;
     Scratch<std::size_t, core::batch_width> sets;
     for (std::size_t i = first; i < end; ++i) {
+      if (is_answered(i)) continue;
       const caches::ContextEntry context = waist_.find_context(batch.source(i));
       const Iova iova = batch.iova(i);
       if (!context || !plain_mode || !batch.plain(i) || iova >= context.space().paged) [[unlikely]] {
@@ -136,6 +145,7 @@ class Dma {
     Scratch<std::uint32_t, core::batch_width> missed;
     std::size_t misses = 0;
     for (std::size_t i = first; i < end; ++i) {
+      if (is_answered(i)) continue;
       const caches::ContextEntry context = contexts[i - first];
       if (!context) [[unlikely]] {
         batch.answer(i, translate(reader, batch.request(i)));

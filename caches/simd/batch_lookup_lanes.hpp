@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// The lookup of a batch, four requests at a time. Included by the file of each instruction set and compiled with its
+// flags; Isa says what the vector types of the compiler cannot:
+//
+//   bits(mask)                  one bit for each lane whose mask is set
+//   entry(line, word)           the way of a set that has the word (or any other), read as one value
+//   entry(page, word, block, block_word)   the same of two sets, the first one first
+//
+// Two passes over at most batch_lookup_width requests. The first finds out where each will be looked up and brings that
+// line near; the second looks. In the first all requests of one source in a row share one look at its context.
+#pragma once
+
+#include <immintrin.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "caches/batch_lookup.hpp"
+#include "caches/iotlb_layout.hpp"
+
+namespace viommu::caches {
+namespace {
+
+inline constexpr std::size_t lanes = 4;
+using Words [[gnu::vector_size(lanes * 8)]] = std::uint64_t;
+using Signs [[gnu::vector_size(lanes * 8)]] = std::int64_t;  ///< a comparison: all ones where it holds
+
+[[nodiscard, gnu::always_inline]] inline Words load(const void* from) noexcept {
+  Words words;
+  std::memcpy(&words, from, sizeof words);
+  return words;
+}
+[[gnu::always_inline]] inline void store(void* to, Words words) noexcept { std::memcpy(to, &words, sizeof words); }
+[[nodiscard, gnu::always_inline]] inline Words every(std::uint64_t word) noexcept { return Words{} + word; }
+[[nodiscard, gnu::always_inline]] inline Words only(Signs where, Words words) noexcept {
+  return reinterpret_cast<Words>(where) & words;
+}
+/// Signed: for words below 2^63.
+[[nodiscard, gnu::always_inline]] inline Signs less(Words a, Words b) noexcept {
+  return reinterpret_cast<Signs>(a) < reinterpret_cast<Signs>(b);
+}
+
+/// The last words of four records.
+[[nodiscard, gnu::always_inline]] inline Words tails_of(Words first, Words second, Words third) noexcept {
+  const Words some = __builtin_shufflevector(third, second, 0, 5, 2, 3);  // third, second, -, fourth
+  return __builtin_shufflevector(some, first, 6, 1, 0, 3);
+}
+[[nodiscard, gnu::always_inline]] inline Signs plain(Words tails) noexcept {
+  const Words said = tails >> request_layout::access_at &
+                     ~(request_layout::no_report << (request_layout::flags_at - request_layout::access_at));
+  return less(Words{}, said) & less(said, every(all_right_bits + 1));
+}
+
+/// Whose pages the four requests are.
+struct Owners {
+  Words prefix{};
+  Words first_set{};
+  Words paged{};  ///< 0: of nobody
+};
+/// One source's.
+struct Owner {
+  std::uint64_t prefix = 0;
+  std::uint64_t first_set = 0;
+  std::uint64_t paged = 0;
+  bool blocks = false;
+
+  Owner() = default;
+  [[gnu::always_inline]] Owner(const BatchTables& tables, std::uint64_t source) noexcept {
+    const ContextEntry context = tables.contexts->find({static_cast<std::uint16_t>(source)});
+    if (!context) return;
+    const AddressSpace& space = context.space();
+    const Place place = space.place();
+    prefix = place.prefix();
+    first_set = place.first_set();
+    paged = space.paged.value;
+    blocks = tables.iotlb->few(space.sizes.load(std::memory_order_relaxed)) == Iotlb::Few::small;
+  }
+  [[nodiscard, gnu::always_inline]] Owners everywhere() const noexcept {
+    return {every(prefix), every(first_set), every(paged)};
+  }
+};
+
+/// @param blocks  set when one of them may have blocks
+[[nodiscard, gnu::noinline]] Owners owners_of(const BatchTables& tables, const Words& sources, bool& blocks) noexcept {
+  const Owner first{tables, sources[0]};
+  blocks |= first.blocks;
+  Owners owners = first.everywhere();
+  for (std::size_t lane = 1; lane < lanes; ++lane) {
+    if (sources[lane] == sources[0]) continue;
+    const Owner other{tables, sources[lane]};
+    blocks |= other.blocks;
+    owners.prefix[lane] = other.prefix;
+    owners.first_set[lane] = other.first_set;
+    owners.paged[lane] = other.paged;
+  }
+  return owners;
+}
+
+[[nodiscard, gnu::always_inline]] inline const std::byte* host(std::uint64_t address) noexcept {
+  return reinterpret_cast<const std::byte*>(address);  // NOLINT(performance-no-int-to-ptr): made of one, lane by lane
+}
+[[nodiscard, gnu::always_inline]] inline std::uint64_t address(const std::byte* at) noexcept {
+  return reinterpret_cast<std::uintptr_t>(at);
+}
+/// An entry as one value: AtomicPair::load() with the encoding that does not mix with others.
+[[nodiscard, gnu::always_inline]] inline __m128i pair_at(const std::byte* entry) noexcept {
+  __m128i pair;
+  asm volatile("vmovdqa %1, %0" : "=x"(pair) : "m"(*reinterpret_cast<const __m128i*>(entry)) : "memory");
+  return pair;
+}
+/// Of the word of one of its pages.
+[[nodiscard, gnu::always_inline]] constexpr auto block_of(auto word) noexcept {
+  constexpr std::uint64_t in_block = std::uint64_t{iotlb_layout::pages_per_block - 1} << iotlb_layout::number_at;
+  return (word & ~in_block) | iotlb_layout::block_code << iotlb_layout::size_at;
+}
+
+/// What the first pass finds out.
+struct Places {
+  static constexpr std::size_t most = batch_lookup_width;
+  alignas(64) std::uint64_t iova[most];
+  alignas(64) std::uint64_t asked[most];
+  alignas(64) std::uint64_t word[most];   ///< of the page
+  alignas(64) std::uint64_t page[most];   ///< address of the page's set
+  alignas(64) std::uint64_t block[most];  ///< of the block's; only with `blocks`
+  bool blocks;                            ///< whether any may be in one
+};
+
+/// The records of the lanes in `bits`.
+[[gnu::noinline]] void store_some(std::byte* to, unsigned bits, Words gpa, Words mask, Words tail) noexcept {
+  for (; bits != 0; bits &= bits - 1) {
+    const auto lane = static_cast<std::size_t>(__builtin_ctz(bits));
+    const std::uint64_t record[] = {gpa[lane], mask[lane], tail[lane]};
+    std::memcpy(to + lane * record_bytes, record, sizeof record);
+  }
+}
+
+template <class Isa>
+struct Lookup {
+  /// @return which of the requests may be looked up
+  [[nodiscard, gnu::always_inline]] static BatchBits find_places(const BatchTables& tables, const Iotlb::Lines& lines,
+                                                                 const std::byte* requests, std::size_t count,
+                                                                 Places& places) noexcept {
+    BatchBits eligible{};
+    Owners owners;
+    Words source = every(~std::uint64_t{0});  // nobody's
+    places.blocks = false;
+    for (std::size_t i = 0; i < count; i += lanes) {
+      const std::byte* const from = requests + i * record_bytes;
+      const Words first = load(from);
+      const Words second = load(from + 32);
+      const Words third = load(from + 64);
+      const Words tail = tails_of(first, second, third);
+      const Words some = __builtin_shufflevector(first, second, 0, 1, 6, 3);  // first, -, third, second
+      const Words iova = __builtin_shufflevector(some, third, 0, 3, 2, 5);
+      const Words asker = tail >> request_layout::source_at & low_bits(16);
+      if (Isa::bits(asker == source) != 0xF) [[unlikely]] {
+        owners = owners_of(tables, asker, places.blocks);
+        source = asker;
+      }
+      const Signs good = plain(tail) & less(iova, owners.paged) & less(every(~std::uint64_t{0}), iova);
+      eligible[i / 64] |= std::uint64_t{Isa::bits(good)} << (i % 64);
+
+      const Words word = iotlb_layout::page_word(owners.prefix, iova);
+      const Words hashed = iotlb_layout::hash(iotlb_layout::key_of(word), lines.seed) >> every(lines.hash_shift);
+      const auto line = [&](Words in_shard) {
+        return reinterpret_cast<std::uintptr_t>(lines.sets) + (owners.first_set + in_shard) * iotlb_layout::set_bytes;
+      };
+      store(&places.iova[i], iova);
+      store(&places.asked[i], tail >> request_layout::access_at & all_right_bits);
+      store(&places.word[i], word);
+      store(&places.page[i], line(hashed ^ iotlb_layout::page_in_block(iova)));
+      for (std::size_t lane = 0; lane < lanes; ++lane) __builtin_prefetch(host(places.page[i + lane]));
+      store(&places.block[i], line(hashed));
+      if (places.blocks)
+        for (std::size_t lane = 0; lane < lanes; ++lane) __builtin_prefetch(host(places.block[i + lane]));
+    }
+    return eligible;
+  }
+
+  /// The answers of those that are eligible and found. @return which
+  template <bool blocks>
+  [[nodiscard, gnu::always_inline]] static BatchBits look(const BatchTables& tables, const Places& places,
+                                                          const BatchBits& eligible, std::byte* answers,
+                                                          std::size_t count) noexcept {
+    BatchBits found{};
+    for (std::size_t i = 0; i < count; i += lanes) {
+      __m128i entries[lanes];
+      for (std::size_t lane = 0; lane < lanes; ++lane) {
+        const std::byte* const page = host(places.page[i + lane]);
+        const std::uint64_t word = places.word[i + lane];
+        if constexpr (blocks)
+          entries[lane] = Isa::entry(page, word, host(places.block[i + lane]), block_of(word));
+        else
+          entries[lane] = Isa::entry(page, word);
+      }
+      const auto even = reinterpret_cast<Words>(_mm256_set_m128i(entries[2], entries[0]));
+      const auto odd = reinterpret_cast<Words>(_mm256_set_m128i(entries[3], entries[1]));
+      const Words first = __builtin_shufflevector(even, odd, 0, 4, 2, 6);
+      const Words second = __builtin_shufflevector(even, odd, 1, 5, 3, 7);
+      const Words iova = load(&places.iova[i]);
+      const Words word = load(&places.word[i]);
+      const Words asked = load(&places.asked[i]);
+
+      Signs hit = first == word;
+      Words within = every(low_bits(page_shift));
+      if constexpr (blocks) {
+        const Words page_of_block = second >> (iotlb_layout::page_in_block(iova) + iotlb_layout::pages_at) & 1;
+        const Signs in_block = (first == block_of(word)) & (page_of_block == every(1));
+        hit |= in_block;
+        within |= only(in_block, every(low_bits(iotlb_layout::block_shift)));
+      }
+      const Words rights = second & all_right_bits;
+      hit &= (asked & ~rights) == Words{};
+      const unsigned bits = Isa::bits(hit) & static_cast<unsigned>(eligible[i / 64] >> (i % 64));
+      Words gpa = (second & iotlb_layout::frame_bits) + (iova & within);
+      if constexpr (blocks) gpa &= low_bits(52);
+      const Words mask = every(low_bits(page_shift));
+      const Words tail = rights << answer_layout::rights_at | tables.kind;
+      found[i / 64] |= std::uint64_t{bits} << (i % 64);
+      std::byte* const to = answers + i * record_bytes;
+      if (bits == 0xF) [[likely]] {
+        const Words a = __builtin_shufflevector(gpa, mask, 0, 4, -1, 1);
+        const Words b = __builtin_shufflevector(mask, tail, 0, 5, -1, 3);
+        const Words c = __builtin_shufflevector(tail, gpa, 2, 7, -1, 3);
+        store(to, __builtin_shufflevector(a, tail, 0, 1, 4, 3));
+        store(to + 32, __builtin_shufflevector(b, gpa, 0, 1, 6, 3));
+        store(to + 64, __builtin_shufflevector(c, mask, 0, 1, 4, 3));
+      } else {
+        store_some(to, bits, gpa, mask, tail);
+      }
+    }
+    return found;
+  }
+
+  static bool all_plain(const std::byte* requests, std::size_t count) noexcept {
+    Signs all = Words{} == Words{};
+    std::size_t i = 0;
+    for (; i + lanes <= count; i += lanes) {
+      const std::byte* const from = requests + i * record_bytes;
+      all &= plain(tails_of(load(from), load(from + 32), load(from + 64)));
+    }
+    for (; i < count; ++i) {
+      std::uint64_t tail = 0;
+      std::memcpy(&tail, requests + i * record_bytes + 16, sizeof tail);
+      all &= plain(every(tail));
+    }
+    return Isa::bits(all) == 0xF;
+  }
+
+  static BatchBits look_up(const BatchTables& tables, const std::byte* requests, std::byte* answers,
+                           std::size_t count) noexcept {
+    const std::size_t whole = count / lanes * lanes;
+    Places places;
+    const BatchBits eligible = find_places(tables, tables.iotlb->lines(), requests, whole, places);
+    return places.blocks ? look<true>(tables, places, eligible, answers, whole)
+                         : look<false>(tables, places, eligible, answers, whole);
+  }
+};
+
+}  // namespace
+}  // namespace viommu::caches
