@@ -56,7 +56,7 @@ AddressSpace* AddressSpaces::acquire(const AddressSpaceKey& key) noexcept {
   for (Atomic<Sizes>* sizes : {&space->sizes, &space->tables, &space->reachable})
     sizes->store(0, std::memory_order_relaxed);
   space->fillable.store(small_sizes, std::memory_order_relaxed);
-  space->tag.store(tag, std::memory_order_release);
+  space->prefix.store(Place::prefix_of(tag), std::memory_order_release);
   space->references_ = 1;
   space->next_ = *chain;
   *chain = space;
@@ -72,7 +72,7 @@ void AddressSpaces::release(AddressSpace& space) noexcept {
   *link = space.next_;
   used_[space.position_] = used_[--in_use_];
   used_[space.position_]->position_ = space.position_;
-  retire_tag(space.tag.load(std::memory_order_relaxed));
+  retire_tag(space.tag());
   space.retired_at_ = epochs_->advance();
   space.next_ = nullptr;
   (retired_last_ == nullptr ? retired_first_ : retired_last_->next_) = &space;
@@ -80,10 +80,10 @@ void AddressSpaces::release(AddressSpace& space) noexcept {
 }
 
 void AddressSpaces::forget(AddressSpace& space) noexcept {
-  const Tag old = space.tag.load(std::memory_order_relaxed);
+  const Tag old = space.tag();
   const Tag fresh = take_tag();
   if (fresh != 0) {
-    space.tag.store(fresh, std::memory_order_release);
+    space.prefix.store(Place::prefix_of(fresh), std::memory_order_release);
     return retire_tag(old);
   }
   // The tag stays. Tables first, so that no walk begins at a stale one with a sample taken after the pages were
@@ -100,7 +100,7 @@ void AddressSpaces::drop_pages(AddressSpace& space, IovaRange range, bool keep_s
   // A probe touches a set; past this many a new tag is cheaper, and it bounds what one descriptor can cost.
   constexpr std::uint64_t most_probes = 512;
   if (pages == 0 || pages > most_probes) return forget(space);
-  const Place place{space.tag.load(std::memory_order_relaxed), space.first_set};
+  const Place place{space.tag(), space.first_set};
   // Tables first, those that map most before the others: a walk that samples behind a drop finds no stale table to
   // begin at, and what it filled from one before is dropped after.
   const Sizes tables = keep_structures ? Sizes{0} : space.tables.load(std::memory_order_relaxed);  // B2

@@ -49,16 +49,19 @@ struct AddressSpaceKey {
 
 /// Alone in its line: readers load it on each lookup, and only its own invalidations write it.
 struct alignas(64) AddressSpace {
-  Atomic<Tag> tag{0};
-  Atomic<Sizes> sizes{0};       ///< page sizes announced; only grows while the object lives
-  Atomic<Sizes> fillable{0};    ///< those that may be filled; small ones always
+  Atomic<std::uint64_t> prefix{Place::prefix_of(0)};  ///< its tag, as its entries begin
+  Atomic<Sizes> sizes{0};                             ///< page sizes announced; only grows while the object lives
+  Atomic<Sizes> fillable{0};                          ///< those that may be filled; small ones always
   Atomic<Sizes> tables{0};      ///< as `sizes`, for the paging-structure cache: how much a cached table maps
   Atomic<Sizes> reachable{0};   ///< as `fillable`, for it
   std::uint32_t first_set = 0;  ///< of its shard; this and the rest are constant while anybody can reach the object
   Iova paged;                   ///< addresses below it are looked up: key.last + 1, or 0 for pass-through
   AddressSpaceKey key{};
 
-  [[nodiscard]] Place place() const noexcept { return {tag.load(std::memory_order_acquire), first_set}; }
+  [[nodiscard]] Place place() const noexcept {
+    return Place::of_prefix(prefix.load(std::memory_order_acquire), first_set);
+  }
+  [[nodiscard]] Tag tag() const noexcept { return Place::tag_of(prefix.load(std::memory_order_relaxed)); }
 
  private:
   friend class AddressSpaces;

@@ -90,20 +90,31 @@ struct CachedTranslation {
   friend constexpr bool operator==(const CachedTranslation&, const CachedTranslation&) = default;
 };
 
-/// Where the entries of an address space are, in one word: its tag, ready for a first word, and its shard's first set.
+/// Where the entries of an address space are: what their first words begin with, and its shard's first set.
 class Place {
  public:
   constexpr Place() = default;
-  constexpr Place(Tag tag, std::uint32_t first_set) noexcept
-      : word_{std::uint64_t{tag} << iotlb_layout::tag_at | first_set} {}
-  [[nodiscard]] constexpr Tag tag() const noexcept { return static_cast<Tag>(word_ >> iotlb_layout::tag_at); }
-  [[nodiscard]] constexpr std::uint64_t prefix() const noexcept {
-    return (word_ & ~low_bits(iotlb_layout::tag_at)) | iotlb_layout::valid;
+  constexpr Place(Tag tag, std::uint32_t first_set) noexcept : prefix_{prefix_of(tag)}, first_set_{first_set} {}
+  [[nodiscard]] static constexpr Place of_prefix(std::uint64_t prefix, std::uint32_t first_set) noexcept {
+    Place place;
+    place.prefix_ = prefix;
+    place.first_set_ = first_set;
+    return place;
   }
-  [[nodiscard]] constexpr std::uint32_t first_set() const noexcept { return static_cast<std::uint32_t>(word_); }
+  /// The tag and the valid bit.
+  [[nodiscard]] static constexpr std::uint64_t prefix_of(Tag tag) noexcept {
+    return std::uint64_t{tag} << iotlb_layout::tag_at | iotlb_layout::valid;
+  }
+  [[nodiscard]] static constexpr Tag tag_of(std::uint64_t word) noexcept {
+    return static_cast<Tag>(word >> iotlb_layout::tag_at);
+  }
+  [[nodiscard]] constexpr Tag tag() const noexcept { return tag_of(prefix_); }
+  [[nodiscard]] constexpr std::uint64_t prefix() const noexcept { return prefix_; }
+  [[nodiscard]] constexpr std::uint32_t first_set() const noexcept { return first_set_; }
 
  private:
-  std::uint64_t word_ = 0;
+  std::uint64_t prefix_ = iotlb_layout::valid;
+  std::uint32_t first_set_ = 0;
 };
 
 /// Versions of the groups that an answer for one address may be put into, taken before the walk. An odd one is never
@@ -143,7 +154,8 @@ class Iotlb {
     if (!whole_) return find_portable(place, iova, bit_of(size));
     const std::uint64_t word = word_for(place, iova, size);
     const Set& set = sets_[set_of(place, word)];
-    const Pair entry = set.entries[way_of(set, word)].load();
+    const AtomicPair& found = which_begins_with(set.entries, word);  // R1
+    const Pair entry = found.load();                                 // R2
     return entry.first == word ? entry : Pair{};
   }
   [[nodiscard]] static Gpa frame_in(Pair entry) noexcept { return {entry.second & frame_bits}; }
@@ -159,26 +171,22 @@ class Iotlb {
   }
   /// Where the 4 KiB page and the block of an address are: the set of the block, whose group it is.
   [[nodiscard, gnu::always_inline]] std::size_t small_set(Place place, Iova iova) const noexcept {
-    return set_of(place, word_for(place, iova, PageSize::kib32));
-  }
-  template <Few which>
-  [[gnu::always_inline]] void prefetch_small(std::size_t small_set, Iova iova) const noexcept {
-    __builtin_prefetch(&sets_[small_set ^ page_in_block(iova)]);
-    if constexpr (which == Few::small) __builtin_prefetch(&sets_[small_set]);
+    return place.first_set() +
+           (iotlb_layout::hash(iotlb_layout::small_key(place.prefix(), iova.value), seed_) >> hash_shift_);
   }
   /// As find_any(), for Few::page and Few::small.
   template <Few which>
   [[nodiscard, gnu::always_inline]] Pair find_small(Place place, Iova iova, std::size_t small_set) const noexcept {
     const std::uint64_t page_word = word_for(place, iova, PageSize::kib4);
     const Set& of_page = sets_[small_set ^ page_in_block(iova)];
-    const AtomicPair& page = of_page.entries[way_of(of_page, page_word)];  // R1
+    const AtomicPair& page = which_begins_with(of_page.entries, page_word);  // R1
     if constexpr (which == Few::page) {
       const Pair entry = page.load();  // R2
       return entry.first == page_word ? entry : Pair{};
     } else {
       const std::uint64_t block_word = word_for(place, iova, PageSize::kib32);
       const Set& of_block = sets_[small_set];
-      const AtomicPair& block = of_block.entries[way_of(of_block, block_word)];  // R1
+      const AtomicPair& block = which_begins_with(of_block.entries, block_word);  // R1
       // A page may stand beside a block that lacks it, so it goes first.
       const bool is_page = page.first() == page_word;
       const Pair entry = (is_page ? page : block).load();  // R2
@@ -204,12 +212,6 @@ class Iotlb {
   };
   [[nodiscard]] Lines lines() const noexcept {
     return {whole_ ? reinterpret_cast<const std::byte*>(&sets_[0]) : nullptr, seed_, hash_shift_};
-  }
-
-  /// Brings the lines near that lookup() will want.
-  void prefetch(Place place, Iova iova, Sizes sizes) const noexcept {
-    for (const PageSize size : page_sizes)
-      if ((sizes & bit_of(size)) != 0) __builtin_prefetch(&sets_[set_of(place, word_for(place, iova, size))]);
   }
 
   /// Before the walk's first guest load.
@@ -291,9 +293,7 @@ class Iotlb {
            static_cast<std::uint64_t>(size) << iotlb_layout::size_at;
   }
   [[nodiscard]] static constexpr std::uint64_t trace_of(std::uint64_t word) noexcept { return word & ~low_bits(6); }
-  [[nodiscard]] static constexpr Tag tag_of(std::uint64_t word) noexcept {
-    return static_cast<Tag>(word >> iotlb_layout::tag_at);
-  }
+  [[nodiscard]] static constexpr Tag tag_of(std::uint64_t word) noexcept { return Place::tag_of(word); }
   [[nodiscard]] static constexpr PageSize size_of(std::uint64_t word) noexcept {
     return static_cast<PageSize>(word >> iotlb_layout::size_at & 3);
   }
@@ -304,13 +304,6 @@ class Iotlb {
     const std::size_t hashed = iotlb_layout::hash(key, seed_) >> hash_shift_;
     return place.first_set() + (hashed ^ (word >> iotlb_layout::number_at & (sets_per_group - 1)));
   }
-  /// The way that has the word, if one has it. A sum, because the compiler would make a loop with a branch of anything
-  /// that looks like a search.
-  [[nodiscard, gnu::always_inline]] static std::size_t way_of(const Set& set, std::uint64_t word) noexcept {
-    const auto has = [&](std::size_t way) -> std::size_t { return set.entries[way].first() == word ? 1 : 0; };
-    return has(1) + 2 * has(2) + 3 * has(3);
-  }
-
   [[nodiscard]] static bool has_page(Iova iova, PageSize size, std::uint64_t second) noexcept {
     return size != PageSize::kib32 || (second >> (pages_at + page_in_block(iova)) & 1) != 0;
   }

@@ -43,6 +43,11 @@ template <class W>
 }
 /// What is hashed of the first word of a small page or its block.
 [[nodiscard, gnu::always_inline]] constexpr auto key_of(auto word) noexcept { return word >> (number_at + 3); }
+/// The same of an address.
+[[nodiscard, gnu::always_inline]] constexpr std::uint64_t small_key(std::uint64_t prefix, std::uint64_t iova) noexcept {
+  static_assert(number_at + 3 < tag_at);
+  return prefix >> (number_at + 3) ^ iova >> block_shift;
+}
 /// Multiplicative hashing spreads the contiguous pages that guests allocate better than random ones.
 [[nodiscard, gnu::always_inline]] constexpr auto hash(auto key, std::uint64_t seed) noexcept {
   return (key ^ seed) * std::uint64_t{0x9E3779B97F4A7C15};

@@ -7,6 +7,8 @@
 // Elsewhere, and for the thread sanitizer, the two words are atomic each, and the owner says when a pair is whole.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "engine/base/atomic.hpp"
@@ -72,5 +74,34 @@ class alignas(16) AtomicPair {
   Atomic<std::uint64_t> second_{0};
 };
 static_assert(sizeof(AtomicPair) == 16);
+
+/// The one of four that begins with the word, or else any: a hint, which load() has to confirm. Without a branch, which
+/// nobody could predict; in assembler, because compilers put one there, or take twice as many registers.
+[[nodiscard, gnu::always_inline]] inline const AtomicPair& which_begins_with(const std::array<AtomicPair, 4>& pairs,
+                                                                             std::uint64_t word) noexcept {
+#if defined(__x86_64__)
+  if constexpr (!thread_sanitizer) {
+    const AtomicPair* found = pairs.data();
+    const AtomicPair* next = nullptr;
+    asm volatile(
+        "leaq 16(%[pairs]), %[next]\n\t"
+        "cmpq %[word], 16(%[pairs])\n\t"
+        "cmoveq %[next], %[found]\n\t"
+        "leaq 32(%[pairs]), %[next]\n\t"
+        "cmpq %[word], 32(%[pairs])\n\t"
+        "cmoveq %[next], %[found]\n\t"
+        "leaq 48(%[pairs]), %[next]\n\t"
+        "cmpq %[word], 48(%[pairs])\n\t"
+        "cmoveq %[next], %[found]"
+        : [found] "+&r"(found), [next] "=&r"(next)
+        : [pairs] "r"(pairs.data()), [word] "r"(word), "m"(pairs)
+        : "cc");
+    return *found;
+  }
+#endif
+  std::size_t way = 0;
+  for (std::size_t i = 1; i < pairs.size(); ++i) way += pairs[i].first() == word ? i : 0;
+  return pairs[way % pairs.size()];
+}
 
 }  // namespace viommu

@@ -10,6 +10,8 @@
 #include "engine/vtd/range.hpp"
 
 using viommu::Rights;
+using viommu::caches::AddressSpace;
+using viommu::caches::ContextEntry;
 using viommu::capi::AnswerSource;
 using viommu::capi::RecordedCall;
 using viommu::core::Count;
@@ -152,72 +154,99 @@ void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
   return makes_sense(request) ? translate_one(engine, reader, request, translation) : VIOMMU_E_ARGUMENT;
 }
 
-[[nodiscard, gnu::always_inline]] inline viommu_result leave(viommu_engine& engine, Reader& reader,
-                                                             Waist::Entered entered) noexcept {
-  engine.waist.leave_once(reader, entered == Waist::Entered::opened);
+[[nodiscard, gnu::noinline]] viommu_result wake(viommu_engine& engine) noexcept {
+  engine.waist.wake();
   return VIOMMU_OK;
 }
 
-// The ways on from the hot path, inside the guard that it opened or another.
+/// Closes the guard that the call has opened, if it has.
+[[nodiscard, gnu::always_inline]] inline viommu_result leave(viommu_engine& engine, Reader& reader) noexcept {
+  if (engine.waist.leave_outermost(reader)) [[unlikely]]
+    return wake(engine);
+  return VIOMMU_OK;
+}
 
-[[nodiscard, gnu::noinline]] viommu_result miss(viommu_engine& engine, Reader& reader, const viommu_request& request,
-                                                viommu_translation& translation, Waist::Entered entered,
-                                                viommu::caches::ContextEntry context) noexcept {
+// The ways on from the hot path, inside the guard that it opened or another. They begin with what the call was given
+// and find out the rest again, so that the hot path has to keep nothing for them.
+
+[[nodiscard, gnu::noinline]] viommu_result miss(Reader& reader, const viommu_request& request,
+                                                viommu_translation& translation) noexcept {
+  viommu_engine& engine = engine_of(reader);
+  viommu::vtd::Dma& dma = engine.unit.dma();
   const DmaRequest asked = dma_request(request);
-  const DmaAnswer answer =
-      context ? engine.unit.dma().translate_missed(reader, asked, context) : engine.unit.dma().translate(reader, asked);
+  const ContextEntry context = dma.is_usual() ? engine.waist.find_context(asked.source) : ContextEntry{};
+  const DmaAnswer answer = context && asked.iova < context.space().paged ? dma.translate_missed(reader, asked, context)
+                                                                         : dma.translate(reader, asked);
   write(translation, answer);
-  static_cast<void>(leave(engine, reader, entered));
+  static_cast<void>(leave(engine, reader));
   return result_of(answer);
 }
 
 /// After the small pages, which are looked up in line.
-[[nodiscard, gnu::noinline]] viommu_result translate_more(viommu_engine& engine, Reader& reader,
-                                                          const viommu_request& request,
-                                                          viommu_translation& translation, Waist::Entered entered,
-                                                          viommu::caches::ContextEntry context) noexcept {
+[[nodiscard, gnu::noinline]] viommu_result translate_more(Reader& reader, const viommu_request& request,
+                                                          viommu_translation& translation) noexcept {
+  viommu_engine& engine = engine_of(reader);
+  const ContextEntry context = engine.waist.find_context({request.source});
+  if (!context || request.iova >= context.space().paged.value) return miss(reader, request, translation);
   const Waist::Hit hit = engine.waist.look_up_more(reader, context.space(), {request.iova}, request.access);
-  if (!hit.found()) return miss(engine, reader, request, translation, entered, context);
+  if (!hit.found()) return miss(reader, request, translation);
   write(translation, hit);
-  return leave(engine, reader, entered);
+  return leave(engine, reader);
 }
 
+/// After a hit in a small page that is to be remembered.
+[[nodiscard, gnu::noinline]] viommu_result remember(Reader& reader, const viommu_request& request) noexcept {
+  viommu_engine& engine = engine_of(reader);
+  if (const ContextEntry context = engine.waist.find_context({request.source}); context)
+    Waist::remember(reader, context.space().place(), {request.iova}, viommu::low_bits(viommu::page_shift));
+  return leave(engine, reader);
+}
+
+/// The look at the small pages of an address space, and what comes of it.
 template <Few which>
-[[nodiscard, gnu::always_inline]] inline viommu_result translate_small(
-    viommu_engine& engine, Reader& reader, const viommu_request& request, viommu_translation& translation,
-    const Waist::Sought& sought, Waist::Entered entered, viommu::caches::ContextEntry context) noexcept {
-  const Waist::Hit hit = engine.waist.look_up_small<which>(reader, {request.iova}, request.access, sought);
+[[nodiscard, gnu::always_inline]] inline viommu_result translate_small(Reader& reader, const viommu_request& request,
+                                                                       viommu_translation& translation,
+                                                                       const AddressSpace& space) noexcept {
+  viommu_engine& engine = engine_of(reader);
+  const Waist::Hit hit = engine.waist.look_up_small<which>(space.place(), {request.iova}, request.access);
   if (!hit.found()) [[unlikely]]
-    return Waist::has_more(context.space(), sought)
-               ? translate_more(engine, reader, request, translation, entered, context)
-               : miss(engine, reader, request, translation, entered, context);
+    return Waist::has_more(space, which) ? translate_more(reader, request, translation)
+                                         : miss(reader, request, translation);
   write(translation, hit);
-  return leave(engine, reader, entered);
+  if (Waist::count_hit(reader)) [[unlikely]]
+    return remember(reader, request);
+  return leave(engine, reader);
+}
+
+/// Of its own, because it wants more registers than the hot path has to spare.
+[[nodiscard, gnu::noinline]] viommu_result translate_small_or_block(Reader& reader, const viommu_request& request,
+                                                                    viommu_translation& translation,
+                                                                    const AddressSpace& space) noexcept {
+  return translate_small<Few::small>(reader, request, translation, space);
 }
 
 /// A plain request, inside the guard that was opened for it or another.
-[[nodiscard, gnu::always_inline]] inline viommu_result translate_plain(viommu_engine& engine, Reader& reader,
-                                                                       const viommu_request& request,
-                                                                       viommu_translation& translation,
-                                                                       Waist::Entered entered) noexcept {
-  const viommu::Iova iova{request.iova};
-  const auto context = engine.unit.dma().usual_context({request.source});
-  if (!context || iova >= context.space().paged) [[unlikely]]
-    return miss(engine, reader, request, translation, entered, {});
-  const Waist::Sought sought = engine.waist.seek(context.space(), iova);
-  switch (sought.few) {
-    case Few::page:  return translate_small<Few::page>(engine, reader, request, translation, sought, entered, context);
-    case Few::small: return translate_small<Few::small>(engine, reader, request, translation, sought, entered, context);
+[[nodiscard, gnu::always_inline]] inline viommu_result translate_plain(Reader& reader, const viommu_request& request,
+                                                                       viommu_translation& translation) noexcept {
+  viommu_engine& engine = engine_of(reader);
+  if (!engine.unit.dma().is_usual()) [[unlikely]]
+    return miss(reader, request, translation);
+  const ContextEntry context = engine.waist.find_context({request.source});
+  if (!context || request.iova >= context.space().paged.value) [[unlikely]]
+    return miss(reader, request, translation);
+  const AddressSpace& space = context.space();
+  switch (engine.waist.few(space)) {
+    case Few::page:  return translate_small<Few::page>(reader, request, translation, space);
+    case Few::small: return translate_small_or_block(reader, request, translation, space);
     case Few::any:   break;
   }
-  return translate_more(engine, reader, request, translation, entered, context);
+  return translate_more(reader, request, translation);
 }
 
-[[nodiscard, gnu::noinline]] viommu_result translate_behind_fence(viommu_engine& engine, Reader& reader,
-                                                                  const viommu_request& request,
+[[nodiscard, gnu::noinline]] viommu_result translate_behind_fence(Reader& reader, const viommu_request& request,
                                                                   viommu_translation& translation) noexcept {
-  engine.waist.finish_entry(reader);
-  return translate_plain(engine, reader, request, translation, Waist::Entered::opened);
+  engine_of(reader).waist.finish_entry(reader);
+  return translate_plain(reader, request, translation);
 }
 
 // The records of caches/batch_lookup.hpp.
@@ -307,10 +336,9 @@ viommu_result viommu_translate(viommu_reader* handle, const viommu_request* requ
   viommu_engine& engine = engine_of(reader);
   if (engine.recorder != nullptr || !is_plain(*request)) [[unlikely]]
     return translate_slowly(engine, reader, *request, *translation);
-  const Waist::Entered entered = engine.waist.enter_cheaply(reader);
-  if (entered == Waist::Entered::fence) [[unlikely]]
-    return translate_behind_fence(engine, reader, *request, *translation);
-  return translate_plain(engine, reader, *request, *translation, entered);
+  if (!engine.waist.enter_cheaply(reader)) [[unlikely]]
+    return translate_behind_fence(reader, *request, *translation);
+  return translate_plain(reader, *request, *translation);
 }
 
 viommu_result viommu_translate_once(viommu_engine* engine, const viommu_request* request,

@@ -69,7 +69,7 @@ caches::BatchBits Waist::look_up_records(Reader& reader, std::uint64_t kind, con
   for (std::size_t i = after / sample % std::min(count, sample); i < count && marks != 0; i += sample, --marks) {
     const caches::RecordedRequest request{requests + i * caches::record_bytes};
     if (const caches::ContextEntry context = contexts_.find(request.source()); context)
-      reader.recent.mark(caches::Iotlb::trace_of(context.space().place(), request.iova(), low_bits(page_shift)));
+      remember(reader, context.space().place(), request.iova(), low_bits(page_shift));
   }
   return answered;
 }
@@ -174,7 +174,7 @@ std::uint64_t Waist::hold(std::uint64_t since, const caches::Usage& usage, std::
 
 bool Waist::release(std::uint64_t handle, bool revoked) noexcept {
   if (!holds_.close(handle, revoked)) return false;
-  if (waiter_.load(std::memory_order_seq_cst)) wake_waiter();
+  if (waiter_.load(std::memory_order_seq_cst)) wake();
   return true;
 }
 

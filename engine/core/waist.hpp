@@ -127,11 +127,19 @@ class Waist {
     epochs_.enter(*reader.word);
     return true;
   }
-  /// The same in line. After `fence` comes finish_entry(), before any lookup; the guard is open already.
-  enum class Entered : std::uint8_t { inside, opened, fence };
-  [[nodiscard, gnu::always_inline]] Entered enter_cheaply(Reader& reader) noexcept {
-    if (reader.depth != 0) return Entered::inside;
-    return epochs_.enter_cheaply(*reader.word) ? Entered::opened : Entered::fence;
+  /// The same in line, for leave_outermost(). @return false when finish_entry() has to come before any lookup; the guard
+  /// is open already
+  [[nodiscard, gnu::always_inline]] bool enter_cheaply(Reader& reader) noexcept {
+    return reader.depth != 0 || epochs_.enter_cheaply(*reader.word);
+  }
+  /// @return whether somebody waits for that: then wake() is to follow
+  [[nodiscard, gnu::always_inline]] bool leave_outermost(Reader& reader) noexcept {
+    if (reader.depth != 0) return false;
+    epochs_.leave(*reader.word);
+    return waiter_.load(std::memory_order_relaxed);
+  }
+  void wake() noexcept {
+    if (waiter_.exchange(false, std::memory_order_seq_cst)) host_.wake();
   }
   void finish_entry(Reader& reader) noexcept { epochs_.finish_entry(*reader.word); }
   [[gnu::always_inline]] void leave_once(Reader& reader, bool entered) noexcept {
@@ -162,51 +170,40 @@ class Waist {
   /// No hit for an address beyond the width, in pass-through, in the interrupt window, not cached, or without rights.
   [[nodiscard]] Hit look_up(Reader& reader, const caches::AddressSpace& space, Iova iova, RightBits asked) noexcept {
     if (iova >= space.paged) return {};
-    const Sought sought = seek(space, iova);
-    if (const Hit hit = look_up_small(reader, iova, asked, sought); hit.found()) return hit;
-    return has_more(space, sought) ? look_up_more(reader, space, iova, asked) : Hit{};
+    using Few = caches::Iotlb::Few;
+    const Few which = few(space);
+    const caches::Place place = space.place();
+    const Hit hit = which == Few::page    ? look_up_small<Few::page>(place, iova, asked)
+                    : which == Few::small ? look_up_small<Few::small>(place, iova, asked)
+                                          : Hit{};
+    if (!hit.found()) return has_more(space, which) ? look_up_more(reader, space, iova, asked) : hit;
+    if (count_hit(reader)) [[unlikely]]
+      remember(reader, place, iova, hit.mask);
+    return hit;
   }
 
-  /// The same in two steps, so that many can be under way: where it will be looked up,
-  struct Sought {
-    caches::Place place;
-    std::size_t small_set = 0;
-    caches::Iotlb::Few few = caches::Iotlb::Few::any;
-  };
-  [[nodiscard, gnu::always_inline]] Sought sought(const caches::AddressSpace& space, caches::Place place,
-                                                  std::size_t small_set) const noexcept {
-    return {place, small_set, iotlb_.few(space.sizes.load(std::memory_order_relaxed))};
+  /// The same in parts, for an address below space.paged: small pages in line, then, if there are any, larger ones.
+  [[nodiscard, gnu::always_inline]] caches::Iotlb::Few few(const caches::AddressSpace& space) const noexcept {
+    return iotlb_.few(space.sizes.load(std::memory_order_relaxed));
   }
-  [[nodiscard, gnu::always_inline]] Sought seek(const caches::AddressSpace& space, Iova iova) const noexcept {
-    const caches::Place place = space.place();
-    return sought(space, place, iotlb_.small_set(place, iova));
-  }
-  [[gnu::always_inline]] void prefetch(const Sought& sought, Iova iova) const noexcept {
-    using Few = caches::Iotlb::Few;
-    if (sought.few == Few::page) return iotlb_.prefetch_small<Few::page>(sought.small_set, iova);
-    if (sought.few == Few::small) iotlb_.prefetch_small<Few::small>(sought.small_set, iova);
-  }
-  /// and the look, for an address below space.paged: small pages in line, then, if there are any, larger ones.
-  [[nodiscard, gnu::always_inline]] Hit look_up_small(Reader& reader, Iova iova, RightBits asked,
-                                                      const Sought& sought) noexcept {
-    using Few = caches::Iotlb::Few;
-    if (sought.few == Few::page) return look_up_small<Few::page>(reader, iova, asked, sought);
-    return sought.few == Few::small ? look_up_small<Few::small>(reader, iova, asked, sought) : Hit{};
-  }
-  [[nodiscard]] static bool has_more(const caches::AddressSpace& space, const Sought& sought) noexcept {
-    return (space.sizes.load(std::memory_order_relaxed) & ~caches::small_sizes) != 0 ||
-           sought.few == caches::Iotlb::Few::any;
+  [[nodiscard]] static bool has_more(const caches::AddressSpace& space, caches::Iotlb::Few few) noexcept {
+    return (space.sizes.load(std::memory_order_relaxed) & ~caches::small_sizes) != 0 || few == caches::Iotlb::Few::any;
   }
   template <caches::Iotlb::Few which>
-  [[nodiscard, gnu::always_inline]] Hit look_up_small(Reader& reader, Iova iova, RightBits asked,
-                                                      const Sought& sought) noexcept {
-    const Pair entry = iotlb_.find_small<which>(sought.place, iova, sought.small_set);
+  [[nodiscard, gnu::always_inline]] Hit look_up_small(caches::Place place, Iova iova, RightBits asked) const noexcept {
+    const Pair entry = iotlb_.find_small<which>(place, iova, iotlb_.small_set(place, iova));
     const RightBits rights = entry.second & all_right_bits;
     if ((asked & ~rights) != 0 || rights == 0) [[unlikely]]  // what was not found grants nothing
       return {};
-    constexpr std::uint64_t mask = low_bits(page_shift);
-    count_hit(reader, sought.place, iova, mask);
-    return {caches::Iotlb::small_gpa<which>(entry, iova), mask, rights};
+    return {caches::Iotlb::small_gpa<which>(entry, iova), low_bits(page_shift), rights};
+  }
+  /// To be called for each hit of look_up_small(). @return whether this one is to be remembered
+  [[nodiscard, gnu::always_inline]] static bool count_hit(Reader& reader) noexcept {
+    return reader.counters.add(Count::iotlb_hits) % caches::Recent::sample == 0;
+  }
+  /// That this page is in use: replacement asks for it.
+  static void remember(Reader& reader, caches::Place place, Iova iova, std::uint64_t mask) noexcept {
+    reader.recent.mark(caches::Iotlb::trace_of(place, iova, mask));
   }
   /// Whether records can be looked up together: then look_up_records(), of at most batch_width.
   [[nodiscard]] const caches::BatchLookup* batch_lookup() const noexcept { return batch_lookup_; }
@@ -288,11 +285,6 @@ class Waist {
   [[nodiscard]] static constexpr bool grants(Rights granted, Rights asked) noexcept {
     return asked.none() ? !granted.none() : granted.covers(asked);
   }
-  [[gnu::always_inline]] static void count_hit(Reader& reader, caches::Place place, Iova iova,
-                                               std::uint64_t mask) noexcept {
-    if (reader.counters.add(Count::iotlb_hits) % caches::Recent::sample == 0) [[unlikely]]
-      reader.recent.mark(caches::Iotlb::trace_of(place, iova, mask));
-  }
   [[nodiscard]] static Translation identity(Reader& reader, Iova iova) noexcept {
     reader.counters.add(Count::pass_throughs);
     return {Outcome::translated, read_write, {iova.value}, mask_clear_of_interrupts(iova.value)};
@@ -335,12 +327,9 @@ class Waist {
   [[gnu::always_inline]] void leave_now(Reader& reader) noexcept {
     epochs_.leave(*reader.word);
     if (waiter_.load(std::memory_order_relaxed)) [[unlikely]]
-      wake_waiter();
+      wake();
   }
   [[nodiscard]] Reader* take(std::size_t first, std::size_t count) noexcept;
-  void wake_waiter() noexcept {
-    if (waiter_.exchange(false, std::memory_order_seq_cst)) host_.wake();
-  }
   [[nodiscard]] bool still_in_use(const Ticket& ticket) noexcept;
   /// A map with room for `extra` regions more than there are; taken before the lock, because the host's allocator is
   /// never called under one.

@@ -52,7 +52,7 @@ Waist::Hit Waist::look_up_more(Reader& reader, const caches::AddressSpace& space
   const Pair entry = iotlb_.find_any(place, iova, space.sizes.load(std::memory_order_relaxed));
   if ((asked & ~entry.second) != 0 || (entry.second & all_right_bits) == 0) return {};
   const std::uint64_t mask = caches::Iotlb::mask_of(entry);
-  count_hit(reader, place, iova, mask);
+  if (count_hit(reader)) remember(reader, place, iova, mask);
   const std::uint64_t clear = mask == low_bits(page_shift) ? mask : mask & mask_clear_of_interrupts(iova.value);
   return {caches::Iotlb::gpa_in(entry, iova), clear, entry.second & all_right_bits};
 }
@@ -177,7 +177,7 @@ Translation Waist::conclude(Reader& reader, caches::AddressSpace& space, const S
   if (found.outcome != Outcome::translated) return found;
   reader.counters.add(Count::answers_with_walk);
   // A tag that is no longer the address space's is nobody's; filling under it would only waste the place.
-  if (!page.rights.none() && !options_.uncached && space.tag.load(std::memory_order_relaxed) == start.place.tag()) {
+  if (!page.rights.none() && !options_.uncached && space.tag() == start.place.tag()) {
     fill_page(reader, space, start, iova, page);
     fill_table(space, start, iova, walk);
   }

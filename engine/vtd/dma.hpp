@@ -56,14 +56,13 @@ class Dma {
   Dma(const Capabilities& capabilities, core::Waist& waist, Registers& registers) noexcept
       : capabilities_{capabilities}, waist_{waist}, registers_{registers} {}
 
-  /// The context of nearly all requests: translation is on, and it is cached. Null for any other.
-  [[nodiscard, gnu::always_inline]] caches::ContextEntry usual_context(SourceId source) const noexcept {
-    const bool plain = Mode{mode_.load(std::memory_order_acquire)}.plain();
-    return plain ? waist_.find_context(source) : caches::ContextEntry{};
+  /// Whether translation is on and nothing else: the context of a plain request is then whatever the cache says.
+  [[nodiscard, gnu::always_inline]] bool is_usual() const noexcept {
+    return Mode{mode_.load(std::memory_order_acquire)}.plain();
   }
   [[nodiscard]] DmaAnswer translate(core::Reader& reader, const DmaRequest& request) noexcept;
 
-  /// The same, for a plain request with its usual_context() that the IOTLB has no hit for.
+  /// The same, for a plain request with its context, under is_usual(), that the IOTLB has no hit for.
   [[nodiscard]] DmaAnswer translate_missed(core::Reader& reader, const DmaRequest& request,
                                            caches::ContextEntry context) noexcept;
 
@@ -113,76 +112,40 @@ class Dma {
     return {kind, found.rights, found.gpa, found.mask, FaultReason::none, FaultStatus::none, key.domain};
   }
 
-  /// Requests [first, end) of a batch, at most core::batch_width. What the first pass finds out is kept word by word: a
-  /// struct would be written in parts and read as a whole, which stalls.
+  /// Requests [first, end) of a batch, at most core::batch_width.
   template <class Batch>
   void translate_some(core::Reader& reader, std::size_t first, std::size_t end, Batch batch) noexcept {
-    const bool plain_mode = Mode{mode_.load(std::memory_order_acquire)}.plain();
+    const bool usual = is_usual();
     caches::BatchBits answered{};
-    if (plain_mode && waist_.batch_lookup() != nullptr) {
+    if (usual && waist_.batch_lookup() != nullptr) {
       answered = waist_.look_up_records(reader, static_cast<std::uint64_t>(DmaKind::translated),
                                         batch.request_record(first), batch.answer_record(first), end - first);
     }
-    const auto is_answered = [&](std::size_t i) { return (answered[(i - first) / 64] >> ((i - first) % 64) & 1) != 0; };
     Scratch<caches::ContextEntry, core::batch_width> contexts;
-    Scratch<caches::Place, core::batch_width> places;
-    Scratch<std::size_t, core::batch_width> sets;
-    for (std::size_t i = first; i < end; ++i) {
-      if (is_answered(i)) continue;
-      const caches::ContextEntry context = waist_.find_context(batch.source(i));
-      const Iova iova = batch.iova(i);
-      if (!context || !plain_mode || !batch.plain(i) || iova >= context.space().paged) [[unlikely]] {
-        contexts.put(i - first, {});
-        continue;
-      }
-      contexts.put(i - first, context);
-      if (waist_.uncached()) continue;
-      const core::Waist::Sought sought = waist_.seek(context.space(), iova);
-      places.put(i - first, sought.place);
-      sets.put(i - first, sought.small_set);
-      waist_.prefetch(sought, iova);
-    }
     Scratch<std::uint32_t, core::batch_width> missed;
     std::size_t misses = 0;
     for (std::size_t i = first; i < end; ++i) {
-      if (is_answered(i)) continue;
-      const caches::ContextEntry context = contexts[i - first];
-      if (!context) [[unlikely]] {
+      if ((answered[(i - first) / 64] >> ((i - first) % 64) & 1) != 0) continue;
+      const caches::ContextEntry context = usual ? waist_.find_context(batch.source(i)) : caches::ContextEntry{};
+      const Iova iova = batch.iova(i);
+      if (!context || !batch.plain(i) || iova >= context.space().paged) [[unlikely]] {
         batch.answer(i, translate(reader, batch.request(i)));
         continue;
       }
-      const caches::AddressSpace& space = context.space();
-      if (!waist_.uncached() &&
-          answer_hit(reader, space, i, batch, waist_.sought(space, places[i - first], sets[i - first]))) [[likely]]
-        continue;
-      if (interrupt_window.contains(batch.iova(i).value)) {
+      if (!waist_.uncached()) {
+        if (const core::Waist::Hit hit = waist_.look_up(reader, context.space(), iova, batch.asked(i)); hit.found()) {
+          batch.hit(i, hit);
+          continue;
+        }
+      }
+      if (interrupt_window.contains(iova.value)) {
         batch.answer(i, translate(reader, batch.request(i)));
       } else {
-        contexts.put(misses, context);  // in the place of a request that has been looked at
+        contexts.put(misses, context);
         missed.put(misses++, static_cast<std::uint32_t>(i));
       }
     }
     if (misses != 0) walk_missed(reader, {missed.data(), misses}, {contexts.data(), misses}, batch);
-  }
-  /// @return false when it is no hit
-  template <class Batch>
-  [[nodiscard, gnu::always_inline]] bool answer_hit(core::Reader& reader, const caches::AddressSpace& space,
-                                                    std::size_t i, const Batch& batch,
-                                                    const core::Waist::Sought& sought) noexcept {
-    using Few = caches::Iotlb::Few;
-    const auto answered = [&](const core::Waist::Hit& hit) {
-      if (hit.found()) [[likely]]
-        batch.hit(i, hit);
-      return hit.found();
-    };
-    const Iova iova = batch.iova(i);
-    // Apart, so that the answers of the first two stay in registers.
-    if (sought.few == Few::page) {
-      if (answered(waist_.look_up_small<Few::page>(reader, iova, batch.asked(i), sought))) return true;
-    } else if (sought.few == Few::small) {
-      if (answered(waist_.look_up_small<Few::small>(reader, iova, batch.asked(i), sought))) return true;
-    }
-    return core::Waist::has_more(space, sought) && answered(waist_.look_up_more(reader, space, iova, batch.asked(i)));
   }
   template <class Batch>
   void walk_missed(core::Reader& reader, std::span<const std::uint32_t> missed,

@@ -31,7 +31,7 @@ class Spaces {
     REQUIRE(spaces.reset(host, count, tag_bits, epochs.epochs, {&iotlb, &structures}));
   }
   AddressSpaces* operator->() { return &spaces; }
-  [[nodiscard]] static Tag tag_of(const AddressSpace& space) { return space.tag.load(); }
+  [[nodiscard]] static Tag tag_of(const AddressSpace& space) { return space.tag(); }
   void fill(AddressSpace& space, Iova at, std::uint64_t frame = 0x7000) {
     const Place place = space.place();
     REQUIRE(announce(space.sizes, space.fillable, space.fillable, PageSize::kib4));

@@ -40,7 +40,7 @@ class Spaces {
     REQUIRE(spaces.reset({}, count, tag_bits, epochs.epochs, {&iotlb, &structures}));
   }
   AddressSpaces* operator->() { return &spaces; }
-  [[nodiscard]] static Tag tag_of(const AddressSpace& space) { return space.tag.load(std::memory_order_acquire); }
+  [[nodiscard]] static Tag tag_of(const AddressSpace& space) { return space.tag(); }
   [[nodiscard]] auto find(Tag tag, unsigned number) const { return iotlb.lookup({tag, 0}, page(number), all_sizes); }
   [[nodiscard]] FillGuard sample(Tag tag, unsigned number) const {
     return iotlb.sample({tag, 0}, page(number), all_sizes);

@@ -25,7 +25,7 @@ struct Table {
         epochs.reset(arena(), {{words.data(), readers}, {}}, caches::Drain::fence) && iotlb.reset(arena(), 64, 1, 7),
         "the harness has memory");
     for (std::size_t i = 0; i < readers; ++i) epochs.use(words[i]);
-    space.tag.store(tag, std::memory_order_relaxed);
+    space.prefix.store(caches::Place::prefix_of(tag), std::memory_order_relaxed);
     space.fillable.store(caches::small_sizes, std::memory_order_relaxed);
   }
 

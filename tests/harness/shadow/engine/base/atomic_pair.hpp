@@ -3,6 +3,8 @@
 // so, else two words.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "engine/base/atomic.hpp"
@@ -62,5 +64,12 @@ class alignas(16) AtomicPair {
   std::uint64_t second_ = 0;
 };
 static_assert(sizeof(AtomicPair) == 16);
+
+[[nodiscard]] inline const AtomicPair& which_begins_with(const std::array<AtomicPair, 4>& pairs, std::uint64_t word,
+                                                         std::source_location place = std::source_location::current()) {
+  std::size_t way = 0;
+  for (std::size_t i = 1; i < pairs.size(); ++i) way += pairs[i].first(place) == word ? i : 0;
+  return pairs[way % pairs.size()];
+}
 
 }  // namespace viommu
