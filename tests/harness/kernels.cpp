@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // In place of the files simd/select.cpp: the scalar kernels alone, whatever the CPU has.
-#include "caches/batch_lookup.hpp"
 #include "walkers/simd/kernels.hpp"
+#include "caches/batch_lookup.hpp"
 #include "walkers/simd/select.hpp"
 
 namespace viommu::walkers {

@@ -45,8 +45,7 @@ struct World {
     caches::FillGuard guard;
     iotlb.sample(place, at, fillable, guard);
     const std::uint64_t page = leaf.load(std::memory_order_acquire);
-    if (space.tag() == place.tag() &&
-        caches::announce(space.sizes, space.fillable, fillable, caches::PageSize::kib4))
+    if (space.tag() == place.tag() && caches::announce(space.sizes, space.fillable, fillable, caches::PageSize::kib4))
       iotlb.fill(guard, place, at, {{page << frame_shift}, caches::PageSize::kib4, read_write}, nullptr);
     return page;
   }
@@ -160,8 +159,7 @@ struct Forget {
     for (int i = 0; i < 24; ++i) {  // tags come round
       world.address_spaces.forget(*space[static_cast<std::size_t>(i) % spaces]);
       static_cast<void>(world.epochs.scan(world.epochs.issued()));
-      require(space[0]->tag() != space[1]->tag(),
-              "no two address spaces have one tag");
+      require(space[0]->tag() != space[1]->tag(), "no two address spaces have one tag");
     }
   }
 };
