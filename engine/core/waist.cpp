@@ -103,7 +103,10 @@ void Waist::drop(const caches::Scope& scope) noexcept {
       });
     case Kind::contexts:
     case Kind::domain_contexts:
-    case Kind::source_contexts: return;
+    case Kind::source_contexts:
+    case Kind::pasids:
+    case Kind::domain_pasids:
+    case Kind::pasid:           return;
   }
 }
 

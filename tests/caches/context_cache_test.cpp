@@ -29,7 +29,7 @@ AddressSpaceKey key_of(unsigned domain) {
 }
 SourceId source(unsigned id) { return {static_cast<std::uint16_t>(id)}; }
 Scope of_source(unsigned id, unsigned ignored = 0) {
-  return {Kind::source_contexts, {}, all_iovas, source(id), static_cast<std::uint16_t>(ignored)};
+  return {Kind::source_contexts, {}, all_iovas, source(id), static_cast<std::uint8_t>(ignored)};
 }
 
 /// A context cache over its address spaces, with two readers.
