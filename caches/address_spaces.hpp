@@ -97,6 +97,9 @@ class AddressSpaces {
   /// Gives a reference back; with the last one the tag is retired and the object follows after its grace period.
   void release(AddressSpace& space) noexcept;
 
+  /// All objects in their order, so that a cache may name one by its number. Threads: any.
+  [[nodiscard]] AddressSpace* objects() noexcept { return spaces_.begin(); }
+
   /// Forgets all translations of one address space.
   void forget(AddressSpace& space) noexcept;
   /// Drops the pages of one address space that overlap `range`; forgets it when that costs less. The caller has made a

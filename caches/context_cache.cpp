@@ -6,10 +6,11 @@ namespace {
 constexpr std::size_t source_ids = std::size_t{1} << 16;
 }
 
-bool ContextCache::reset(const HostAllocator& allocator, std::size_t count, AddressSpaces& spaces) noexcept {
+bool ContextCache::reset(const HostAllocator& allocator, std::size_t count, AddressSpaces& spaces,
+                         const PasidCacheSize& pasids) noexcept {
   spaces_ = &spaces;
   return table_.reset(allocator, source_ids) && linked_.reset(allocator, count) &&
-         positions_.reset(allocator, source_ids);
+         positions_.reset(allocator, source_ids) && pasids_.reset(allocator, pasids, spaces);
 }
 
 ContextEntry ContextCache::insert(std::uint64_t version, SourceId source, const AddressSpaceKey& key,
@@ -30,11 +31,18 @@ ContextEntry ContextCache::insert(std::uint64_t version, SourceId source, const 
   return entry;
 }
 
+ContextEntry ContextCache::insert(std::uint64_t version, SourceId source, Pasid pasid, const AddressSpaceKey& key,
+                                  bool fault_disable) noexcept {
+  if (version_.load(std::memory_order_relaxed) != version) return {};
+  return pasids_.insert(source, pasid, key, fault_disable);
+}
+
 void ContextCache::drop(const Scope& scope) noexcept {
   using Kind = Scope::Kind;
-  const bool all = scope.kind == Kind::everything || scope.kind == Kind::contexts;
-  if (!all && scope.kind != Kind::domain_contexts && scope.kind != Kind::source_contexts) return;
+  if (!scope.drops_contexts()) return;
   version_.fetch_add(1, std::memory_order_release);
+  pasids_.drop(scope);
+  if (scope.kind == Kind::pasids || scope.kind == Kind::domain_pasids || scope.kind == Kind::pasid) return;
   if (scope.kind == Kind::source_contexts && scope.ignored_source_bits == 0) {
     if (table_[scope.source.value].load(std::memory_order_relaxed)) unlink(scope.source);
     return;
@@ -42,7 +50,7 @@ void ContextCache::drop(const Scope& scope) noexcept {
   for (std::size_t i = linked_count_; i-- > 0;) {  // backwards: unlinking puts the last one into the gap
     const SourceId source = linked_[i];
     const AddressSpace& space = table_[source.value].load(std::memory_order_relaxed).space();
-    if (all || scope.concerns({source, space.key.domain, all_iovas})) unlink(source);
+    if (scope.concerns({source, space.key.domain, all_iovas})) unlink(source);
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 namespace viommu::caches {
 
@@ -16,6 +17,7 @@ struct Usage {
   SourceId source;
   DomainId domain;
   IovaRange range{};
+  std::optional<Pasid> pasid = std::nullopt;  ///< of the PASID entry it goes by, whether the request names it or not
 };
 
 /// The most frequent scope: translations of `domain` that overlap `range`.
@@ -26,6 +28,7 @@ struct PageScope {
 };
 
 /// The named thing goes, and all that was derived from it. Domain ids are those of the cached contexts, not of memory.
+/// A PASID entry is derived from its source's context too, and that context names no domain (the PASID entry does).
 struct Scope {
   enum class Kind : std::uint8_t {
     everything,       ///< contexts and translations
@@ -33,17 +36,24 @@ struct Scope {
     domain,           ///< translations of `domain`
     pages,            ///< translations of `domain` that overlap `range`
     contexts,         ///< all of them
-    domain_contexts,  ///< those of `domain`
+    domain_contexts,  ///< those of `domain`, and those that name none
     source_contexts,  ///< those of `source`, with `ignored_source_bits` not compared
+    pasids,           ///< all PASID entries
+    domain_pasids,    ///< those of `domain`
+    pasid,            ///< those of `domain` for `pasid`
   };
 
   Kind kind = Kind::everything;
   DomainId domain{};
   IovaRange range = all_iovas;
   SourceId source{};
-  std::uint16_t ignored_source_bits = 0;
+  std::uint8_t ignored_source_bits = 0;
   bool keep_structures = false;  ///< of `pages`: cached tables may stay
+  Pasid pasid{};
 
+  [[nodiscard]] constexpr bool drops_contexts() const noexcept {
+    return kind != Kind::translations && kind != Kind::domain && kind != Kind::pages;
+  }
   [[nodiscard]] constexpr bool names(SourceId id) const noexcept {
     return ((id.value ^ source.value) & ~ignored_source_bits & 0xFFFF) == 0;
   }
@@ -52,10 +62,13 @@ struct Scope {
       case Kind::everything:
       case Kind::translations:
       case Kind::contexts:        return true;
-      case Kind::domain:
-      case Kind::domain_contexts: return usage.domain == domain;
+      case Kind::domain:          return usage.domain == domain;
       case Kind::pages:           return usage.domain == domain && usage.range.overlaps(range);
+      case Kind::domain_contexts: return usage.domain == domain || usage.pasid.has_value();
       case Kind::source_contexts: return names(usage.source);
+      case Kind::pasids:          return usage.pasid.has_value();
+      case Kind::domain_pasids:   return usage.domain == domain && usage.pasid.has_value();
+      case Kind::pasid:           return usage.domain == domain && usage.pasid == pasid;
     }
     return true;
   }

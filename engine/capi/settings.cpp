@@ -156,6 +156,8 @@ viommu_result read_settings(const viommu_vtd_options& given, Settings& settings,
     }
   }
 
+  if (options.reserved != 0)
+    return complain(VIOMMU_E_UNSUPPORTED, "options: a field that this version does not know is set");
   if ((options.flags & ~std::uint32_t{VIOMMU_FAULT_COMPRESSION | VIOMMU_UNCACHED}) != 0)
     return complain(VIOMMU_E_ARGUMENT, "options.flags: an unknown flag");
   if (options.drain > VIOMMU_DRAIN_AUTO) return complain(VIOMMU_E_ARGUMENT, "options.drain: an unknown mode");
@@ -176,6 +178,7 @@ viommu_result read_settings(const viommu_vtd_options& given, Settings& settings,
       {"structures", options.structures, 4096, 1, 1U << 20, &waist.structures},
       {"shards", options.shards, 1, 1, 64, &waist.shards},
       {"context_entries", options.context_entries, 4096, 1, 65536, &waist.context_entries},
+      {"pasid_entries", options.pasid_entries, 4096, 8, 65536, &waist.pasid_entries},
       {"address_spaces", options.address_spaces, contexts, 1, 65536, &waist.address_spaces},
       {"tag_bits", options.tag_bits, 16, 4, 16, &waist.tag_bits},
       {"readers", options.readers, 64, 1, 4096, &waist.readers},
@@ -191,6 +194,9 @@ viommu_result read_settings(const viommu_vtd_options& given, Settings& settings,
     return complain(VIOMMU_E_ARGUMENT, words);
   }
   if (!std::has_single_bit(waist.shards)) return complain(VIOMMU_E_ARGUMENT, "options.shards: not a power of two");
+  if (!std::has_single_bit(waist.pasid_entries))
+    return complain(VIOMMU_E_ARGUMENT, "options.pasid_entries: not a power of two");
+  if (!settings.capabilities.scalable_mode) waist.pasid_entries = 0;  // a request with a PASID is blocked
   constexpr std::uint64_t one_second_ns = 1'000'000'000;
   waist.hold_report_ns = options.hold_report_ns != 0 ? options.hold_report_ns : one_second_ns;
   waist.hash_seed = options.hash_seed != 0 ? options.hash_seed : random_seed();

@@ -37,7 +37,7 @@ bool Waist::reset() noexcept {
          iotlb_.reset(allocator, options_.iotlb_pages, options_.shards, options_.hash_seed) &&
          structures_.reset(allocator, options_.structures, 1, ~options_.hash_seed) &&
          spaces_.reset(allocator, options_.address_spaces, options_.tag_bits, epochs_, {&iotlb_, &structures_}) &&
-         contexts_.reset(allocator, options_.context_entries, spaces_);
+         contexts_.reset(allocator, options_.context_entries, spaces_, {options_.pasid_entries, options_.hash_seed});
 }
 
 Reader* Waist::take(std::size_t first, std::size_t count) noexcept {
@@ -74,17 +74,28 @@ caches::BatchBits Waist::look_up_records(Reader& reader, std::uint64_t kind, con
   return answered;
 }
 
-caches::ContextEntry Waist::insert_context(std::uint64_t version, SourceId source, const caches::AddressSpaceKey& key,
-                                           bool fault_disable) noexcept {
+/// Null also when another thread has the lock: nobody waits for it here.
+template <class Insert>
+caches::ContextEntry Waist::insert_if_free(const Insert& insert) noexcept {
   caches::ContextEntry entry;
   {
     const std::unique_lock lock{caches_lock_, std::try_to_lock};
     if (!lock.owns_lock()) return {};
-    entry = contexts_.insert(version, source, key, fault_disable);
+    entry = insert();
   }
   // Pools are short, and only the thread that processes can wait for a grace period.
   if (!entry && spaces_.short_of_something() && !reclaim_asked_.exchange(true, std::memory_order_relaxed)) host_.wake();
   return entry;
+}
+
+caches::ContextEntry Waist::insert_context(std::uint64_t version, SourceId source, const caches::AddressSpaceKey& key,
+                                           bool fault_disable) noexcept {
+  return insert_if_free([&] { return contexts_.insert(version, source, key, fault_disable); });
+}
+
+caches::ContextEntry Waist::insert_context(std::uint64_t version, SourceId source, Pasid pasid,
+                                           const caches::AddressSpaceKey& key, bool fault_disable) noexcept {
+  return insert_if_free([&] { return contexts_.insert(version, source, pasid, key, fault_disable); });
 }
 
 void Waist::drop(const caches::Scope& scope) noexcept {
@@ -103,7 +114,10 @@ void Waist::drop(const caches::Scope& scope) noexcept {
       });
     case Kind::contexts:
     case Kind::domain_contexts:
-    case Kind::source_contexts: return;
+    case Kind::source_contexts:
+    case Kind::pasids:
+    case Kind::domain_pasids:
+    case Kind::pasid:           return;
   }
 }
 

@@ -84,6 +84,7 @@ struct WaistOptions {
   std::uint32_t structures = 0;  ///< tables that the paging-structure cache is laid out for
   std::uint32_t shards = 1;
   std::uint32_t context_entries = 0;
+  std::uint32_t pasid_entries = 0;  ///< 0: contexts by PASID are not cached
   std::uint32_t address_spaces = 0;
   std::uint32_t tag_bits = 0;
   std::uint32_t readers = 0;
@@ -222,9 +223,15 @@ class Waist {
                                                Rights asked) noexcept;
 
   [[nodiscard]] caches::ContextEntry find_context(SourceId source) const noexcept { return contexts_.find(source); }
+  /// Of a request that goes by a PASID. @param pasid  of 20 bits; what is wider has no entry
+  [[nodiscard]] caches::ContextEntry find_context(SourceId source, Pasid pasid) const noexcept {
+    return contexts_.find(source, pasid);
+  }
   [[nodiscard]] std::uint64_t context_version() const noexcept { return contexts_.version(); }
   /// Null when it cannot be cached now: use translate_uncached() then.
   [[nodiscard]] caches::ContextEntry insert_context(std::uint64_t version, SourceId source,
+                                                    const caches::AddressSpaceKey& key, bool fault_disable) noexcept;
+  [[nodiscard]] caches::ContextEntry insert_context(std::uint64_t version, SourceId source, Pasid pasid,
                                                     const caches::AddressSpaceKey& key, bool fault_disable) noexcept;
 
   // ---- Invalidation ----
@@ -330,6 +337,8 @@ class Waist {
       wake();
   }
   [[nodiscard]] Reader* take(std::size_t first, std::size_t count) noexcept;
+  template <class Insert>
+  [[nodiscard]] caches::ContextEntry insert_if_free(const Insert& insert) noexcept;
   [[nodiscard]] bool still_in_use(const Ticket& ticket) noexcept;
   /// A map with room for `extra` regions more than there are; taken before the lock, because the host's allocator is
   /// never called under one.

@@ -18,7 +18,7 @@ namespace viommu::vtd {
       // By source id alone: with caching mode a guest names domain 0 for an entry that was not present before.
       scope.kind = caches::Scope::Kind::source_contexts;
       scope.source = invalidation.source;
-      scope.ignored_source_bits = static_cast<std::uint16_t>(~invalidation.source_mask());
+      scope.ignored_source_bits = static_cast<std::uint8_t>(~invalidation.source_mask());
       break;
     default: scope.kind = caches::Scope::Kind::contexts; break;
   }

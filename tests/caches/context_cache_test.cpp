@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "tests/caches/test_epochs.hpp"
+#include "tests/caches/test_contexts.hpp"
 #include "tests/support/counting_allocator.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/random.hpp"
@@ -20,48 +20,10 @@ namespace {
 
 using Kind = Scope::Kind;
 
-AddressSpaceKey key_of(unsigned domain) {
-  return {{static_cast<std::uint16_t>(domain)},
-          Interpretation::second_stage,
-          2,
-          {0x1000 * std::uint64_t{domain}},
-          {low_bits(48)}};
-}
-SourceId source(unsigned id) { return {static_cast<std::uint16_t>(id)}; }
-Scope of_source(unsigned id, unsigned ignored = 0) {
-  return {Kind::source_contexts, {}, all_iovas, source(id), static_cast<std::uint16_t>(ignored)};
-}
-
-/// A context cache over its address spaces, with two readers.
-class Cache {
- public:
-  explicit Cache(std::size_t count = 64, const HostAllocator& host = {}, std::size_t space_count = 64) {
-    REQUIRE(iotlb.reset(host, 16, 1, 1));
-    REQUIRE(structures.reset(host, 16, 1, 1));
-    REQUIRE(spaces.reset(host, space_count, 12, epochs.epochs, {&iotlb, &structures}));
-    REQUIRE(contexts.reset(host, count, spaces));
-  }
-  ContextCache* operator->() { return &contexts; }
-  ContextEntry insert(unsigned id, unsigned domain, bool fault_disable = false) {
-    return contexts.insert(contexts.version(), source(id), key_of(domain), fault_disable);
-  }
-  [[nodiscard]] bool has(unsigned id) const { return static_cast<bool>(contexts.find(source(id))); }
-  /// The worker's round.
-  void tidy() {
-    static_cast<void>(epochs.scan());
-    tidy_without_scan();
-  }
-  void tidy_without_scan() {
-    if (!spaces.begin_sweep()) return;
-    spaces.sweep_slice(0, spaces.sweep_groups());
-    spaces.end_sweep();
-  }
-  test::TestEpochs<2> epochs;
-  Iotlb iotlb;
-  Iotlb structures;
-  AddressSpaces spaces;
-  ContextCache contexts;
-};
+using test::key_of;
+using test::of_source;
+using test::source;
+using Cache = test::Contexts;
 
 }  // namespace
 
@@ -227,10 +189,10 @@ TEST_CASE("without an address space there is no context, and the next try finds 
 TEST_CASE("a cache that the host has no memory for is refused", "[caches][contexts][SEC-15]") {
   test::CountingAllocator host;
   AddressSpaces spaces;
-  for (std::uint64_t k = 1; k <= 3; ++k) {
+  for (std::uint64_t k = 1; k <= 4; ++k) {
     host.fail_at(k);
     ContextCache contexts;
-    CHECK_FALSE(contexts.reset(host.functions(), 8, spaces));
+    CHECK_FALSE(contexts.reset(host.functions(), 8, spaces, {8, 1}));
   }
   CHECK(host.open_blocks() == 0);
 }

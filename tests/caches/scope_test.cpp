@@ -40,9 +40,38 @@ TEST_CASE("a scope concerns the DMA that uses what it drops", "[caches][scope][P
   CHECK_FALSE(source.concerns(usage));
 }
 
+TEST_CASE("a scope of PASID entries concerns the DMA that goes by one of them", "[caches][scope][P2]") {
+  Usage by_pasid = usage;
+  by_pasid.pasid = {0x12345};
+  Scope named = scope(Kind::pasid);
+  named.pasid = {0x12345};
+  for (const Kind kind : {Kind::pasids, Kind::domain_pasids, Kind::pasid}) {
+    named.kind = kind;
+    CHECK(named.concerns(by_pasid));
+    CHECK_FALSE(named.concerns(usage));
+    Scope other_domain = named;
+    other_domain.domain = {6};
+    CHECK(other_domain.concerns(by_pasid) == (kind == Kind::pasids));
+    Scope other_pasid = named;
+    other_pasid.pasid = {0x02345};
+    CHECK(other_pasid.concerns(by_pasid) == (kind != Kind::pasid));
+  }
+}
+
+TEST_CASE("the context that a PASID entry is derived from names no domain, so a domain's contexts concern it",
+          "[caches][scope][P2]") {
+  Usage by_pasid = usage;
+  by_pasid.pasid = {1};
+  Scope contexts = scope(Kind::domain_contexts);
+  contexts.domain = {6};
+  CHECK(contexts.concerns(by_pasid));
+  CHECK_FALSE(contexts.concerns(usage));
+  CHECK(scope(Kind::source_contexts).concerns(by_pasid));
+}
+
 TEST_CASE("bits of a source id that a scope ignores are not compared", "[caches][scope][B04]") {
   for (const unsigned bits : {0U, 4U, 6U, 7U}) {
-    const auto ignored = static_cast<std::uint16_t>(bits);
+    const auto ignored = static_cast<std::uint8_t>(bits);
     const Scope masked{Kind::source_contexts, {}, all_iovas, {0x0125}, ignored};
     for (unsigned id = 0; id < 0x10000; ++id) {
       const SourceId source{static_cast<std::uint16_t>(id)};

@@ -101,6 +101,32 @@ TEST_CASE("the number of shards is a power of two up to 64", "[capi][options][sh
   }
 }
 
+TEST_CASE("the number of PASID entries is a power of two from 8", "[capi][options][pasid]") {
+  viommu_vtd_options options = default_options();
+  for (options.pasid_entries = 1; options.pasid_entries <= 70'000;
+       options.pasid_entries += 1 + options.pasid_entries / 9) {
+    const std::uint32_t entries = options.pasid_entries;
+    CAPTURE(entries);
+    const bool in_range = entries >= 8 && entries <= 65536;
+    const bool right = in_range && (entries & (entries - 1)) == 0;
+    const Made made = make(options);
+    CHECK(made.result == (right ? VIOMMU_OK : VIOMMU_E_ARGUMENT));
+    if (!in_range)
+      CHECK(made.text == "options.pasid_entries: " + std::to_string(entries) + ", and the range is 8 to 65536");
+    else if (!right)
+      CHECK(made.text == "options.pasid_entries: not a power of two");
+  }
+  for (options.pasid_entries = 8; options.pasid_entries <= 65536; options.pasid_entries *= 2)
+    CHECK(make(options).result == VIOMMU_OK);
+}
+
+TEST_CASE("a reserved option is refused when it is set", "[capi][options]") {
+  viommu_vtd_options options = default_options();
+  options.reserved = 1;
+  CHECK(make(options).result == VIOMMU_E_UNSUPPORTED);
+  CHECK(make(options).text == "options: a field that this version does not know is set");
+}
+
 TEST_CASE("flags and modes that are not known are refused by name", "[capi][options]") {
   viommu_vtd_options options = default_options();
   for (const std::uint32_t flags : {4U, 0x80000000U, ~0U}) {

@@ -54,6 +54,27 @@ TEST_CASE("a ticket is drained when the guards that were open have closed, later
   waist->leave(third);
 }
 
+TEST_CASE("a hold that goes by a PASID delays what drops its PASID entry, and nobody else's",
+          "[core][tickets][pasid][P2]") {
+  TestWaist waist;
+  Reader& reader = waist.reader();
+  Usage by_pasid = usage;
+  by_pasid.pasid = {7};
+  std::uint64_t hold = 0;
+  {
+    const WaistGuard guard{waist.waist, reader};
+    hold = waist->hold(waist->hold_since(), by_pasid, 0);
+  }
+  Scope scope{Kind::pasid, {5}, all_iovas, {}, 0};
+  scope.pasid = {8};
+  CHECK(waist->drained(waist.ticket(scope)));
+  scope.pasid = {7};
+  const Ticket ticket = waist.ticket(scope);
+  CHECK_FALSE(waist->drained(ticket));
+  CHECK(waist->release(hold, false));
+  CHECK(waist->drained(ticket));
+}
+
 TEST_CASE("nested guards are one guard", "[core][tickets][P2]") {
   TestWaist waist;
   Reader& reader = waist.reader();

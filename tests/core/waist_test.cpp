@@ -44,6 +44,9 @@ class Guest {
     REQUIRE(context);
     return context.space();
   }
+  [[nodiscard]] caches::ContextEntry insert(Pasid pasid, SourceId source = device) {
+    return waist->insert_context(waist->context_version(), source, pasid, key(), false);
+  }
   Translation ask(Iova at = iova, Rights asked = read_only) { return waist->translate(reader, space(), at, asked); }
   void map(Iova at, std::uint64_t gpa, std::uint64_t rights = 3, unsigned level = 1) {
     tables.map(tree, at.value, gpa, rights, level);
@@ -199,6 +202,39 @@ TEST_CASE("translations that several devices share survive until the last of the
   CHECK(guest.waist->cache_figures().address_spaces == 1);
 }
 
+TEST_CASE("requests by PASID find their context, and share translations with their domain", "[core][waist][pasid]") {
+  Guest guest;
+  guest.map(iova, 0x5000);
+  static_cast<void>(guest.ask());
+  const caches::ContextEntry by_pasid = guest.insert({7});
+  REQUIRE(by_pasid);
+  CHECK(guest.waist->find_context(device, {7}) == by_pasid);
+  CHECK_FALSE(guest.waist->find_context(device, {8}));
+  CHECK(guest.waist->translate(guest.reader, by_pasid.space(), iova, read_only).gpa == Gpa{0x5000});
+  CHECK(guest.hits() == 1);
+  CHECK(guest.waist->cache_figures().address_spaces == 1);
+}
+
+TEST_CASE("an invalidation of PASIDs drops them and leaves contexts by source and translations",
+          "[core][waist][pasid][P1]") {
+  const Kind kind = GENERATE(Kind::pasids, Kind::domain_pasids, Kind::pasid);
+  Guest guest;
+  guest.map(iova, 0x5000);
+  static_cast<void>(guest.ask());
+  REQUIRE(guest.insert({7}));
+  const std::uint64_t version = guest.waist->context_version();
+  Scope scope{kind, domain, all_iovas, {}, 0};
+  scope.pasid = {7};
+  guest.waist->drop(scope);
+  CHECK_FALSE(guest.waist->find_context(device, {7}));
+  CHECK(guest.waist->find_context(device));
+  const std::uint64_t walks = guest.walks();
+  static_cast<void>(guest.ask());
+  CHECK(guest.walks() == walks);
+  CHECK_FALSE(guest.waist->insert_context(version, device, Pasid{7}, guest.key(), false));
+  CHECK(guest.insert({7}));
+}
+
 TEST_CASE("removing a region drops what was cached from its tables", "[core][waist][SEC-1]") {
   Guest guest;
   guest.map(iova, 0x5000);
@@ -286,6 +322,10 @@ TEST_CASE("the caches take the memory they say", "[core][waist][P6]") {
   const std::uint64_t bytes = guest.waist->cache_figures().bytes;
   CHECK(bytes > 0);
   CHECK(bytes <= guest.waist.host.allocator.open_bytes());
+  WaistOptions more = test::small_waist;
+  more.pasid_entries = 4096;
+  const std::uint64_t entries_more = more.pasid_entries - test::small_waist.pasid_entries;
+  CHECK(Guest{more}.waist->cache_figures().bytes == bytes + entries_more * sizeof(std::uint64_t));
 }
 
 }  // namespace viommu::core

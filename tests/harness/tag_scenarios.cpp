@@ -287,21 +287,32 @@ struct Reused {
   }
 };
 
-/// A source's context entry names one domain, then another. Readers find the entry or walk and insert it.
+/// The context of a source, or the PASID entry of one of its PASIDs, names one domain, then another. Readers find the
+/// entry or walk and insert it.
+template <bool by_pasid>
 struct Context {
   static constexpr std::size_t fibers = 3;
   static constexpr SourceId source{3};
+  static constexpr Pasid pasid{0x12345};
   World world{4, 1};  // one address space at a time: objects are used again
   caches::ContextCache contexts;
   Atomic<std::uint64_t> entry{1};  ///< of the guest's context table: the domain
   std::array<Thing, 5> domains;
 
-  Context() { require(contexts.reset(arena(), 2, world.address_spaces), "the harness has memory"); }
+  Context() { require(contexts.reset(arena(), 2, world.address_spaces, {8, 1}), "the harness has memory"); }
+  [[nodiscard]] caches::ContextEntry find() const {
+    return by_pasid ? contexts.find(source, pasid) : contexts.find(source);
+  }
+  [[nodiscard]] caches::ContextEntry insert(std::uint64_t version, std::uint64_t domain) {
+    const caches::AddressSpaceKey key = World::key(static_cast<std::uint16_t>(domain));
+    return by_pasid ? contexts.insert(version, source, pasid, key, false)
+                    : contexts.insert(version, source, key, false);
+  }
   void fiber(std::size_t number) {
     if (number == World::readers) return change();
     for (int i = 0; i < 2; ++i) {
       world.epochs.enter(world.words[number]);
-      const caches::ContextEntry found = contexts.find(source);
+      const caches::ContextEntry found = find();
       std::uint64_t domain = 0;
       if (found) {
         domain = found.space().key.domain.value;
@@ -311,8 +322,7 @@ struct Context {
         domain = entry.load(std::memory_order_acquire);
         const std::unique_lock guard{world.lock, std::try_to_lock};
         if (guard.owns_lock()) {
-          const caches::ContextEntry made =
-              contexts.insert(version, source, World::key(static_cast<std::uint16_t>(domain)), false);
+          const caches::ContextEntry made = insert(version, domain);
           if (made) domain = made.space().key.domain.value;
         }
       }
@@ -326,23 +336,27 @@ struct Context {
       entry.store(next, std::memory_order_release);
       {
         const std::lock_guard guard{world.lock};
-        contexts.drop({.kind = caches::Scope::Kind::source_contexts, .source = source});
+        contexts.drop({.kind = by_pasid ? caches::Scope::Kind::pasid : caches::Scope::Kind::source_contexts,
+                       .domain = {static_cast<std::uint16_t>(next - 1)},
+                       .source = source,
+                       .pasid = pasid});
       }
       world.wait();
       domains[next - 1].end("a domain that the source no longer belongs to");
     }
   }
   void check() {
-    const caches::ContextEntry found = contexts.find(source);
+    const caches::ContextEntry found = find();
     require(!found || found.space().key.domain.value == 4, "no entry is left of what was invalidated");
-    require(static_cast<bool>(contexts.insert(contexts.version(), source, World::key(4), false)),
-            "what nobody disturbs is inserted");
+    require(static_cast<bool>(insert(contexts.version(), 4)), "what nobody disturbs is inserted");
   }
 };
 
 constexpr const char* own =
     "an entry of one address space never answers for another; nothing older than a completed "
     "invalidation is used";
+
+constexpr const char* fresh = "no context entry is found or inserted that is older than a completed invalidation";
 
 constexpr std::array scenarios{
     scenario<Rename<true, false>>("rename", own),
@@ -353,7 +367,8 @@ constexpr std::array scenarios{
     scenario<Recycled>("recycled", own),
     scenario<Invalidated>("invalidated", own),
     scenario<Reused>("reused", own),
-    scenario<Context>("context", "no context entry is found or inserted that is older than a completed invalidation"),
+    scenario<Context<false>>("context", fresh),
+    scenario<Context<true>>("context-pasid", fresh),
 };
 
 }  // namespace

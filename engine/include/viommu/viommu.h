@@ -172,9 +172,12 @@ struct viommu_vtd_options {
   uint64_t hash_seed;           /* seed of the IOTLB's hash; default: random for each engine */
   const char* kernel;           /* walk kernel: "scalar", "avx2", "avx512", "neon", "avx2-gather", "avx512-gather";
                                    default: what VIOMMU_KERNEL in the environment names, else the best of this CPU */
-  uint32_t structures; /* page tables the paging-structure cache is laid out for; default 4,096, at most 2^20 */
-  uint32_t shards;     /* parts of the IOTLB, each domain in one: the width of the host's executor, a power of
-                                   two up to 64; default 1 */
+  uint32_t structures;    /* page tables the paging-structure cache is laid out for; default 4,096, at most 2^20 */
+  uint32_t shards;        /* parts of the IOTLB, each domain in one: the width of the host's executor, a power of
+                             two up to 64; default 1 */
+  uint32_t pasid_entries; /* PASIDs of sources cached at a time, beside context_entries: a power of two from 8
+                             to 65,536; default 4,096. A unit without scalable mode (SMTS) caches none */
+  uint32_t reserved;      /* 0 */
 };
 
 /**
