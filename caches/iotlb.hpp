@@ -163,11 +163,11 @@ class Iotlb {
   enum class Few : std::uint8_t {
     page,   ///< 4 KiB alone
     small,  ///< those and blocks
-    any,    ///< by find_any(), with the large ones: there are no whole pairs
+    any,    ///< by find_any(), with the large ones: there are none, or no whole pairs
   };
   [[nodiscard, gnu::always_inline]] Few few(Sizes sizes) const noexcept {
     if ((sizes & small_sizes) == plain_sizes_) return Few::page;
-    return whole_ ? Few::small : Few::any;
+    return whole_ && (sizes & small_sizes) != 0 ? Few::small : Few::any;
   }
   /// Where the 4 KiB page and the block of an address are: the set of the block, whose group it is.
   [[nodiscard, gnu::always_inline]] std::size_t small_set(Place place, Iova iova) const noexcept {

@@ -168,9 +168,10 @@ class WalkOne {
     end(request, level, path, kind == EntryKind::absent ? WalkEnd::absent : WalkEnd::malformed, rights, {}, 0, answer);
   }
 
-  const Format format_;
-  const MemoryView memory_;
-  const ReadLine read_line_;
+  // Where they lie: a copy of what the caller has just made would wait for its stores.
+  const Format& format_;
+  const MemoryView& memory_;
+  const ReadLine& read_line_;
 };
 
 /// Follows one table tree from the request's table. At most level + 1 loads; no allocation, no lock.

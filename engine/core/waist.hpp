@@ -42,11 +42,20 @@ enum class Outcome : std::uint8_t {
   output_in_interrupt_window,
 };
 
+/// Filled in where it is wanted, field by field: a copy of what has just been stored in parts waits until the stores have
+/// reached the cache, and with it everything that could overlap with the next request.
 struct Translation {
   Outcome outcome = Outcome::absent;
   Rights rights;
   Gpa gpa;                 ///< of the address asked for
   std::uint64_t mask = 0;  ///< size - 1 of the aligned block in which every address translates alike
+
+  void set(Outcome new_outcome, Rights new_rights, Gpa new_gpa = {}, std::uint64_t new_mask = 0) noexcept {
+    outcome = new_outcome;
+    rights = new_rights;
+    gpa = new_gpa;
+    mask = new_mask;
+  }
 };
 
 /// An invalidation whose older users may not have gone yet.
@@ -57,10 +66,13 @@ struct Ticket {
 
 /// One lookup of a batch that the IOTLB did not answer.
 struct Miss {
-  caches::AddressSpace* space = nullptr;
+  caches::ContextEntry context;
   Iova iova;
   Rights asked;
+  std::uint32_t index = 0;  ///< for the caller
   Translation found{};
+
+  [[nodiscard]] caches::AddressSpace& space() const noexcept { return context.space(); }
 };
 /// Most of them in one call, and the width that a batch is worked in: so many walks are in flight at a time.
 inline constexpr std::size_t batch_width = caches::batch_lookup_width;
@@ -153,12 +165,18 @@ class Waist {
   ///               stay few even if a cached table turns out to be stale
   [[nodiscard]] Translation translate(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
                                       WalkFrom from = WalkFrom::cached_table) noexcept {
-    if (iova > space.key.last) return beyond_width(reader);
-    if (space.key.interpretation == caches::Interpretation::pass_through) return identity(reader, iova);
-    if (const Hit hit = look_up(reader, space, iova, asked.bits()); hit.found())
-      return {Outcome::translated, Rights::in(hit.rights), hit.gpa, hit.mask};
-    // Also when the cached rights do not suffice: a fault is always decided on what the tables say now.
-    return walk_and_fill(reader, space, iova, asked, from);
+    Translation found;
+    if (iova > space.key.last) {
+      beyond_width(reader, found);
+    } else if (space.key.interpretation == caches::Interpretation::pass_through) {
+      identity(reader, iova, found);
+    } else if (const Hit hit = look_up(reader, space, iova, asked.bits()); hit.found()) {
+      found.set(Outcome::translated, Rights::in(hit.rights), hit.gpa, hit.mask);
+    } else {
+      // Also when the cached rights do not suffice: a fault is always decided on what the tables say now.
+      walk_and_fill(reader, space, iova, asked, from, found);
+    }
+    return found;
   }
   /// What the IOTLB says, when that is all it takes.
   struct Hit {
@@ -214,8 +232,8 @@ class Waist {
   [[nodiscard]] Hit look_up_more(Reader& reader, const caches::AddressSpace& space, Iova iova,
                                  RightBits asked) noexcept;
   /// What the tables say, for an address below space.paged that look_up() had no hit for.
-  [[nodiscard]] Translation walk_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
-                                          WalkFrom from = WalkFrom::cached_table) noexcept;
+  void walk_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked, WalkFrom from,
+                     Translation& found) noexcept;
   /// The walks of a batch, together. @param misses  at most batch_width
   void walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept;
   /// As translate(), for an address space that no cache holds.
@@ -292,13 +310,13 @@ class Waist {
   [[nodiscard]] static constexpr bool grants(Rights granted, Rights asked) noexcept {
     return asked.none() ? !granted.none() : granted.covers(asked);
   }
-  [[nodiscard]] static Translation identity(Reader& reader, Iova iova) noexcept {
+  static void identity(Reader& reader, Iova iova, Translation& found) noexcept {
     reader.counters.add(Count::pass_throughs);
-    return {Outcome::translated, read_write, {iova.value}, mask_clear_of_interrupts(iova.value)};
+    found.set(Outcome::translated, read_write, {iova.value}, mask_clear_of_interrupts(iova.value));
   }
-  [[nodiscard]] static Translation beyond_width(Reader& reader) noexcept {
+  static void beyond_width(Reader& reader, Translation& found) noexcept {
     reader.counters.add(Count::beyond_width);
-    return {Outcome::beyond_width, {}, {}, 0};
+    found.set(Outcome::beyond_width, {});
   }
   /// What was sampled before a walk, and where the walk begins.
   struct Start {
@@ -315,13 +333,35 @@ class Waist {
   /// on what is cached. Words that were loaded are not loaded again unless another path leads to them.
   [[nodiscard]] walkers::WalkAnswer check_path(const caches::AddressSpace& space, Start& start,
                                                const walkers::WalkAnswer& walk) const noexcept;
-  [[nodiscard]] static Translation judge(Iova iova, const walkers::WalkAnswer& walk, caches::CachedPage& page) noexcept;
-  [[nodiscard]] Translation finish_walk(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked,
-                                        const walkers::WalkAnswer& walk) noexcept;
-  [[nodiscard]] Translation conclude(Reader& reader, caches::AddressSpace& space, const Start& start, Rights asked,
-                                     const walkers::WalkAnswer& walk) noexcept;
-  [[nodiscard]] Translation walk_with_next(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked,
-                                           const MemoryView& view) noexcept;
+  /// An answer for a leaf. @return whether it may be cached
+  [[nodiscard]] static bool judge(Iova iova, const walkers::WalkAnswer& walk, Translation& found) noexcept;
+  void finish_walk(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked,
+                   const walkers::WalkAnswer& walk, Translation& found) noexcept;
+  void conclude(Reader& reader, caches::AddressSpace& space, const Start& start, Rights asked,
+                const walkers::WalkAnswer& walk, Translation& found) noexcept;
+  /// What is known without the caches. @return whether it may be cached
+  [[nodiscard]] static bool answer_walk(Iova iova, Rights asked, const walkers::WalkAnswer& walk,
+                                        Translation& found) noexcept;
+  /// Of walks that answer_walk() has looked at.
+  struct Tally {
+    std::uint64_t walks = 0;
+    std::uint64_t loads = 0;
+    std::uint64_t translated = 0;
+
+    void add(const walkers::WalkAnswer& walk, const Translation& found) noexcept {
+      ++walks;
+      loads += walk.loads;
+      if (found.outcome == Outcome::translated) ++translated;
+    }
+    void count(Reader& reader) const noexcept {
+      reader.counters.add(Count::walks, walks);
+      reader.counters.add(Count::walk_loads, loads);
+      reader.counters.add(Count::answers_with_walk, translated);
+    }
+  };
+  void walk_with_next(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked, const MemoryView& view,
+                      Translation& found) noexcept;
+  void walk_all(Reader& reader, std::span<Miss> misses) noexcept;
   void fill_page(Reader& reader, caches::AddressSpace& space, const Start& start, Iova iova,
                  const caches::CachedPage& page) noexcept;
   void fill_table(caches::AddressSpace& space, const Start& start, Iova iova, const walkers::WalkAnswer& walk) noexcept;

@@ -94,23 +94,22 @@ void Waist::start_walk(const caches::AddressSpace& space, Iova iova, WalkFrom fr
   }
 }
 
-/// An answer for a leaf. `page` is what may be cached of it; without rights: nothing.
-Translation Waist::judge(Iova iova, const walkers::WalkAnswer& walk, caches::CachedPage& page) noexcept {
+inline bool Waist::judge(Iova iova, const walkers::WalkAnswer& walk, Translation& found) noexcept {
   const PageSize size = size_at(walk.level);
   const std::uint64_t mask = caches::mask_of(size);
   const Gpa gpa = walk.frame + (iova.value & mask);
-  page.frame = walk.frame;
-  page.size = size == PageSize::kib4 && more_than_one(walk.run) ? PageSize::kib32 : size;
-  page.pages = page.size == PageSize::kib32 ? walk.run : std::uint8_t{0};
-  page.rights = walk.rights;
-  std::uint64_t clear = size == PageSize::kib4 ? mask : mask & mask_clear_of_interrupts(iova.value);
+  const std::uint64_t clear = size == PageSize::kib4 ? mask : mask & mask_clear_of_interrupts(iova.value);
   if (output_overlaps_window(walk.frame, size)) [[unlikely]] {
     // Blocked for the addresses that come out in the window, and for those only: such a page is walked each time.
-    page.rights = {};
-    if (interrupt_window.contains(gpa.value)) return {Outcome::output_in_interrupt_window, walk.rights, {}, 0};
-    clear &= mask_clear_of_interrupts(gpa.value);
+    if (interrupt_window.contains(gpa.value)) {
+      found.set(Outcome::output_in_interrupt_window, walk.rights);
+    } else {
+      found.set(Outcome::translated, walk.rights, gpa, clear & mask_clear_of_interrupts(gpa.value));
+    }
+    return false;
   }
-  return {Outcome::translated, walk.rights, gpa, clear};
+  found.set(Outcome::translated, walk.rights, gpa, clear);
+  return !walk.rights.none();
 }
 
 void Waist::fill_page(Reader& reader, caches::AddressSpace& space, const Start& start, Iova iova,
@@ -158,52 +157,75 @@ walkers::WalkAnswer Waist::check_path(const caches::AddressSpace& space, Start& 
   return *other;
 }
 
-Translation Waist::finish_walk(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked,
-                               const walkers::WalkAnswer& walk) noexcept {
+void Waist::finish_walk(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked,
+                        const walkers::WalkAnswer& walk, Translation& found) noexcept {
   const bool answered = walk.end == walkers::WalkEnd::leaf && grants(walk.rights, asked);
-  if (!answered && !start.request.is_root) return conclude(reader, space, start, asked, check_path(space, start, walk));
-  return conclude(reader, space, start, asked, walk);
+  if (!answered && !start.request.is_root) [[unlikely]]
+    return conclude(reader, space, start, asked, check_path(space, start, walk), found);
+  conclude(reader, space, start, asked, walk, found);
 }
 
-Translation Waist::conclude(Reader& reader, caches::AddressSpace& space, const Start& start, Rights asked,
-                            const walkers::WalkAnswer& walk) noexcept {
-  reader.counters.add(Count::walks);
-  reader.counters.add(Count::walk_loads, walk.loads);
-  if (walk.end != walkers::WalkEnd::leaf) return {outcome_of(walk.end), walk.rights, {}, 0};
-  if (!grants(walk.rights, asked)) return {Outcome::denied, walk.rights, {}, 0};
-  const Iova iova = start.request.iova;
-  caches::CachedPage page;
-  const Translation found = judge(iova, walk, page);
-  if (found.outcome != Outcome::translated) return found;
-  reader.counters.add(Count::answers_with_walk);
-  // A tag that is no longer the address space's is nobody's; filling under it would only waste the place.
-  if (!page.rights.none() && !options_.uncached && space.tag() == start.place.tag()) {
-    fill_page(reader, space, start, iova, page);
-    fill_table(space, start, iova, walk);
+inline bool Waist::answer_walk(Iova iova, Rights asked, const walkers::WalkAnswer& walk, Translation& found) noexcept {
+  if (walk.end != walkers::WalkEnd::leaf) [[unlikely]] {
+    found.set(outcome_of(walk.end), walk.rights);
+    return false;
   }
-  return found;
+  if (!grants(walk.rights, asked)) [[unlikely]] {
+    found.set(Outcome::denied, walk.rights);
+    return false;
+  }
+  return judge(iova, walk, found);
 }
 
-Translation Waist::walk_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
-                                 WalkFrom from) noexcept {
+void Waist::conclude(Reader& reader, caches::AddressSpace& space, const Start& start, Rights asked,
+                     const walkers::WalkAnswer& walk, Translation& found) noexcept {
+  const Iova iova = start.request.iova;
+  const bool cacheable = answer_walk(iova, asked, walk, found);
+  Tally tally;
+  tally.add(walk, found);
+  tally.count(reader);
+  if (!cacheable) return;
+  // A tag that is no longer the address space's is nobody's; filling under it would only waste the place.
+  if (options_.uncached || space.tag() != start.place.tag()) return;
+  caches::CachedPage page;
+  const PageSize size = size_at(walk.level);
+  page.frame = walk.frame;
+  page.size = size == PageSize::kib4 && more_than_one(walk.run) ? PageSize::kib32 : size;
+  page.pages = page.size == PageSize::kib32 ? walk.run : std::uint8_t{0};
+  page.rights = walk.rights;
+  fill_page(reader, space, start, iova, page);
+  fill_table(space, start, iova, walk);
+}
+
+void Waist::walk_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked, WalkFrom from,
+                          Translation& found) noexcept {
+  const MemoryView view = memory_.view();
+  walkers::WalkAnswer walk;
+  if (options_.uncached) {
+    walkers::WalkRequest request;
+    begin_at_root(space, iova, request);
+    kernels_->walk_one(view, masks_, walkers::Fill::exact, request, walk);
+    static_cast<void>(answer_walk(iova, asked, walk, found));
+    Tally tally;
+    tally.add(walk, found);
+    return tally.count(reader);
+  }
   Start start;
   start_walk(space, iova, from, start);
   const std::uint64_t block = iova.value >> caches::block_shift;
   const bool sequential = options_.fill == FillMode::all && reader.last_place.tag() == start.place.tag() &&
-                          reader.next_block == block && !options_.uncached && from == WalkFrom::cached_table;
+                          reader.next_block == block && from == WalkFrom::cached_table;
   reader.last_place = start.place;
   reader.next_block = block + 1;
-  const MemoryView view = memory_.view();
   if (sequential) [[unlikely]]
-    return walk_with_next(reader, space, start, asked, view);
-  walkers::WalkAnswer walk;
+    return walk_with_next(reader, space, start, asked, view, found);
   kernels_->walk_one(view, masks_, walk_fill(), start.request, walk);
-  return finish_walk(reader, space, start, asked, walk);
+  finish_walk(reader, space, start, asked, walk, found);
 }
 
 /// A miss of a sequential stream: the next line of the same leaf table comes along.
-Translation Waist::walk_with_next(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked,
-                                  const MemoryView& view) noexcept {
+void Waist::walk_with_next(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked,
+                           const MemoryView& view, Translation& found) noexcept {
   const Iova next{(reader.next_block) << caches::block_shift};
   const bool ahead = next < space.paged && !interrupt_window.contains(next.value);
   Start after;
@@ -213,10 +235,9 @@ Translation Waist::walk_with_next(Reader& reader, caches::AddressSpace& space, S
   const bool by_this_walk = walk.end == walkers::WalkEnd::leaf && grants(walk.rights, asked);  // not check_path()'s
   // The samples for the next block came after the first table was looked up, which may be older than they are.
   const bool current = start.request.is_root || (after.request.level == 0 && after.request.table == walk.table);
-  const Translation found = finish_walk(reader, space, start, asked, walk);
+  finish_walk(reader, space, start, asked, walk, found);
   if (ahead && current && found.outcome == Outcome::translated && by_this_walk && walk.level == 0)
     walk_ahead(reader, space, after, next, walk);
-  return found;
 }
 
 /// The next line of the same leaf table, for a stream that will ask for it.
@@ -237,16 +258,13 @@ void Waist::walk_ahead(Reader& reader, caches::AddressSpace& space, const Start&
 }
 
 void Waist::walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept {
+  if (options_.uncached) return walk_all(reader, misses);
   Scratch<Start, batch_width> starts;
   Scratch<walkers::WalkRequest, batch_width> requests;
   Scratch<walkers::WalkAnswer, batch_width> walks;
   for (std::size_t i = 0; i < misses.size(); ++i) {
     Start& start = starts.emplace(i);
-    if (options_.uncached) {
-      begin_at_root(*misses[i].space, misses[i].iova, start.request);
-    } else {
-      start_walk(*misses[i].space, misses[i].iova, WalkFrom::cached_table, start);
-    }
+    start_walk(misses[i].space(), misses[i].iova, WalkFrom::cached_table, start);
     walkers::WalkRequest& request = requests.emplace(i);
     request.table = start.request.table;
     request.iova = start.request.iova;
@@ -257,23 +275,40 @@ void Waist::walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept {
   kernels_->walk(memory_.view(), masks_, walk_fill(), requests.data(), walks.data(), misses.size());
   for (std::size_t i = 0; i < misses.size(); ++i) {
     Miss& miss = misses[i];
-    miss.found = finish_walk(reader, *miss.space, starts[i], miss.asked, walks[i]);
+    finish_walk(reader, miss.space(), starts[i], miss.asked, walks[i], miss.found);
   }
+}
+
+/// The same where nothing is cached.
+void Waist::walk_all(Reader& reader, std::span<Miss> misses) noexcept {
+  Scratch<walkers::WalkRequest, batch_width> requests;
+  Scratch<walkers::WalkAnswer, batch_width> walks;
+  for (std::size_t i = 0; i < misses.size(); ++i) begin_at_root(misses[i].space(), misses[i].iova, requests.emplace(i));
+  kernels_->walk(memory_.view(), masks_, walkers::Fill::exact, requests.data(), walks.data(), misses.size());
+  Tally tally;
+  for (std::size_t i = 0; i < misses.size(); ++i) {
+    Miss& miss = misses[i];
+    static_cast<void>(answer_walk(miss.iova, miss.asked, walks[i], miss.found));
+    tally.add(walks[i], miss.found);
+  }
+  tally.count(reader);
 }
 
 Translation Waist::translate_uncached(Reader& reader, const caches::AddressSpaceKey& key, Iova iova,
                                       Rights asked) noexcept {
-  if (iova > key.last) return beyond_width(reader);
-  if (key.interpretation == caches::Interpretation::pass_through) return identity(reader, iova);
-  const walkers::WalkAnswer walk = walkers::walk_one(format_, memory_.view(), walkers::Fill::exact,
-                                                     {key.root, iova, key.top_level, read_write, true});
-  reader.counters.add(Count::walks);
-  reader.counters.add(Count::walk_loads, walk.loads);
-  if (walk.end != walkers::WalkEnd::leaf) return {outcome_of(walk.end), walk.rights, {}, 0};
-  if (!grants(walk.rights, asked)) return {Outcome::denied, walk.rights, {}, 0};
-  caches::CachedPage page;
-  const Translation found = judge(iova, walk, page);
-  if (found.outcome == Outcome::translated) reader.counters.add(Count::answers_with_walk);
+  Translation found;
+  if (iova > key.last) {
+    beyond_width(reader, found);
+  } else if (key.interpretation == caches::Interpretation::pass_through) {
+    identity(reader, iova, found);
+  } else {
+    const walkers::WalkAnswer walk = walkers::walk_one(format_, memory_.view(), walkers::Fill::exact,
+                                                       {key.root, iova, key.top_level, read_write, true});
+    static_cast<void>(answer_walk(iova, asked, walk, found));
+    Tally tally;
+    tally.add(walk, found);
+    tally.count(reader);
+  }
   return found;
 }
 

@@ -57,7 +57,8 @@ DmaAnswer Dma::translate(core::Reader& reader, const DmaRequest& request) noexce
 DmaAnswer Dma::translate_missed(core::Reader& reader, const DmaRequest& request,
                                 caches::ContextEntry context) noexcept {
   if (interrupt_window.contains(request.iova.value)) return access_interrupt_window(reader, request);
-  const core::Translation found = waist_.walk_and_fill(reader, context.space(), request.iova, request.asked);
+  core::Translation found;
+  waist_.walk_and_fill(reader, context.space(), request.iova, request.asked, core::WalkFrom::cached_table, found);
   if (found.outcome == core::Outcome::translated) return answer(found, context.space().key);
   return fault_in(reader, request, found, context.fault_disable());
 }

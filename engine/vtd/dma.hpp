@@ -121,9 +121,8 @@ class Dma {
       answered = waist_.look_up_records(reader, static_cast<std::uint64_t>(DmaKind::translated),
                                         batch.request_record(first), batch.answer_record(first), end - first);
     }
-    Scratch<caches::ContextEntry, core::batch_width> contexts;
-    Scratch<std::uint32_t, core::batch_width> missed;
-    std::size_t misses = 0;
+    Scratch<core::Miss, core::batch_width> misses;
+    std::size_t missed = 0;
     for (std::size_t i = first; i < end; ++i) {
       if ((answered[(i - first) / 64] >> ((i - first) % 64) & 1) != 0) continue;
       const caches::ContextEntry context = usual ? waist_.find_context(batch.source(i)) : caches::ContextEntry{};
@@ -138,27 +137,25 @@ class Dma {
           continue;
         }
       }
-      if (interrupt_window.contains(iova.value)) {
+      if (interrupt_window.contains(iova.value)) [[unlikely]] {
         batch.answer(i, translate(reader, batch.request(i)));
-      } else {
-        contexts.put(misses, context);
-        missed.put(misses++, static_cast<std::uint32_t>(i));
+        continue;
       }
+      core::Miss& miss = misses.emplace(missed++);  // field by field (core::Translation)
+      miss.context = context;
+      miss.iova = iova;
+      miss.asked = Rights::in(batch.asked(i));
+      miss.index = static_cast<std::uint32_t>(i);
     }
-    if (misses != 0) walk_missed(reader, {missed.data(), misses}, {contexts.data(), misses}, batch);
-  }
-  template <class Batch>
-  void walk_missed(core::Reader& reader, std::span<const std::uint32_t> missed,
-                   std::span<const caches::ContextEntry> contexts, const Batch& batch) noexcept {
-    Scratch<core::Miss, core::batch_width> misses;
-    for (std::size_t m = 0; m < missed.size(); ++m)
-      misses.put(m, {&contexts[m].space(), batch.iova(missed[m]), Rights::in(batch.asked(missed[m]))});
-    waist_.walk_and_fill(reader, {misses.data(), missed.size()});
-    for (std::size_t m = 0; m < missed.size(); ++m) {
-      const core::Translation& found = misses[m].found;
-      batch.answer(missed[m], found.outcome == core::Outcome::translated
-                                  ? answer(found, misses[m].space->key)
-                                  : fault_in(reader, batch.request(missed[m]), found, contexts[m].fault_disable()));
+    if (missed == 0) return;
+    waist_.walk_and_fill(reader, {misses.data(), missed});
+    for (std::size_t m = 0; m < missed; ++m) {
+      const core::Miss& miss = misses[m];
+      const core::Translation& found = miss.found;
+      if (found.outcome == core::Outcome::translated) [[likely]]
+        batch.hit(miss.index, core::Waist::Hit{found.gpa, found.mask, found.rights.bits()});
+      else
+        batch.answer(miss.index, fault_in(reader, batch.request(miss.index), found, miss.context.fault_disable()));
     }
   }
 

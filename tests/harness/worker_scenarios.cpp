@@ -45,7 +45,7 @@ struct World {
     pairs_are_whole = true;
     has_process_barrier = true;
     require(waist.reset(), "the harness has memory");
-    reader = waist.take_reader();
+    reader = waist.take_reader();          // NOLINT(cppcoreguidelines-prefer-member-initializer): none before reset()
     unit.write(completion_control, 4, 0);  // not masked
     unit.write(queue_address, 8, queue_page);
     unit.write(global_command, 4, queue_enable);
