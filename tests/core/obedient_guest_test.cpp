@@ -60,12 +60,13 @@ class Guest {
   [[nodiscard]] Iova some_page() {
     return {(random_.below(2) << 30) + (random_.below(3) << 21) + (random_.below(24) << 12) + random_.below(4096)};
   }
-  caches::AddressSpace& space() {
+  caches::AddressSpace& space() { return context().space(); }
+  caches::ContextEntry context() {
     const caches::AddressSpaceKey key{domain, caches::Interpretation::second_stage, 2, {tree_.root}, {low_bits(39)}};
     caches::ContextEntry context = waist_->find_context(device);
     if (!context) context = waist_->insert_context(waist_->context_version(), device, key, false);
     REQUIRE(context);
-    return context.space();
+    return context;
   }
   void check(Iova iova, Rights asked, const Translation& found) {
     const Translation now = waist_->translate_uncached(reader_, space().key, iova, asked);
@@ -82,7 +83,7 @@ class Guest {
   void compare_batch() {
     std::vector<Miss> misses;
     for (std::uint64_t i = 1 + random_.below(20); i > 0; --i)
-      misses.push_back({&space(), some_page(), random_.pick(std::array{read_only, write_only, read_write})});
+      misses.push_back({context(), some_page(), random_.pick(std::array{read_only, write_only, read_write})});
     waist_->walk_and_fill(reader_, misses);
     for (const Miss& miss : misses) check(miss.iova, miss.asked, miss.found);
   }
