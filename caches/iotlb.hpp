@@ -289,8 +289,7 @@ class Iotlb {
                                                                             PageSize size) noexcept {
     if (size == PageSize::kib4) return iotlb_layout::page_word(place.prefix(), iova.value);
     if (size == PageSize::kib32) return iotlb_layout::block_word(place.prefix(), iova.value);
-    return place.prefix() | (iova.value >> shift_of(size)) << iotlb_layout::number_at |
-           static_cast<std::uint64_t>(size) << iotlb_layout::size_at;
+    return iotlb_layout::large_word(place.prefix(), iova.value, shift_of(size), static_cast<std::uint64_t>(size));
   }
   [[nodiscard]] static constexpr std::uint64_t trace_of(std::uint64_t word) noexcept { return word & ~low_bits(6); }
   [[nodiscard]] static constexpr Tag tag_of(std::uint64_t word) noexcept { return Place::tag_of(word); }
@@ -298,11 +297,9 @@ class Iotlb {
     return static_cast<PageSize>(word >> iotlb_layout::size_at & 3);
   }
 
-  /// Large pages get a place of their own: small numbers of both kinds would meet in the same groups.
   [[nodiscard, gnu::always_inline]] std::size_t set_of(Place place, std::uint64_t word) const noexcept {
-    const std::uint64_t key = iotlb_layout::key_of(word) ^ ((word & 4) << 40);
-    const std::size_t hashed = iotlb_layout::hash(key, seed_) >> hash_shift_;
-    return place.first_set() + (hashed ^ (word >> iotlb_layout::number_at & (sets_per_group - 1)));
+    const std::size_t hashed = iotlb_layout::hash(iotlb_layout::large_key_of(word), seed_) >> hash_shift_;
+    return place.first_set() + (hashed ^ iotlb_layout::place_in_group(word));
   }
   [[nodiscard]] static bool has_page(Iova iova, PageSize size, std::uint64_t second) noexcept {
     return size != PageSize::kib32 || (second >> (pages_at + page_in_block(iova)) & 1) != 0;

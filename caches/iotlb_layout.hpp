@@ -48,6 +48,21 @@ template <class W>
   static_assert(number_at + 3 < tag_at);
   return prefix >> (number_at + 3) ^ iova >> block_shift;
 }
+/// First word of a page of 2 MiB or more. @param shift  log2 of its size  @param code  PageSize
+template <class W>
+[[nodiscard, gnu::always_inline]] constexpr W large_word(W prefix, W iova, unsigned shift,
+                                                         std::uint64_t code) noexcept {
+  return prefix | (iova >> shift) << number_at | code << size_at;
+}
+/// Large pages get a place of their own: small numbers of both kinds would meet in the same groups.
+[[nodiscard, gnu::always_inline]] constexpr auto large_key_of(auto word) noexcept {
+  constexpr std::uint64_t is_large = std::uint64_t{2} << size_at;
+  return key_of(word) ^ (word & is_large) << 40;
+}
+/// The set of a group, from the three low bits of the number.
+[[nodiscard, gnu::always_inline]] constexpr auto place_in_group(auto word) noexcept {
+  return word >> number_at & (pages_per_block - 1);
+}
 /// Multiplicative hashing spreads the contiguous pages that guests allocate better than random ones.
 [[nodiscard, gnu::always_inline]] constexpr auto hash(auto key, std::uint64_t seed) noexcept {
   return (key ^ seed) * std::uint64_t{0x9E3779B97F4A7C15};

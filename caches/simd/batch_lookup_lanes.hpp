@@ -64,7 +64,7 @@ struct Owner {
   std::uint64_t prefix = 0;
   std::uint64_t first_set = 0;
   std::uint64_t paged = 0;
-  bool blocks = false;
+  Sizes sizes = 0;  ///< that its address space may have
 
   Owner() = default;
   [[gnu::always_inline]] Owner(const BatchTables& tables, std::uint64_t source) noexcept {
@@ -75,22 +75,22 @@ struct Owner {
     prefix = place.prefix();
     first_set = place.first_set();
     paged = space.paged.value;
-    blocks = tables.iotlb->few(space.sizes.load(std::memory_order_relaxed)) == Iotlb::Few::small;
+    sizes = space.sizes.load(std::memory_order_relaxed);
   }
   [[nodiscard, gnu::always_inline]] Owners everywhere() const noexcept {
     return {every(prefix), every(first_set), every(paged)};
   }
 };
 
-/// @param blocks  set when one of them may have blocks
-[[nodiscard, gnu::noinline]] Owners owners_of(const BatchTables& tables, const Words& sources, bool& blocks) noexcept {
+/// @param sizes  receives what they may have, besides what is there
+[[nodiscard, gnu::noinline]] Owners owners_of(const BatchTables& tables, const Words& sources, Sizes& sizes) noexcept {
   const Owner first{tables, sources[0]};
-  blocks |= first.blocks;
+  sizes |= first.sizes;
   Owners owners = first.everywhere();
   for (std::size_t lane = 1; lane < lanes; ++lane) {
     if (sources[lane] == sources[0]) continue;
     const Owner other{tables, sources[lane]};
-    blocks |= other.blocks;
+    sizes |= other.sizes;
     owners.prefix[lane] = other.prefix;
     owners.first_set[lane] = other.first_set;
     owners.paged[lane] = other.paged;
@@ -124,17 +124,40 @@ struct Places {
   alignas(64) std::uint64_t word[most];   ///< of the page
   alignas(64) std::uint64_t page[most];   ///< address of the page's set
   alignas(64) std::uint64_t block[most];  ///< of the block's; only with `blocks`
-  bool blocks;                            ///< whether any may be in one
+  alignas(64) std::uint64_t first_set[most];
+  Sizes sizes;  ///< that any of the address spaces may have
+
+  [[nodiscard]] bool may_have(PageSize size) const noexcept { return (sizes & bit_of(size)) != 0; }
 };
 
-/// The records of the lanes in `bits`.
-[[gnu::noinline]] void store_some(std::byte* to, unsigned bits, Words gpa, Words mask, Words tail) noexcept {
-  for (; bits != 0; bits &= bits - 1) {
-    const auto lane = static_cast<std::size_t>(__builtin_ctz(bits));
-    const std::uint64_t record[] = {gpa[lane], mask[lane], tail[lane]};
-    std::memcpy(to + lane * record_bytes, record, sizeof record);
-  }
+/// One answer, in its place or nowhere: a branch on which lanes have a hit would be mispredicted.
+[[gnu::always_inline]] inline void store_if(bool is_hit, std::byte* to, std::uint64_t gpa, std::uint64_t mask,
+                                            std::uint64_t tail) noexcept {
+  std::byte nowhere[record_bytes];
+  // So that the compiler does not make a branch of it.
+  std::uintptr_t where = reinterpret_cast<std::uintptr_t>(nowhere);
+  asm("test %[hit], %[hit]\n\tcmovne %[to], %[where]"
+      : [where] "+r"(where)
+      : [hit] "r"(int{is_hit}), [to] "r"(to)
+      : "cc");
+  auto* const record = reinterpret_cast<std::byte*>(where);  // NOLINT(performance-no-int-to-ptr): one of the two above
+  std::memcpy(record, &gpa, sizeof gpa);
+  std::memcpy(record + 8, &mask, sizeof mask);
+  std::memcpy(record + 16, &tail, sizeof tail);
 }
+
+/// Four entries, word by word.
+struct Entries {
+  Words first;
+  Words second;
+
+  [[gnu::always_inline]] explicit Entries(const __m128i (&entries)[lanes]) noexcept {
+    const auto even = reinterpret_cast<Words>(_mm256_set_m128i(entries[2], entries[0]));
+    const auto odd = reinterpret_cast<Words>(_mm256_set_m128i(entries[3], entries[1]));
+    first = __builtin_shufflevector(even, odd, 0, 4, 2, 6);
+    second = __builtin_shufflevector(even, odd, 1, 5, 3, 7);
+  }
+};
 
 template <class Isa>
 struct Lookup {
@@ -145,7 +168,7 @@ struct Lookup {
     BatchBits eligible{};
     Owners owners;
     Words source = every(~std::uint64_t{0});  // nobody's
-    places.blocks = false;
+    places.sizes = 0;
     for (std::size_t i = 0; i < count; i += lanes) {
       const std::byte* const from = requests + i * record_bytes;
       const Words first = load(from);
@@ -156,7 +179,7 @@ struct Lookup {
       const Words iova = __builtin_shufflevector(some, third, 0, 3, 2, 5);
       const Words asker = tail >> request_layout::source_at & low_bits(16);
       if (Isa::bits(asker == source) != 0xF) [[unlikely]] {
-        owners = owners_of(tables, asker, places.blocks);
+        owners = owners_of(tables, asker, places.sizes);
         source = asker;
       }
       const Signs good = plain(tail) & less(iova, owners.paged) & less(every(~std::uint64_t{0}), iova);
@@ -173,7 +196,8 @@ struct Lookup {
       store(&places.page[i], line(hashed ^ iotlb_layout::page_in_block(iova)));
       for (std::size_t lane = 0; lane < lanes; ++lane) __builtin_prefetch(host(places.page[i + lane]));
       store(&places.block[i], line(hashed));
-      if (places.blocks)
+      store(&places.first_set[i], owners.first_set);
+      if (places.may_have(PageSize::kib32))
         for (std::size_t lane = 0; lane < lanes; ++lane) __builtin_prefetch(host(places.block[i + lane]));
     }
     return eligible;
@@ -195,10 +219,7 @@ struct Lookup {
         else
           entries[lane] = Isa::entry(page, word);
       }
-      const auto even = reinterpret_cast<Words>(_mm256_set_m128i(entries[2], entries[0]));
-      const auto odd = reinterpret_cast<Words>(_mm256_set_m128i(entries[3], entries[1]));
-      const Words first = __builtin_shufflevector(even, odd, 0, 4, 2, 6);
-      const Words second = __builtin_shufflevector(even, odd, 1, 5, 3, 7);
+      const auto [first, second] = Entries{entries};
       const Words iova = load(&places.iova[i]);
       const Words word = load(&places.word[i]);
       const Words asked = load(&places.asked[i]);
@@ -228,7 +249,52 @@ struct Lookup {
         store(to + 32, __builtin_shufflevector(b, gpa, 0, 1, 6, 3));
         store(to + 64, __builtin_shufflevector(c, mask, 0, 1, 4, 3));
       } else {
-        store_some(to, bits, gpa, mask, tail);
+        for (std::size_t lane = 0; lane < lanes; ++lane)
+          store_if((bits >> lane & 1) != 0, to + lane * record_bytes, gpa[lane], low_bits(page_shift), tail[lane]);
+      }
+    }
+    return found;
+  }
+
+  /// Those of `rest` that are in a page of this size: at most four in a step, none of them with a branch of its own.
+  /// @return which
+  template <PageSize size>
+  [[gnu::noinline]] static BatchBits look_large(const BatchTables& tables, const Iotlb::Lines& lines,
+                                                const Places& places, const BatchBits& rest,
+                                                std::byte* answers) noexcept {
+    std::uint32_t missed[batch_lookup_width + lanes] = {};
+    std::size_t count = 0;
+    for (std::size_t word = 0; word < rest.size(); ++word)
+      for (std::uint64_t left = rest[word]; left != 0; left &= left - 1)
+        missed[count++] = static_cast<std::uint32_t>(word * 64) + static_cast<std::uint32_t>(__builtin_ctzll(left));
+    BatchBits found{};
+    constexpr std::uint64_t page_mask = mask_of(size);
+    for (std::size_t at = 0; at < count; at += lanes) {
+      const std::uint32_t* const i = missed + at;
+      const auto of = [i](const std::uint64_t* column) {
+        return Words{column[i[0]], column[i[1]], column[i[2]], column[i[3]]};
+      };
+      const Words iova = of(places.iova);
+      const Words prefix = (of(places.word) & ~low_bits(iotlb_layout::tag_at)) | iotlb_layout::valid;
+      const Words word = iotlb_layout::large_word(prefix, iova, shift_of(size), static_cast<std::uint64_t>(size));
+      const Words hashed = iotlb_layout::hash(iotlb_layout::large_key_of(word), lines.seed) >> every(lines.hash_shift);
+      const Words set = of(places.first_set) + (hashed ^ iotlb_layout::place_in_group(word));
+      const Words line = reinterpret_cast<std::uintptr_t>(lines.sets) + set * iotlb_layout::set_bytes;
+      __m128i entries[lanes];
+      for (std::size_t lane = 0; lane < lanes; ++lane) entries[lane] = Isa::entry(host(line[lane]), word[lane]);
+      const Entries entry{entries};
+      const Words rights = entry.second & all_right_bits;
+      const Signs in_window =
+          (iova & ~(interrupt_window.last - interrupt_window.first)) == every(interrupt_window.first);
+      const Signs hit = (entry.first == word) & ((of(places.asked) & ~rights) == Words{}) & ~in_window;
+      const Words gpa = ((entry.second & iotlb_layout::frame_bits) + (iova & page_mask)) & low_bits(52);
+      const Words tail = rights << answer_layout::rights_at | tables.kind;
+      const unsigned bits = Isa::bits(hit);
+      for (std::size_t lane = 0; lane < lanes; ++lane) {
+        const bool is_hit = at + lane < count && (bits >> lane & 1) != 0;
+        store_if(is_hit, answers + i[lane] * record_bytes, gpa[lane], page_mask & mask_clear_of_interrupts(iova[lane]),
+                 tail[lane]);
+        found[i[lane] / 64] |= std::uint64_t{is_hit} << (i[lane] % 64);
       }
     }
     return found;
@@ -253,9 +319,19 @@ struct Lookup {
                            std::size_t count) noexcept {
     const std::size_t whole = count / lanes * lanes;
     Places places;
-    const BatchBits eligible = find_places(tables, tables.iotlb->lines(), requests, whole, places);
-    return places.blocks ? look<true>(tables, places, eligible, answers, whole)
-                         : look<false>(tables, places, eligible, answers, whole);
+    const Iotlb::Lines lines = tables.iotlb->lines();
+    const BatchBits eligible = find_places(tables, lines, requests, whole, places);
+    BatchBits found = places.may_have(PageSize::kib32) ? look<true>(tables, places, eligible, answers, whole)
+                                                       : look<false>(tables, places, eligible, answers, whole);
+    const auto look_further = [&](auto look_in) {
+      BatchBits rest;
+      for (std::size_t i = 0; i < rest.size(); ++i) rest[i] = eligible[i] & ~found[i];
+      const BatchBits more = look_in(tables, lines, places, rest, answers);
+      for (std::size_t i = 0; i < rest.size(); ++i) found[i] |= more[i];
+    };
+    if (places.may_have(PageSize::mib2)) look_further(look_large<PageSize::mib2>);
+    if (places.may_have(PageSize::gib1)) look_further(look_large<PageSize::gib1>);
+    return found;
   }
 };
 
