@@ -6,7 +6,7 @@
 
 namespace viommu {
 
-/// VT-d, "Fault Reason Encodings", legacy mode and RTADDR; the codes are what a guest reads in a fault record.
+/// VT-d, "Fault Reason Encodings", legacy mode, RTADDR and the tables of scalable mode; the codes are what a guest reads in a fault record.
 enum class FaultReason : std::uint8_t {
   none = 0x00,
   root_not_present = 0x01,
@@ -26,6 +26,25 @@ enum class FaultReason : std::uint8_t {
   not_an_interrupt = 0x29,
   root_address_invalid = 0x30,
   pasid_in_legacy_mode = 0x31,
+  scalable_root_unreadable = 0x38,
+  scalable_root_not_present = 0x39,
+  scalable_root_reserved = 0x3A,
+  scalable_context_unreadable = 0x40,
+  scalable_context_not_present = 0x41,
+  scalable_context_reserved = 0x42,
+  scalable_context_invalid = 0x43,
+  pasid_blocked = 0x45,
+  pasid_beyond_directory = 0x46,
+  pasid_of_requests_without = 0x48,  ///< the request names the PASID of requests without one
+  pasid_directory_unreadable = 0x50,
+  pasid_directory_not_present = 0x51,
+  pasid_directory_reserved = 0x52,
+  pasid_entry_unreadable = 0x58,
+  pasid_entry_not_present = 0x59,
+  pasid_entry_reserved = 0x5A,
+  pasid_entry_invalid = 0x5B,
+  supervisor_blocked = 0x5D,
+  pasid_beyond_width = 0x89,
 };
 
 /// What became of a blocked request's fault record.

@@ -95,24 +95,43 @@ std::string answer_text(const viommu_translation& found) {
 
 std::string_view reason_text(std::uint8_t reason) noexcept {
   switch (static_cast<FaultReason>(reason)) {
-    case FaultReason::none:                       return "no reason";
-    case FaultReason::root_not_present:           return "root entry not present";
-    case FaultReason::context_not_present:        return "context entry not present";
-    case FaultReason::context_invalid:            return "context entry with an unsupported width or type, or no table";
-    case FaultReason::address_beyond_width:       return "address beyond the width";
-    case FaultReason::write_denied:               return "no right to write";
-    case FaultReason::read_denied:                return "no right to read";
-    case FaultReason::table_unreadable:           return "page table cannot be read";
-    case FaultReason::root_unreadable:            return "root entry cannot be read";
-    case FaultReason::context_unreadable:         return "context entry cannot be read";
-    case FaultReason::root_reserved:              return "reserved bits in the root entry";
-    case FaultReason::context_reserved:           return "reserved bits in the context entry";
-    case FaultReason::entry_reserved:             return "reserved bits in a page-table entry";
-    case FaultReason::request_type_blocked:       return "the context entry blocks this kind of request";
-    case FaultReason::output_in_interrupt_window: return "the output lies in the interrupt range";
-    case FaultReason::not_an_interrupt:           return "an access to the interrupt range that is no interrupt";
-    case FaultReason::root_address_invalid:       return "the root table address register is invalid";
-    case FaultReason::pasid_in_legacy_mode:       return "a request with a PASID in legacy mode";
+    case FaultReason::none:                         return "no reason";
+    case FaultReason::root_not_present:             return "root entry not present";
+    case FaultReason::context_not_present:          return "context entry not present";
+    case FaultReason::context_invalid:              return "context entry with an unsupported width or type, or no table";
+    case FaultReason::address_beyond_width:         return "address beyond the width";
+    case FaultReason::write_denied:                 return "no right to write";
+    case FaultReason::read_denied:                  return "no right to read";
+    case FaultReason::table_unreadable:             return "page table cannot be read";
+    case FaultReason::root_unreadable:              return "root entry cannot be read";
+    case FaultReason::context_unreadable:           return "context entry cannot be read";
+    case FaultReason::root_reserved:                return "reserved bits in the root entry";
+    case FaultReason::context_reserved:             return "reserved bits in the context entry";
+    case FaultReason::entry_reserved:               return "reserved bits in a page-table entry";
+    case FaultReason::request_type_blocked:         return "the context entry blocks this kind of request";
+    case FaultReason::output_in_interrupt_window:   return "the output lies in the interrupt range";
+    case FaultReason::not_an_interrupt:             return "an access to the interrupt range that is no interrupt";
+    case FaultReason::root_address_invalid:         return "the root table address register is invalid";
+    case FaultReason::pasid_in_legacy_mode:         return "a request with a PASID in legacy mode";
+    case FaultReason::scalable_root_unreadable:     return "the root entry cannot be read";
+    case FaultReason::scalable_root_not_present:    return "the half of the root entry is not present";
+    case FaultReason::scalable_root_reserved:       return "reserved bits in the half of the root entry";
+    case FaultReason::scalable_context_unreadable:  return "the context entry cannot be read";
+    case FaultReason::scalable_context_not_present: return "the context entry is not present";
+    case FaultReason::scalable_context_reserved:    return "reserved bits in the context entry";
+    case FaultReason::scalable_context_invalid:     return "invalid programming of the context entry";
+    case FaultReason::pasid_blocked:                return "requests with PASID are blocked";
+    case FaultReason::pasid_beyond_directory:       return "the PASID is beyond the directory";
+    case FaultReason::pasid_of_requests_without:    return "the PASID is that of requests without one";
+    case FaultReason::pasid_directory_unreadable:   return "the PASID directory entry cannot be read";
+    case FaultReason::pasid_directory_not_present:  return "the PASID directory entry is not present";
+    case FaultReason::pasid_directory_reserved:     return "reserved bits in the PASID directory entry";
+    case FaultReason::pasid_entry_unreadable:       return "the PASID table entry cannot be read";
+    case FaultReason::pasid_entry_not_present:      return "the PASID table entry is not present";
+    case FaultReason::pasid_entry_reserved:         return "reserved bits in the PASID table entry";
+    case FaultReason::pasid_entry_invalid:          return "invalid programming of the PASID table entry";
+    case FaultReason::supervisor_blocked:           return "privileged requests are blocked";
+    case FaultReason::pasid_beyond_width:           return "the PASID is beyond what the unit supports";
   }
   return "unknown reason";
 }

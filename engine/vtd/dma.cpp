@@ -31,8 +31,14 @@ namespace {
     case FaultReason::context_unreadable:
     case FaultReason::not_an_interrupt:
     case FaultReason::root_address_invalid:
-    case FaultReason::pasid_in_legacy_mode: return false;
-    default:                                return true;
+    case FaultReason::pasid_in_legacy_mode:
+    case FaultReason::scalable_root_unreadable:
+    case FaultReason::scalable_root_not_present:
+    case FaultReason::scalable_root_reserved:
+    case FaultReason::scalable_context_unreadable:
+    case FaultReason::pasid_directory_unreadable:
+    case FaultReason::pasid_entry_unreadable:      return false;
+    default:                                       return true;
   }
 }
 

@@ -6,6 +6,7 @@
 #include "engine/vtd/descriptor_layouts.hpp"
 #include "engine/vtd/fault_layouts.hpp"
 #include "engine/vtd/register_layouts.hpp"
+#include "engine/vtd/scalable_layouts.hpp"
 #include "engine/vtd/table_layouts.hpp"
 #include "tests/support/layout_round_trip.hpp"
 #include "walkers/format/second_stage_layout.hpp"
@@ -21,6 +22,17 @@ TEST_CASE("each field of the root and context entries goes in and comes out alon
   check_round_trips(root_high::rows);
   check_round_trips(context_low::rows);
   check_round_trips(context_high::rows);
+}
+
+TEST_CASE("each field of the scalable-mode entries goes in and comes out alone",
+          "[vtd][Scalable-Mode Context Entry][Scalable-Mode PASID Table Entry]") {
+  check_round_trips(scalable_root::rows);
+  check_round_trips(scalable_context_low::rows);
+  check_round_trips(scalable_context_high::rows);
+  check_round_trips(pasid_directory::rows);
+  check_round_trips(pasid_entry_0::rows);
+  check_round_trips(pasid_entry_1::rows);
+  check_round_trips(pasid_entry_2::rows);
 }
 
 TEST_CASE("each field of the second-stage entries goes in and comes out alone", "[vtd][Second-Stage Paging Entries]") {

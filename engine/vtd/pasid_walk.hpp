@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// From a source id and a PASID to what translates: root, context, PASID directory and PASID table. Source: VT-d,
+// "Scalable Mode Address Translation"; the order of checks is that of engine/docs/conformance.md.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "engine/base/fault.hpp"
+#include "engine/base/guest_memory.hpp"
+#include "engine/base/ids.hpp"
+#include "engine/vtd/capabilities.hpp"
+#include "engine/vtd/scalable_layouts.hpp"
+
+namespace viommu::vtd {
+
+/// What a unit offers in scalable mode, out of CAP and ECAP.
+struct ScalableFeatures {
+  bool device_tlb = false;
+  bool pasids = false;
+  bool page_requests = false;
+  bool translated_pasids = false;  ///< PTRS
+  bool rid_pasid = false;          ///< RPS
+  bool rid_privileged = false;     ///< RPRIVS
+  bool second_stage = false;
+  bool first_stage = false;
+  bool nested = false;
+  bool pass_through = false;
+  bool second_dirty = false;  ///< SSADS
+  bool walk_snoop = false;    ///< SMPWCS
+  bool page_snoop = false;    ///< SC
+  bool memory_types = false;  ///< MTS
+  bool supervisor = false;    ///< SRS
+  bool extended_accessed = false;
+  bool five_levels = false;  ///< FS5LP
+  unsigned pasid_bits = 0;   ///< PSS + 1
+
+  [[nodiscard]] static ScalableFeatures of(const Capabilities& capabilities) noexcept;
+};
+
+/// An untranslated request, as far as these tables are concerned.
+struct PasidRequest {
+  SourceId source;
+  std::optional<Pasid> pasid;  ///< nothing: the context's RID_PASID
+  bool privileged = false;     ///< PR of a request with PASID
+};
+
+/// What a usable PASID table entry says.
+struct PasidContext {
+  Pasid pasid;  ///< the request's, or the context's
+  bool privileged = false;
+  PasidTranslation translation = PasidTranslation::pass_through;
+  DomainId domain;
+  unsigned width = 0;        ///< AW of the second stage
+  bool five_levels = false;  ///< of the first stage
+  Gpa first_root;            ///< nested: behind the second stage
+  Gpa second_root;
+  bool second_dirty = false;
+  bool walk_snooped = false;
+  bool page_snooped = false;
+  bool write_protect = false;
+  bool extended_accessed = false;
+};
+
+/// With a fault, `context` says nothing. `fault_disable` is the OR of what was met on the way, and counts for the faults
+/// that it qualifies.
+struct PasidWalk {
+  FaultReason fault = FaultReason::none;
+  bool fault_disable = false;
+  PasidContext context{};
+};
+
+/// At most seven loads: root and context entry in one and two of 16 bytes, the directory entry in one of 8, the PASID
+/// table entry in four of 16, the one with P first.
+[[nodiscard]] PasidWalk walk_pasid(const GuestMemory& memory, const Capabilities& capabilities, Gpa root_table,
+                                   const PasidRequest& request) noexcept;
+
+}  // namespace viommu::vtd
