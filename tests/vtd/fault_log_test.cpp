@@ -144,6 +144,13 @@ TEST_CASE("compression drops faults of a source that has one pending", "[vtd][Pr
   CHECK(clear(log, 0));
   CHECK(log.record(read_fault(1), true) == FaultStatus::recorded);
   CHECK((high_of(log, 2) & 0xFFFF) == 1);
+  SECTION("also when that is the last record, and the log is full") {
+    CHECK(log.record(read_fault(3), true) == FaultStatus::recorded);
+    CHECK(log.record(read_fault(3), true) == FaultStatus::compressed);
+    CHECK(log.record(read_fault(4), true) == FaultStatus::recorded);
+    CHECK(log.record(read_fault(3), true) == FaultStatus::compressed);
+    CHECK(log.record(read_fault(5), true) == FaultStatus::overflow_set);
+  }
 }
 
 TEST_CASE("only a 1 written to F changes a record and it clears F alone", "[vtd][Fault Recording Registers][B81]") {
@@ -167,9 +174,13 @@ TEST_CASE("only a 1 written to F changes a record and it clears F alone", "[vtd]
 TEST_CASE("a reset log is empty and starts at its first record", "[vtd][Primary Fault Logging]") {
   FaultLog log{with_records(256)};
   CHECK(log.dwords() == 1024);
+  CHECK(log.record(read_fault(99), false) == FaultStatus::recorded);
+  CHECK(clear(log, 0));
   for (std::uint16_t i = 0; i < 10; ++i) static_cast<void>(log.record(read_fault(i), false));
+  CHECK(log.first() == 1);
   log.reset();
   CHECK_FALSE(log.pending());
+  CHECK(log.first() == 0);
   for (std::size_t i = 0; i < log.dwords(); ++i) CHECK(log.read(i) == 0);
   log.record(read_fault(7), false);
   CHECK((high_of(log, 0) & 0xFFFF) == 7);
