@@ -94,6 +94,10 @@ TEST_CASE("each bit is decoded into its own ability", "[vtd][Capability Register
   CHECK_FALSE(decode(cap_with(cap::sslps, 0)).pages_2m);
   CHECK(decode((cap_48 | bit(62)) & ~bit(63)).interrupt_table_invalidates);
   CHECK_FALSE(decode((cap_48 | bit(62)) & ~bit(63)).root_pointer_invalidates);
+  CHECK_FALSE(decode(cap_48 & ~bit(54)).drain_writes);
+  CHECK(decode(cap_48 & ~bit(54)).drain_reads);
+  CHECK_FALSE(decode(cap_48 & ~bit(55)).drain_reads);
+  CHECK(decode(cap_48 & ~bit(55)).drain_writes);
   CHECK(decode(cap_48, ecap_remapping | bit(0)).coherent_tables);
   CHECK(decode(cap_48, ecap_remapping | bit(42)).page_request_drain);
   CHECK_FALSE(decode(cap_48, ecap_remapping | bit(42)).device_tlb_throttle);
