@@ -70,13 +70,18 @@ TEST_CASE("a record holds the blocked request exactly", "[vtd][Fault Recording R
 TEST_CASE("a PASID fills its own bits and no other", "[vtd][Fault Recording Registers][normative][B75]") {
   FaultEntry entry = read_fault(0x0100);
   entry.pasid = Pasid{0xFFFFF};
-  FaultLog log{with_records(2, ecap_remapping | mask_of(ecap::pasid))};
+  FaultLog log{with_records(4, ecap_remapping | mask_of(ecap::pasid))};
   log.record(entry, false);
   CHECK(high_of(log, 0) == 0xCFFF'FF06'8000'0100);
   entry.privileged = true;
+  log.record(entry, false);
+  CHECK(high_of(log, 1) == 0xCFFF'FF06'A000'0100);
   entry.execute = true;
   log.record(entry, false);
-  CHECK(high_of(log, 1) == 0xCFFF'FF06'E000'0100);
+  CHECK(high_of(log, 2) == 0xCFFF'FF06'E000'0100);
+  entry.privileged = false;
+  log.record(entry, false);
+  CHECK(high_of(log, 3) == 0xCFFF'FF06'C000'0100);
   SECTION("a unit without PASIDs records none") {
     FaultLog plain{with_records(2)};
     plain.record(entry, false);

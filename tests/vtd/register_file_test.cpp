@@ -98,6 +98,7 @@ TEST_CASE("all ones show what each register implements", "[vtd][Register Descrip
   CHECK(registers.read32(offset::fault_event_upper_address) == 0xFFFF'FFFF);
   CHECK(registers.read32(offset::completion_event_data) == 0xFFFF);
   CHECK(registers.read32(offset::completion_event_address) == 0xFFFF'FFFC);
+  CHECK(registers.read32(offset::completion_event_upper_address) == 0xFFFF'FFFF);
   CHECK(registers.read32(offset::protected_memory_enable) == 0x8000'0000);
   CHECK(registers.read32(offset::protected_low_base) == 0xFFE0'0000);
   CHECK(registers.read64(offset::protected_high_limit) == 0x7F'FFE0'0000);
@@ -136,6 +137,13 @@ TEST_CASE("registers of a feature that is not there stay 0", "[vtd][Register Des
     CHECK_FALSE(actions.tail_written);
     INFO("offset " << dword);
     CHECK(registers.read32(dword) == 0);
+  }
+  SECTION("also beside a feature that is") {
+    Registers queue_alone{capable(test::cap_48, 0xF42)};
+    queue_alone.write64(offset::interrupt_table, ~std::uint64_t{0});
+    CHECK(queue_alone.read64(offset::interrupt_table) == 0);
+    queue_alone.write32(offset::queue_tail, ~0u);
+    CHECK(queue_alone.read32(offset::queue_tail) == 0x7'FFF0);
   }
   SECTION("and so does a field") {
     Registers no_extended_mode;
