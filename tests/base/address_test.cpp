@@ -63,6 +63,13 @@ TEST_CASE("two ranges overlap when one address is in both", "[base]") {
   CHECK(IovaRange{{last_address}, {last_address}}.overlaps(all_iovas));
 }
 
+TEST_CASE("the interrupt range is FEEx_xxxx", "[base][B28]") {
+  CHECK_FALSE(interrupt_window.contains(0xFEDFFFFF));
+  CHECK(interrupt_window.contains(0xFEE00000));
+  CHECK(interrupt_window.contains(0xFEEFFFFF));
+  CHECK_FALSE(interrupt_window.contains(0xFEF00000));
+}
+
 TEST_CASE("the block around an address is the largest that keeps clear of the interrupt window", "[base][B28]") {
   std::vector<std::uint64_t> addresses{0,          0xFEDFFFFF, 0xFEF00000,  0xFEF00001, 0xFEC00000,
                                        0xFE000000, 0xFF000000, 0x100000000, 0x80000000, last_address};
