@@ -47,6 +47,7 @@ TEST_CASE("a range holds both of its ends and may end at the last address", "[ba
   CHECK(top.contains({last_address}));
   CHECK_FALSE(top.contains({0}));
   CHECK(all_iovas.contains({0}));
+  CHECK(Iova{0x1000} + 0x10 == Iova{0x1010});
   CHECK(all_iovas.contains({last_address}));
 }
 
@@ -60,6 +61,13 @@ TEST_CASE("two ranges overlap when one address is in both", "[base]") {
   CHECK_FALSE(range.overlaps({{20}, {last_address}}));
   CHECK_FALSE(range.overlaps({{0}, {9}}));
   CHECK(IovaRange{{last_address}, {last_address}}.overlaps(all_iovas));
+}
+
+TEST_CASE("the interrupt range is FEEx_xxxx", "[base][B28]") {
+  CHECK_FALSE(interrupt_window.contains(0xFEDFFFFF));
+  CHECK(interrupt_window.contains(0xFEE00000));
+  CHECK(interrupt_window.contains(0xFEEFFFFF));
+  CHECK_FALSE(interrupt_window.contains(0xFEF00000));
 }
 
 TEST_CASE("the block around an address is the largest that keeps clear of the interrupt window", "[base][B28]") {
@@ -85,6 +93,18 @@ TEST_CASE("a right that was not asked for need not be granted", "[base]") {
   CHECK((read_only & write_only).none());
   CHECK((read_write & write_only) == write_only);
   CHECK_FALSE(write_only.none());
+  CHECK_FALSE(read_only.none());
+}
+
+TEST_CASE("rights are the two low bits of a word: 1 read, 2 write", "[base]") {
+  for (RightBits bits = 0; bits <= all_right_bits; ++bits) {
+    const Rights rights = Rights::in(~all_right_bits | bits);
+    CHECK(rights.bits() == bits);
+    CHECK(rights.read() == ((bits & 1) != 0));
+    CHECK(rights.write() == ((bits & 2) != 0));
+    CHECK(rights == Rights{rights.read(), rights.write()});
+    CHECK(rights.none() == (bits == 0));
+  }
 }
 
 TEST_CASE("a source id is a bus and a device function", "[base][B01]") {

@@ -374,4 +374,31 @@ TEST_CASE("a tap sees what a view reads", "[base][guest-memory]") {
   CHECK(seen.failed.size() == 1);
 }
 
+TEST_CASE("who taps loads or failed loads gets to see each: no page and no span is read past it",
+          "[base][guest-memory][recorder]") {
+  MemoryTap tap;
+  bool tapped = true;
+  SECTION("loads") {
+    tap.loaded = [](void*, std::uint64_t, const std::uint64_t*, std::size_t) {};
+  }
+  SECTION("failed loads") {
+    tap.load_failed = [](void*, std::uint64_t, std::uint64_t) {};
+  }
+  SECTION("stores alone need no look at loads") {
+    tap.stored = [](void*, std::uint64_t, std::uint64_t, std::uint64_t) {};
+    tap.store_failed = [](void*, std::uint64_t, std::uint64_t) {};
+    tapped = false;
+  }
+  GuardedRegion ram{0x10000, 0x2000};
+  Memory memory{{}, tap};
+  memory.add(ram);
+  CHECK(memory->view().spans.empty() == tapped);
+  CHECK(memory->page({0x11000}) == (tapped ? nullptr : ram.data() + 0x1000));
+  CHECK(memory->page({0x12000}) == nullptr);
+  CHECK(memory->load_u64({0x10000}) == 0U);
+  CHECK_FALSE(memory->load_u64({0x12000}));
+  CHECK(memory->store_u32({0x10000}, 1));
+  CHECK_FALSE(memory->store_u32({0x12000}, 1));
+}
+
 }  // namespace viommu

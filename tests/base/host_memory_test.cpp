@@ -36,6 +36,7 @@ TEST_CASE("the elements of an array are value-initialised whatever the host's me
   HostArray<Wide> sevens;
   REQUIRE(sevens.reset(host.functions(), 3));
   CHECK(std::ranges::all_of(sevens, [](const Wide& wide) { return wide.value == 7; }));
+  CHECK(sevens.bytes() == 3 * sizeof(Wide));
 }
 
 TEST_CASE("an array begins on a cache line, or where its elements ask", "[base][host-memory]") {
@@ -59,6 +60,7 @@ TEST_CASE("an array gives back what it took, with the size and alignment it aske
     REQUIRE(array.reset(host.functions(), 2));
     CHECK(Counted::living == 2);
     REQUIRE(array.reset(host.functions(), 0));
+    CHECK(host.open_bytes() != 0);  // a host may well answer null when it is asked for no bytes
     CHECK(Counted::living == 0);
     CHECK(array.begin() == array.end());
     REQUIRE(array.reset(host.functions(), 3));
@@ -90,6 +92,8 @@ TEST_CASE("moving an array moves its elements and leaves nothing behind twice", 
     HostArray<Counted> to{std::move(from)};
     CHECK(to.begin() == elements);
     CHECK(to.size() == 3);
+    CHECK(from.size() == 0);  // NOLINT(bugprone-use-after-move): that it is empty is the promise
+    CHECK(from.begin() == from.end());
     HostArray<Counted> third;
     REQUIRE(third.reset(other.functions(), 1));
     third = std::move(to);

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <vector>
 
@@ -103,6 +104,33 @@ TEST_CASE("removing a region takes that one and leaves the others as they are", 
     REQUIRE(map->find(gone) == nullptr);
     check_every_edge(*map, regions);
   }
+}
+
+TEST_CASE("the spans are those of the largest regions that are there, also after one is removed",
+          "[base][guest-memory]") {
+  MapPointer map;
+  const std::uint64_t pages[] = {3, 6, 1, 4, 5, 2};
+  for (std::uint64_t i = 0; i < std::size(pages); ++i)
+    map = with(map.get(), region(i << 20, (i << 20) + pages[i] * page_size_bytes - 1));
+  const auto spans = [&map, &pages] {
+    std::vector<std::uint64_t> found;
+    for (const MemorySpan& span : map->spans()) {
+      CHECK(span.last_offset + 1 == pages[span.first.value >> 20] * page_size_bytes);
+      found.push_back((span.last_offset + 1) / page_size_bytes);
+    }
+    return found;
+  };
+  const auto remove = [&map](std::uint64_t number) {
+    RegionMap* const next = RegionMap::create({}, map->regions().size() - 1);
+    next->assign_without(*map, {number << 20});
+    map.reset(next);
+  };
+  CHECK(spans() == std::vector<std::uint64_t>{6, 5, 4, 3});
+  remove(4);
+  CHECK(spans() == std::vector<std::uint64_t>{6, 4, 3, 2});
+  remove(2);
+  remove(1);
+  CHECK(spans() == std::vector<std::uint64_t>{4, 3, 2});
 }
 
 TEST_CASE("an overlap is seen in every shape", "[base][guest-memory][VIO-16]") {

@@ -114,6 +114,28 @@ TEST_CASE("a guard that began after the invalidation does not delay it", "[behav
   viommu_leave(later->get());
 }
 
+TEST_CASE("process() that gets past one wait says that the next one is open", "[behaviour][vtd][drain]") {
+  Guest guest;
+  Machine& machine = guest.machine;
+  Expected<Reader> later = machine.engine.reader();
+  REQUIRE(later);
+  viommu_enter(machine.reader.get());
+  for (const std::uint32_t wait : {1U, 2U}) {
+    guest.ring.put(descriptor::iotlb_global);
+    guest.ring.put_wait(descriptor::wait_status, wait);
+  }
+  guest.ring.go();
+  CHECK(guest.ring.head() == 16);
+  viommu_enter(later->get());  // after the first invalidation, before the second
+  viommu_leave(machine.reader.get());
+  CHECK(machine.engine.process().state == VIOMMU_PROCESS_WAIT);
+  CHECK(guest.done(1));
+  CHECK(guest.ring.head() == 48);
+  viommu_leave(later->get());
+  CHECK(machine.engine.process().state == VIOMMU_PROCESS_IDLE);
+  CHECK(guest.done(2));
+}
+
 TEST_CASE("a wait without an invalidation before it waits for nobody", "[behaviour][vtd][drain]") {
   Guest guest;
   const Hold hold = guest.hold(device, 0x5000);

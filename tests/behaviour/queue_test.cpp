@@ -2,6 +2,7 @@
 // The invalidation queue as a guest sees it: head, errors, waits, and that no ring keeps the unit busy for ever.
 #include "tests/behaviour/machine.hpp"
 #include "tests/behaviour/ring.hpp"
+#include "tests/support/guarded_region.hpp"
 
 namespace viommu::test {
 namespace {
@@ -137,6 +138,7 @@ TEST_CASE("descriptors of 256 bits, and table modes that do not exist, are error
   SECTION("DW without scalable mode") {
     machine.write(offset::queue_address, Machine::queue_page | 0x800, 8);
     machine.command(command::queue);
+    CHECK(ring.error() == 0);  // nothing to fetch yet
     machine.write(offset::queue_tail, 32, 8);
     CHECK(ring.error() == 5);
     CHECK(ring.head() == 0);
@@ -146,6 +148,7 @@ TEST_CASE("descriptors of 256 bits, and table modes that do not exist, are error
     machine.write(offset::root_table, machine.tables.root_table() | mode << 10, 8);
     machine.command(command::root_pointer);
     ring.enable();
+    CHECK(ring.error() == 0);  // nothing to fetch yet
     ring.put(descriptor::iotlb_global);
     ring.go();
     CHECK(ring.error() == 7);
@@ -219,6 +222,68 @@ TEST_CASE("a guest that rings for ever gets one ring a doorbell, and the rest la
   machine.on_effect = {};
   CHECK(machine.engine.process().state == VIOMMU_PROCESS_IDLE);
   CHECK(machine.word_at(Machine::status_word) == rings);
+}
+
+TEST_CASE("a doorbell is worth one ring of descriptors, however the guest fills it up meanwhile",
+          "[behaviour][vtd][Invalidation Queue][SEC-6]") {
+  Machine machine;
+  Ring ring{machine};
+  ring.enable();
+  const std::uint64_t a_ring = ring.bytes() / 16;
+  unsigned refills = 0;
+  machine.on_effect = [&](const Effect& effect) {
+    if (effect.kind != Effect::store || ++refills > 5) return;
+    elsewhere([&] {
+      for (unsigned i = 0; i < 200; ++i) ring.put(descriptor::iotlb_global);
+      ring.put_wait(descriptor::wait_status, refills);
+      ring.go();
+    });
+  };
+  ring.put_wait(descriptor::wait_status, 0);
+  ring.go();
+  CHECK(machine.engine.statistics().descriptors == a_ring);
+  CHECK(machine.engine.process().state == VIOMMU_PROCESS_MORE);
+  CHECK(machine.engine.statistics().descriptors == 2 * a_ring);
+  while (machine.engine.process().state == VIOMMU_PROCESS_MORE) {
+  }
+  CHECK(machine.engine.statistics().descriptors == 5 * 201 + 1);
+  CHECK(ring.head() == ring.tail());
+}
+
+TEST_CASE("page invalidations in a row are carried out and counted one by one, however many",
+          "[behaviour][vtd][IOTLB Invalidate Descriptor]") {
+  const unsigned count = GENERATE(1u, 2u, 63u, 64u, 65u, 200u);
+  Machine machine;
+  const Tree tree = machine.attach(device, 1);
+  for (std::uint64_t page = 0; page < count; ++page) machine.tables.map(tree, page << 12, 0x400000 + (page << 12));
+  machine.boot_without_queue();
+  for (std::uint64_t page = 0; page < count; ++page) CHECK(machine.lands(device, page << 12));
+  for (std::uint64_t page = 0; page < count; ++page) machine.tables.map(tree, page << 12, 0x600000 + (page << 12));
+  Ring ring{machine};
+  ring.enable();
+  for (std::uint64_t page = 0; page < count; ++page) ring.put(descriptor::iotlb_page(1), page << 12);
+  ring.go();
+  CHECK(machine.engine.statistics().descriptors == count);
+  CHECK(machine.engine.statistics().iotlb_page == count);
+  for (std::uint64_t page = 0; page < count; ++page)
+    CHECK(machine.lands(device, page << 12) == 0x600000 + (page << 12));
+}
+
+TEST_CASE("a ring of several pages in mapped memory is read from each of them",
+          "[behaviour][vtd][Invalidation Queue][B71]") {
+  Machine machine;
+  GuardedRegion mapped{Machine::ram_bytes, 0x2000};
+  REQUIRE(machine.engine.add_region(mapped.gpa(), {mapped.data(), mapped.length()}) == VIOMMU_OK);
+  for (std::uint64_t at = 0; at < mapped.length(); at += 16) {
+    const std::uint64_t low = at < 0x1000 ? descriptor::iotlb_global : descriptor::iotlb_domain(7);
+    REQUIRE(mapped.store_u64(mapped.gpa() + at, low));
+  }
+  machine.write(offset::queue_address, mapped.gpa() | 1, 8);
+  machine.command(command::queue);
+  machine.write(offset::queue_tail, 0x1FF0, 8);
+  CHECK(machine.read(offset::queue_head, 8) == 0x1FF0);
+  CHECK(machine.engine.statistics().iotlb_global == 256);
+  CHECK(machine.engine.statistics().iotlb_domain == 255);
 }
 
 TEST_CASE("a queue switched off and on starts at 0", "[behaviour][vtd][Invalidation Queue][RVM-4]") {

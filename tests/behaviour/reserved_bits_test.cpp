@@ -235,12 +235,27 @@ TEST_CASE("input is limited by MGAW and the tables, whatever names guest memory 
 }
 
 TEST_CASE("the narrower of MGAW and the tables bounds the input", "[behaviour][vtd][Second-Stage Translation]") {
-  Machine machine;
-  machine.tables.map(machine.attach(device, 1, 3), bit(39) - 0x1000, 0x400000);
-  machine.boot();
-  CHECK(machine.lands(device, bit(39) - 1) == 0x400FFF);
-  CHECK(machine.blocked(device, bit(39)) == 0x4);
-  CHECK(machine.blocked(device, ~std::uint64_t{0}) == 0x4);
+  SECTION("the tables") {
+    Machine machine;
+    machine.tables.map(machine.attach(device, 1, 3), bit(39) - 0x1000, 0x400000);
+    machine.boot();
+    CHECK(machine.lands(device, bit(39) - 1) == 0x400FFF);
+    CHECK(machine.blocked(device, bit(39)) == 0x4);
+    CHECK(machine.blocked(device, ~std::uint64_t{0}) == 0x4);
+  }
+  SECTION("MGAW") {
+    viommu_vtd_options options = usual_options();
+    options.capability = 0x80D2'078C'2227'0606;  // MGAW 40, tables of 39 and 48 bits
+    options.host_address_width = 40;
+    Machine machine{options};
+    const Tree tree = machine.attach(device, 1, 4);
+    machine.tables.map(tree, bit(40) - 0x1000, 0x400000);
+    machine.tables.map(tree, bit(40), 0x500000);
+    machine.boot();
+    CHECK(machine.lands(device, bit(40) - 1) == 0x400FFF);
+    CHECK(machine.blocked(device, bit(40)) == 0x4);
+    CHECK(machine.blocked(device, bit(47)) == 0x4);
+  }
 }
 
 TEST_CASE("a zero-length read of a write-only page is allowed where CAP.ZLR says so",

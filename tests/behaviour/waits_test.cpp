@@ -39,6 +39,20 @@ TEST_CASE("a wait shows the head, then writes its status, then interrupts",
   CHECK(machine.memory.load_u64(Machine::status_word) == 0xCAFE);  // four bytes and no more
 }
 
+TEST_CASE("the interrupt of a wait is sent before the next one completes",
+          "[behaviour][vtd][Invalidation Wait Descriptor]") {
+  Machine machine;
+  Ring ring{machine};
+  machine.write(offset::completion_event_control, 0);
+  ring.enable();
+  ring.put_wait(descriptor::wait_status | descriptor::wait_interrupt, 1);
+  ring.put_wait(descriptor::wait_status, 2);
+  ring.go();
+  CHECK(machine.effects == std::vector<Effect>{{Effect::store, Machine::status_word, 1},
+                                               {Effect::message, 0, 0},
+                                               {Effect::store, Machine::status_word, 2}});
+}
+
 TEST_CASE("a wait that asks for nothing, or for a fence only, is done without a word",
           "[behaviour][vtd][Invalidation Wait Descriptor]") {
   Machine machine;

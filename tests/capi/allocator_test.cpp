@@ -56,6 +56,46 @@ TEST_CASE("an engine for which the k-th block is missing is not created, and not
   CHECK(allocator.mistakes() == 0);
 }
 
+TEST_CASE("what is not told is laid out as the number in the manual is", "[capi][allocator][options]") {
+  const auto bytes = [](const viommu_vtd_options& options) {
+    test::CountingAllocator allocator;
+    const Engine engine = create(options, host_of(allocator));
+    return allocator.open_bytes();
+  };
+  const std::size_t usual = bytes(default_options());
+  struct Size {
+    const char* name;
+    std::uint32_t viommu_vtd_options::* field;
+    std::uint32_t number;
+  };
+  const Size sizes[] = {
+      {"iotlb_pages", &viommu_vtd_options::iotlb_pages, 65536},
+      {"context_entries", &viommu_vtd_options::context_entries, 4096},
+      {"address_spaces", &viommu_vtd_options::address_spaces, 4096},
+      {"tag_bits", &viommu_vtd_options::tag_bits, 16},
+      {"readers", &viommu_vtd_options::readers, 64},
+      {"holds", &viommu_vtd_options::holds, 1024},
+      {"structures", &viommu_vtd_options::structures, 4096},
+      {"shards", &viommu_vtd_options::shards, 1},
+      {"pasid_entries", &viommu_vtd_options::pasid_entries, 65536},  // a unit without scalable mode has none
+  };
+  for (const Size& size : sizes) {
+    CAPTURE(size.name);
+    viommu_vtd_options options = default_options();
+    options.*size.field = size.number;
+    CHECK(bytes(options) == usual);
+  }
+  SECTION("address spaces are as many as context entries") {
+    viommu_vtd_options options = default_options();
+    options.context_entries = 128;
+    const std::size_t both = bytes(options);
+    options.address_spaces = 128;
+    CHECK(bytes(options) == both);
+    options.address_spaces = 4096;
+    CHECK(bytes(options) > both);
+  }
+}
+
 TEST_CASE("a region change for which the k-th block is missing does not happen", "[capi][allocator][SEC-15]") {
   test::CountingAllocator allocator;
   Machine machine{small_options(), host_of(allocator)};

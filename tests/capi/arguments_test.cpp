@@ -205,6 +205,13 @@ TEST_CASE("regions have a quota", "[capi][regions][P6]") {
   CHECK(add(2 * page_bytes) == VIOMMU_E_LIMIT);
   CHECK(viommu_region_remove(engine.get(), 0, 0) == VIOMMU_OK);
   CHECK(add(2 * page_bytes) == VIOMMU_OK);
+  SECTION("of 256 unless it is told") {
+    const Engine usual = create();
+    for (std::uint64_t i = 0; i <= 256; ++i) {
+      const viommu_region region{i * page_bytes, page_bytes, buffer.data(), 0};
+      CHECK(viommu_region_add(usual.get(), &region) == (i < 256 ? VIOMMU_OK : VIOMMU_E_LIMIT));
+    }
+  }
 }
 
 TEST_CASE("register accesses have 1, 2, 4 or 8 bytes and end in the window", "[capi][mmio][QVT-19]") {

@@ -164,6 +164,12 @@ TEST_CASE("a neighbour that was filled is as old as it says, until it is invalid
   }
 }
 
+TEST_CASE("line fills look no further than the line, whatever comes in a stream", "[capi][options][fill]") {
+  Machine machine{filling(VIOMMU_FILL_LINE)};
+  map_run(machine, 128);
+  for (std::uint64_t page = 0; page < 128; ++page) CHECK(walks(machine, page) == (page % 8 == 0));
+}
+
 TEST_CASE("a stream finds the next line filled, and no line that was invalidated since", "[capi][options][fill][P1]") {
   Machine machine{filling(VIOMMU_FILL_ALL)};
   constexpr std::uint64_t pages = 128;

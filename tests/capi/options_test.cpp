@@ -243,6 +243,9 @@ TEST_CASE("an engine of defaults is what the manual says", "[capi][options]") {
   CHECK((ecap & bit(0)) != 0);          // coherent
   CHECK((ecap & bit(1)) != 0);          // QI
   CHECK((ecap & bit(6)) != 0);          // PT
+  // And 16-bit domain ids, 57 bits of input, records at 220h, up to 2^18 pages at once, drains, SRTP that invalidates.
+  CHECK(cap == 0x80D2'078C'2238'0E06);
+  CHECK(ecap == 0xF43);  // IVA and IOTLB at F0h
   std::vector<Reader> readers;
   for (unsigned i = 0; i < 64; ++i) {
     Expected<Reader> reader = engine.reader();
@@ -262,15 +265,20 @@ TEST_CASE("the host address width is MGAW + 1 unless it is given, and decides wh
     CHECK(machine.ask().kind == (width == 45 ? VIOMMU_FAULT : VIOMMU_TRANSLATED));
     if (width == 45) CHECK(machine.ask().reason == 0xC);
   }
+  // MGAW of the defaults is 57; an entry holds 52 bits.
+  Machine machine;
+  machine.map(base_iova, bit(51));
+  CHECK(machine.ask().kind == VIOMMU_TRANSLATED);
 }
 
 TEST_CASE("two engines hash differently unless they are told the same seed", "[capi][options][SEC-10]") {
   // How many of many pages fit a small IOTLB depends on which share a set.
-  const auto hits = [](std::uint64_t seed) {
+  const auto hits = [](std::uint64_t seed, std::uint32_t shards = 0) {
     viommu_vtd_options options = default_options();
     options.iotlb_pages = 64;
     options.fill = VIOMMU_FILL_EXACT;
     options.hash_seed = seed;
+    options.shards = shards;
     Machine machine{options};
     constexpr std::uint64_t pages = 120;
     const auto iova = [](std::uint64_t page) { return base_iova + page * (page + 1) / 2 * page_bytes; };
@@ -286,6 +294,8 @@ TEST_CASE("two engines hash differently unless they are told the same seed", "[c
   };
   CHECK(hits(5) == hits(5));
   CHECK(hits(5) != hits(6));
+  CHECK(hits(5) == hits(5, 1));  // one part unless told, and a domain has no more than its part
+  CHECK(hits(5) != hits(5, 2));
   const auto random = hits(0);
   bool differs = false;
   for (unsigned i = 0; i < 4 && !differs; ++i) differs = hits(0) != random;

@@ -99,7 +99,8 @@ TEST_CASE("a newer program's options are taken when it uses nothing new", "[capi
 TEST_CASE("a size that nothing can have is refused without looking there", "[capi][sized][IFD-1]") {
   viommu_vtd_options options = default_options();
   viommu_host host = empty_host();
-  for (const std::size_t size : {std::size_t{0}, std::size_t{7}, std::size_t{1} << 40, ~std::size_t{0} - 7}) {
+  for (const std::size_t size :
+       {std::size_t{0}, std::size_t{7}, longest + 8, std::size_t{1} << 40, ~std::size_t{0} - 7}) {
     options.size = size;
     CHECK(make(&options, &host).result == VIOMMU_E_ARGUMENT);
     options.size = sizeof options;

@@ -93,23 +93,52 @@ TEST_CASE("A scenario's cfg starts from the defaults", "[trace][cfg]") {
 TEST_CASE("Each way a cfg line can be wrong is told with its field", "[trace][cfg][damage]") {
   CHECK(refused(least_and("colour=red")) == ParseError{Problem::unknown_key, 5, "key=value", "colour=red"});
   CHECK(refused(least_and("aw=39")).problem == Problem::unknown_key);
+  CHECK(refused(least_and("cm=1")).problem == Problem::unknown_key);
+  CHECK(refused(least_and("scalable=1")).problem == Problem::unknown_key);
   CHECK(refused(least_and("cap=1")) == ParseError{Problem::repeated_key, 5, "cap", "cap=1"});
   CHECK(refused("scenario=1 ecap=f42").name == "cap");
   CHECK(refused("scenario=1 ecap=f42").problem == Problem::missing_key);
   CHECK(refused("aw=48 cap=1").name == "ecap");
   CHECK(refused("cap=1 ecap=2").name == "aw");
   CHECK(refused(least_and("haw=3x")) == ParseError{Problem::not_decimal, 5, "haw", "3x"});
+  CHECK(refused(least_and("haw=4/")).problem == Problem::not_decimal);
   CHECK(refused(least_and("haw=65")).problem == Problem::too_large);
+  CHECK(refused("aw=65 cap=1 ecap=2").problem == Problem::too_large);
   CHECK(refused(least_and("quota=99999999999999999999")).problem == Problem::too_large);
   CHECK(refused("aw=48 cap=80D2 ecap=2").problem == Problem::upper_case);
   CHECK(refused("aw=48 cap=11112222333344445 ecap=2").problem == Problem::too_long);
+  CHECK(refused("aw=48 cap=1 ecap=2 ver=100").problem == Problem::too_long);
   CHECK(refused(least_and("share=2")).problem == Problem::bad_choice);
   CHECK(refused(least_and("policy=strict")).problem == Problem::bad_choice);
   CHECK(refused("scenario=2 cap=1 ecap=2 aw=48").problem == Problem::bad_choice);
   CHECK(refused(least_and("share")).problem == Problem::not_a_pair);
   CHECK(refused(least_and("share=")).problem == Problem::not_a_pair);
-  CHECK(refused(least_and(" share=1")).problem == Problem::empty_field);
+  CHECK(refused(least_and("=1")) == ParseError{Problem::not_a_pair, 5, "key=value", "=1"});
+  CHECK(refused(least_and(" share=1")) == ParseError{Problem::empty_field, 5, "key=value", {}});
   CHECK(refused("aw=48 cap=1 ecap=2 ").problem == Problem::empty_field);
+  // Of several mistakes the first key of the format's own order is told.
+  CHECK(refused("aw=4x cap=0x1 ecap=G") == ParseError{Problem::not_hex, 3, "cap", "0x1"});
+}
+
+TEST_CASE("The largest number a key can have is taken, and a recording's other keys are not looked into",
+          "[trace][cfg]") {
+  CHECK(parsed(least_and("quota=18446744073709551615")).quota == ~std::uint64_t{0});
+  CHECK(parsed(least_and("fault_limit=18446744073709551614")).fault_limit == ~std::uint64_t{0} - 1);
+  CHECK(parsed(least_and("haw=64")).host_address_width == 64);
+  CHECK_FALSE(parsed("aw=48 cap=1 ecap=2 share=1").share);
+  CHECK(parsed("aw=48 cap=1 ecap=2 policy=strict").policy == trace::CapabilityPolicy::check);
+}
+
+TEST_CASE("What a recording does not say is not written either", "[trace][cfg]") {
+  VtdConfiguration c;
+  c.address_width = 48;
+  c.capability = 0x1a;
+  c.extended_capability = 0xf42;
+  std::array<char, 320> buffer{};
+  CHECK(trace::format_vtd_configuration(c, buffer) == "aw=48 cap=1a ecap=f42 ver=10 compress=1 flts=0 cm=0 scalable=0");
+  c.host_address_width = 46;
+  CHECK(trace::format_vtd_configuration(c, buffer) ==
+        "aw=48 cap=1a ecap=f42 ver=10 haw=46 compress=1 flts=0 cm=0 scalable=0");
 }
 
 TEST_CASE("A configuration that is written reads back", "[trace][cfg][property]") {

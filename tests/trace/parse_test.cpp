@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 #include <initializer_list>
+#include <set>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -129,24 +130,33 @@ TEST_CASE("Letters of virtio-iommu are known as letters", "[trace][Events of a v
   t.ok = true;
   CHECK(parsed(parser, "T 12345678 - 1000 r ok 2000 0 r t") == Event{t});
   CHECK(problem(in_recording(), "Q 0100 00000000") == Problem::family_mismatch);
-  CHECK(problem(in_recording(), "cfg resv 1 0 1") == Problem::family_mismatch);
+  CHECK(refused(in_recording(), "cfg resv 1 0 1") == ParseError{Problem::family_mismatch, 1, {}, "resv"});
+}
+
+TEST_CASE("A reserved region holds both its ends and may be one byte", "[trace][Events of a virtio-iommu trace]") {
+  const Parser parser = in_virtio();
+  CHECK(parsed(parser, "cfg resv 0 fee00000 fee00000") == Event{trace::ReservedRegion{0, 0xfee00000, 0xfee00000}});
+  CHECK(parsed(parser, "cfg resv 1 0 ffffffffffffffff") == Event{trace::ReservedRegion{1, 0, ~0ull}});
+  CHECK(refused(parser, "cfg resv 1 2 1") == ParseError{Problem::bad_range, 4, "END", {}});
+  CHECK(problem(parser, "cfg resv 100 0 1") == Problem::too_long);
 }
 
 TEST_CASE("A recording's unknown first field is skipped, a scenario's is an error", "[trace]") {
   CHECK(parsed(in_recording(), "Y 1 2 3") == Event{trace::Unknown{"Y"}});
   CHECK(parsed(in_recording(), "ram 0 1000") == Event{trace::Unknown{"ram"}});
+  CHECK(parsed(in_recording(), "new_kind-2 1") == Event{trace::Unknown{"new_kind-2"}});
   CHECK(problem(in_scenario(), "Y 1 2 3") == Problem::unknown_word);
-  CHECK(problem(in_scenario(), "Ram 0 1000") == Problem::unknown_word);
+  CHECK(refused(in_scenario(), "Ram 0 1000") == ParseError{Problem::unknown_word, 0, {}, "Ram"});
   for (const std::string_view line : {"u 0 8", "U 0 8", "S 8 ffffffff 1", "O", "Z", "N 8 unmap 0 fff 0 -", "P 8"})
-    CHECK(problem(in_scenario(), line) == Problem::recorded_only);
+    CHECK(refused(in_scenario(), line) == ParseError{Problem::recorded_only, 0, {}, line.substr(0, 1)});
   for (const std::string_view line : {"V w 8 fee00030 0 fault 22 rec", "plug 100 host ok", "irte 0 1", "clock 5",
                                       "shadow vfio 1", "x 0 1000 0 rw", "process", "Q 00 00"})
-    CHECK(problem(in_scenario(), line) == Problem::later_word);
+    CHECK(refused(in_scenario(), line) == ParseError{Problem::later_word, 0, {}, line.substr(0, line.find(' '))});
 }
 
 TEST_CASE("Binary data in a trace is an error wherever it stands", "[trace][damage]") {
   for (const Parser& parser : {in_recording(), in_scenario()}) {
-    CHECK(problem(parser, "\x01\x02\xff") == Problem::not_text);
+    CHECK(refused(parser, "\x01\x02\xff 1") == ParseError{Problem::not_text, 0, {}, "\x01\x02\xff"});
     CHECK(problem(parser, std::string_view{"m\0 1 2", 6}) == Problem::not_text);
     CHECK(problem(parser, "m 1000 2\r") == Problem::not_hex);
   }
@@ -160,20 +170,24 @@ TEST_CASE("The first line is the header", "[trace][damage]") {
   CHECK(problem(Parser{}, "# viommu-trace 12") == Problem::other_version);
   CHECK(problem(Parser{}, "# viommu-trace 2") == Problem::other_version);
   CHECK(problem(Parser{}, "# viommu-trace") == Problem::missing_header);
+  CHECK(refused(Parser{}, "# viommu-trace ") == ParseError{Problem::missing_header, 0, {}, "# viommu-trace "});
 }
 
 TEST_CASE("cfg comes once, before every event", "[trace][damage]") {
   const Parser fresh = after({trace::header_line, "# a comment", ""});
-  CHECK(problem(fresh, "Z") == Problem::no_configuration);
+  CHECK(refused(fresh, "Z") == ParseError{Problem::no_configuration, 0, {}, "Z"});
   CHECK(problem(fresh, "m 0 0") == Problem::no_configuration);
-  CHECK(problem(fresh, "cfg resv 1 0 1") == Problem::no_configuration);
-  CHECK(problem(fresh, "cfg riscv a=1") == Problem::unknown_family);
+  CHECK(refused(fresh, "cfg resv 1 0 1") == ParseError{Problem::no_configuration, 1, {}, "resv"});
+  CHECK(refused(fresh, "cfg riscv a=1") == ParseError{Problem::unknown_family, 1, {}, "riscv"});
   CHECK(problem(fresh, "cfg") == Problem::too_few_fields);
   CHECK(problem(fresh, "cfg vtd") == Problem::too_few_fields);
   CHECK(problem(in_recording(), recording) == Problem::second_configuration);
   CHECK(problem(in_recording(), virtio) == Problem::second_configuration);
+  CHECK(problem(in_recording(), "cfg vtd") == Problem::second_configuration);
   CHECK(in_scenario().scenario());
   CHECK_FALSE(in_recording().scenario());
+  CHECK(after({trace::header_line, "cfg vtd cap=1 ecap=2 scenario=1"}).scenario());
+  CHECK_FALSE(after({trace::header_line, "cfg vtd scenario=10 cap=1 ecap=2"}).scenario());
 }
 
 TEST_CASE("Fields are split by exactly one space, and all of them are there", "[trace][damage]") {
@@ -181,6 +195,7 @@ TEST_CASE("Fields are split by exactly one space, and all of them are there", "[
   CHECK(refused(parser, "m 1000") == ParseError{Problem::too_few_fields, 2, "VALUE", {}});
   CHECK(refused(parser, "m") == ParseError{Problem::too_few_fields, 1, "GPA", {}});
   CHECK(refused(parser, "m 1000 1 1") == ParseError{Problem::too_many_fields, 3, {}, "1"});
+  CHECK(refused(parser, "m 1000 1 1f 2") == ParseError{Problem::too_many_fields, 3, {}, "1f"});
   CHECK(refused(parser, "m  1000 1") == ParseError{Problem::empty_field, 1, "GPA", {}});
   CHECK(refused(parser, "m 1000 ") == ParseError{Problem::empty_field, 2, "VALUE", {}});
   CHECK(refused(parser, "m 1000 1 ") == ParseError{Problem::empty_field, 3, {}, {}});
@@ -188,6 +203,7 @@ TEST_CASE("Fields are split by exactly one space, and all of them are there", "[
   CHECK(problem(parser, "") == Problem::empty_line);
   CHECK(problem(parser, "O 1") == Problem::too_many_fields);
   CHECK(problem(parser, "X") == Problem::too_few_fields);
+  CHECK(problem(parser, "X ") == Problem::too_few_fields);
   CHECK(problem(parser, "T 38 - 1000 r ok 1000 fff r") == Problem::too_few_fields);
   CHECK(problem(parser, "T 38 - 1000 r fault 5 rec h") == Problem::too_many_fields);
 }
@@ -197,12 +213,16 @@ TEST_CASE("Numbers are lower-case hex that fits its field", "[trace][damage]") {
   CHECK(refused(parser, "m 1000 ABC") == ParseError{Problem::upper_case, 2, "VALUE", "ABC"});
   CHECK(problem(parser, "m 0x1000 1") == Problem::not_hex);
   CHECK(problem(parser, "m -1 1") == Problem::not_hex);
+  CHECK(problem(parser, "m G 1") == Problem::not_hex);
   CHECK(problem(parser, "m 11112222333344445 1") == Problem::too_long);
   CHECK(problem(parser, "m 00000000000000001 1") == Problem::too_long);
-  CHECK(problem(parser, "I fee00000 100000000") == Problem::too_long);
-  CHECK(problem(parser, "T 10000 - 0 r fault 5 rec") == Problem::too_long);
-  CHECK(problem(parser, "T 38 100000 0 r fault 5 rec") == Problem::too_long);
-  CHECK(problem(parser, "T 38 - 0 r fault 100 rec") == Problem::too_long);
+  for (const std::string_view line :
+       {"I fee00000 100000000", "T 10000 - 0 r fault 5 rec", "T 38 100000 0 r fault 5 rec", "T 38 - 0 r fault 100 rec",
+        "W 100000000 4 0", "R 100000000 4 0", "S 10000 ffffffff 1", "S 8 100000000 1", "N 10000 map 0 0 0 r", "P 10000",
+        "V w 10000 0 0 ok 0 0", "V w 8 0 100000000 ok 0 0", "V w 8 0 0 ok 0 100000000", "V w 8 0 0 fault 100 rec"}) {
+    INFO(line);
+    CHECK(problem(parser, line) == Problem::too_long);
+  }
 }
 
 TEST_CASE("Words and sizes are those the format has", "[trace][damage]") {
@@ -221,7 +241,11 @@ TEST_CASE("Words and sizes are those the format has", "[trace][damage]") {
   CHECK(problem(parser, "W 0 10 10") == Problem::bad_size);
   CHECK(problem(parser, "w 0 0 0") == Problem::bad_size);
   CHECK(problem(parser, "w 0 9 0") == Problem::bad_size);
+  CHECK(problem(parser, "w 0 21 0") == Problem::bad_size);
+  CHECK(problem(parser, "W 0 8000000000000001 0") == Problem::bad_size);
   CHECK(problem(parser, "W 88 1 100") == Problem::wider_than_size);
+  CHECK(problem(parser, "R 88 4 100000000") == Problem::wider_than_size);
+  CHECK(problem(parser, "w 88 7 100000000000000") == Problem::wider_than_size);
   CHECK(problem(parser, "u 1000 0") == Problem::bad_range);
   CHECK(problem(parser, "u ffffffffffffffff 2") == Problem::bad_range);
   CHECK(problem(in_scenario(), "ram 0 0") == Problem::bad_range);
@@ -230,6 +254,17 @@ TEST_CASE("Words and sizes are those the format has", "[trace][damage]") {
   CHECK(problem(in_scenario(), "reset") == Problem::too_few_fields);
   CHECK(problem(in_scenario(), "reset all") == Problem::bad_choice);
   CHECK(problem(in_scenario(), "ready") == Problem::too_few_fields);
+}
+
+TEST_CASE("Each problem has words of its own, without a full stop", "[trace][damage]") {
+  std::set<std::string_view> phrases;
+  for (auto at = Problem::none; at <= Problem::later_word; at = static_cast<Problem>(static_cast<unsigned>(at) + 1)) {
+    const std::string_view phrase = trace::phrase(at);
+    CAPTURE(phrase);
+    CHECK_FALSE(phrase.empty());
+    CHECK_FALSE(phrase.ends_with('.'));
+    CHECK(phrases.insert(phrase).second);
+  }
 }
 
 }  // namespace viommu::test

@@ -162,6 +162,17 @@ TEST_CASE("A line that does not fit its buffer is not written at all", "[trace]"
   CHECK(trace::format(trace::GuestWord{}, {}).empty());
 }
 
+TEST_CASE("A line is spelled as the format says where reading would take another spelling too", "[trace]") {
+  std::array<char, trace::longest_line> buffer{};
+  CHECK(trace::format(trace::Configuration{trace::Family::vtd, "aw=48 cap=1 ecap=2"}, buffer) ==
+        "cfg vtd aw=48 cap=1 ecap=2\n");
+  CHECK(trace::format(trace::Configuration{trace::Family::virtio, "probe_size=200"}, buffer) ==
+        "cfg virtio probe_size=200\n");
+  CHECK(trace::format(trace::ViewSwitch{0x38, trace::no_pasid, true}, buffer) == "S 38 ffffffff 1\n");
+  CHECK(trace::first_field(trace::Unknown{"Y"}) == "Y");
+  CHECK(trace::first_field(trace::Nothing{}).empty());
+}
+
 TEST_CASE("What is no line of the format is not written", "[trace]") {
   std::array<char, trace::longest_line> buffer{};
   CHECK(trace::format(trace::Nothing{}, buffer).empty());

@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "engine/base/bits.hpp"
 #include "engine/vtd/capability_layouts.hpp"
@@ -27,6 +28,8 @@ template <class Type>
 std::uint64_t ecap_with(const Field<ExtendedCapabilityRegister, Type>& field, std::type_identity_t<Type> value) {
   return with(ExtendedCapabilityRegister{ecap_remapping}, field, value).raw;
 }
+/// A bit of a register as the figures number them.
+constexpr std::uint64_t bit(unsigned number) { return std::uint64_t{1} << number; }
 std::string problem(const Capabilities& capabilities) { return describe(capabilities.check()); }
 
 }  // namespace
@@ -66,6 +69,7 @@ TEST_CASE("capabilities are decoded from the registers", "[vtd][Capability Regis
   CHECK_FALSE(c.device_tlb);
   CHECK_FALSE(c.snoop_control);
   CHECK_FALSE(c.extended_interrupt_mode);
+  CHECK_FALSE(c.coherent_tables);
   CHECK(c.max_index_mask == 15);
 }
 
@@ -78,6 +82,28 @@ TEST_CASE("capability shows 39-bit width and large pages", "[vtd][Capability Reg
   CHECK(c.caching_mode);
   CHECK(c.pages_2m);
   CHECK(c.pages_1g);
+}
+
+TEST_CASE("each bit is decoded into its own ability", "[vtd][Capability Register][normative]") {
+  CHECK(decode(cap_48 | bit(5)).protected_low);
+  CHECK_FALSE(decode(cap_48 | bit(5)).protected_high);
+  CHECK(decode(cap_48 | bit(6)).protected_high);
+  CHECK_FALSE(decode(cap_48 | bit(6)).protected_low);
+  CHECK(decode(cap_with(cap::sslps, 1)).pages_2m);
+  CHECK_FALSE(decode(cap_with(cap::sslps, 1)).pages_1g);
+  CHECK_FALSE(decode(cap_with(cap::sslps, 0)).pages_2m);
+  CHECK(decode((cap_48 | bit(62)) & ~bit(63)).interrupt_table_invalidates);
+  CHECK_FALSE(decode((cap_48 | bit(62)) & ~bit(63)).root_pointer_invalidates);
+  CHECK_FALSE(decode(cap_48 & ~bit(54)).drain_writes);
+  CHECK(decode(cap_48 & ~bit(54)).drain_reads);
+  CHECK_FALSE(decode(cap_48 & ~bit(55)).drain_reads);
+  CHECK(decode(cap_48 & ~bit(55)).drain_writes);
+  CHECK(decode(cap_48, ecap_remapping | bit(0)).coherent_tables);
+  CHECK(decode(cap_48, ecap_remapping | bit(42)).page_request_drain);
+  CHECK_FALSE(decode(cap_48, ecap_remapping | bit(42)).device_tlb_throttle);
+  CHECK(decode(cap_48, ecap_remapping | bit(41)).device_tlb_throttle);
+  CHECK(decode(cap_48, ecap_remapping | bit(52)).abort_mode);
+  CHECK(decode(cap_48, ecap_remapping | bit(40)).pasid);
 }
 
 TEST_CASE("the supported widths are exactly those of SAGAW", "[vtd][Capability Register][QVT-18]") {
@@ -118,16 +144,69 @@ TEST_CASE("a feature needs the one it stands on", "[vtd][Extended Capability Reg
   CHECK(problem(decode(cap_48, ecap_with(ecap::pss, 19))) == "PSS: needs SMTS");
   CHECK(problem(decode(cap_48, ecap_with(ecap::fsts, true))) == "FSTS: needs SMTS");
   CHECK(problem(decode(cap_with(cap::fs1gp, true))) == "FS1GP: needs FSTS");
+  SECTION("each of them, whatever else it has") {
+    struct Row {
+      std::uint64_t cap;
+      std::vector<unsigned> ecap;
+      const char* text;
+    };
+    const Row rows[] = {
+        {0, {43}, "SMTS: needs QI"},
+        {0, {2}, "DT: needs QI"},
+        {0, {3}, "IR: needs QI"},
+        {0, {1, 4}, "EIM: needs IR"},
+        {bit(59), {1}, "PI: needs IR"},
+        {0, {1, 62}, "IRREQ: needs IR"},
+        {0, {1, 3, 61}, "EIMER: needs EIM"},
+        {0, {1, 40}, "PASID: needs SMTS"},
+        {0, {1, 35}, "PSS: needs SMTS"},
+        {0, {1, 31}, "SRS: needs SMTS"},
+        {0, {1, 25}, "MTS: needs SMTS"},
+        {0, {1, 49}, "RPS: needs SMTS"},
+        {0, {1, 48}, "SMPWCS: needs SMTS"},
+        {0, {1, 47}, "FSTS: needs SMTS"},
+        {0, {1, 2, 29}, "PRS: needs DT and SMTS"},
+        {0, {1, 43, 29}, "PRS: needs DT and SMTS"},
+        {0, {1, 42}, "PDS: needs DT"},
+        {0, {1, 41}, "DIT: needs DT"},
+        {0, {1, 33}, "NWFS: needs DT"},
+        {0, {1, 43, 47, 26}, "NEST: needs SMTS, FSTS and SSTS"},
+        {0, {1, 43, 46, 26}, "NEST: needs SMTS, FSTS and SSTS"},
+        {0, {1, 45}, "SSADS: needs SMPWCS"},
+        {0, {1, 43, 47, 34}, "EAFS: needs FSTS and SMPWCS"},
+        {0, {1, 43, 48, 34}, "EAFS: needs FSTS and SMPWCS"},
+        {0, {1, 53}, "RPRIVS: needs SRS"},
+        {bit(60), {1}, "FS5LP: needs FSTS"},
+        {bit(56), {1}, "FS1GP: needs FSTS"},
+        {0, {1, 57}, "SSIRWS: needs SSTS"},
+        {0, {1, 2, 56}, "PTRS: needs DT and PASID"},
+        {0, {1, 43, 40, 56}, "PTRS: needs DT and PASID"},
+        {0, {1, 43, 55}, "HPTS: needs SMTS and DT"},
+        {0, {1, 2, 55}, "HPTS: needs SMTS and DT"},
+        {0, {1, 51}, "PMS: needs ECMDS"},
+        {0, {1, 58}, "SMS: needs PRS"},
+    };
+    for (const Row& row : rows) {
+      std::uint64_t ecap = 0xF00;
+      for (const unsigned number : row.ecap) ecap |= bit(number);
+      const Capabilities c = decode(cap_48 | row.cap, ecap);
+      CHECK(problem(c) == row.text);
+      CHECK(c.check().rule == CapabilityRule::dependency);
+    }
+  }
   SECTION("RWBF and scalable mode exclude each other") {
     CHECK(problem(decode(cap_with(cap::rwbf, true), ecap_with(ecap::smts, true))) == "RWBF: excludes SMTS");
   }
   SECTION("from version 2 on draining is always there") {
     CHECK_FALSE(Capabilities::decode(0x20, cap_48, ecap_remapping, 48).check());
+    CHECK_FALSE(Capabilities::decode(0x1F, cap_with(cap::drd, false), ecap_remapping, 48).check());
     CHECK(Capabilities::decode(0x20, cap_with(cap::drd, false), ecap_remapping, 48).check().field == "DRD");
     CHECK(Capabilities::decode(0x20, cap_with(cap::dwd, false), ecap_remapping, 48).check().field == "DWD");
   }
   SECTION("from version 6 on legacy widths need a second stage") {
+    CHECK_FALSE(Capabilities::decode(0x5F, cap_48, ecap_remapping, 48).check());
     CHECK(Capabilities::decode(0x60, cap_48, ecap_remapping, 48).check().field == "SAGAW");
+    CHECK(problem(Capabilities::decode(0x60, cap_48, ecap_with(ecap::ssts, true), 48)) == "not supported: SSTS");
     CHECK_FALSE(Capabilities::decode(0x60, cap_with(cap::sagaw, 0), ecap_remapping, 48).check());
   }
 }
@@ -139,6 +218,20 @@ TEST_CASE("what is not there yet is refused by name", "[vtd][Extended Capability
   CHECK(problem(decode(cap_48, ecap_with(ecap::adms, true))) == "not supported: ADMS");
   CHECK(problem(decode(cap_48, ecap_with(ecap::ssts, true))) == "not supported: SSTS");
   CHECK(decode(cap_48, ecap_with(ecap::adms, true)).check().rule == CapabilityRule::unsupported);
+  SECTION("also when it has everything it needs") {
+    CHECK(problem(decode(cap_48 | bit(61))) == "not supported: ECMDS");
+    CHECK(problem(decode(cap_48 | bit(59))) == "not supported: PI");
+    struct Row {
+      std::uint64_t ecap;
+      const char* name;
+    };
+    for (const Row& row :
+         {Row{bit(30), "ERS"}, Row{bit(44), "VCS"}, Row{bit(46), "SSTS"}, Row{bit(50), "TDXCS"}, Row{bit(52), "ADMS"},
+          Row{bit(59), "HPT1GPS"}, Row{bit(60), "RDTS"}, Row{bit(62), "IRREQ"}, Row{bit(4) | bit(61), "EIMER"},
+          Row{bit(2) | bit(33), "NWFS"}, Row{bit(46) | bit(57), "SSTS"}, Row{bit(43), "SMTS"}}) {
+      CHECK(problem(decode(cap_48, ecap_remapping | row.ecap)) == "not supported: " + std::string{row.name});
+    }
+  }
 }
 
 TEST_CASE("every legacy-mode feature is accepted", "[vtd][Extended Capability Register]") {
@@ -151,6 +244,7 @@ TEST_CASE("every legacy-mode feature is accepted", "[vtd][Extended Capability Re
       {cap_with(cap::psi, false), ecap_remapping},
       {cap_with(cap::esirtps, true), ecap_remapping},
       {cap_with(cap::sslps, 0), ecap_remapping},
+      {cap_with(cap::sslps, 1), ecap_remapping},
       {cap_with(cap::nfr, 7), ecap_remapping},
       {cap_with(cap::nfr, 255), ecap_remapping},
       {cap_48, ecap_with(ecap::eim, true)},
@@ -168,6 +262,8 @@ TEST_CASE("address widths fit together", "[vtd][Capability Register][S2.19]") {
   CHECK(decode(cap_39_caching, ecap_remapping, 40).check().field == "MGAW");
   CHECK(decode(cap_48, ecap_remapping, 53).check().field == "HAW");
   CHECK(decode(cap_48, ecap_remapping, 31).check().field == "HAW");
+  CHECK_FALSE(decode(cap_48, ecap_remapping, 32).check());
+  CHECK_FALSE(decode(cap_with(cap::mgaw, 51), ecap_remapping, 52).check());
 }
 
 TEST_CASE("registers neither overlap nor leave the window", "[vtd][Capability Register]") {
@@ -180,12 +276,18 @@ TEST_CASE("registers neither overlap nor leave the window", "[vtd][Capability Re
   SECTION("the window given must hold the last register") {
     CHECK_FALSE(Capabilities::decode(version_1_0, cap_48, ecap_remapping, 48, 0x230).check());
     CHECK(Capabilities::decode(version_1_0, cap_48, ecap_remapping, 48, 0x22C).check().field == "NFR");
+    const std::uint64_t low_records = cap_with(cap::fro, 0x10);
+    const std::uint64_t high_iotlb = ecap_with(ecap::iro, 0x22);
+    CHECK_FALSE(Capabilities::decode(version_1_0, low_records, high_iotlb, 48, 0x230).check());
+    CHECK(Capabilities::decode(version_1_0, low_records, high_iotlb, 48, 0x22C).check().field == "IRO");
     CHECK(Capabilities::decode(version_1_0, cap_48, ecap_with(ecap::iro, 0x40), 48, 0x240).check().field == "IRO");
     CHECK(Capabilities::decode(version_1_0, cap_48, ecap_remapping, 48, 0x233).check().field == "window");
   }
   SECTION("a window of the unit's own choice is whole pages, a power of two of them") {
     CHECK(decode(cap_with(cap::nfr, 255)).window_bytes == 0x2000);
     CHECK(decode(cap_with(cap::fro, 0x3FF)).window_bytes == 0x4000);
+    CHECK(decode(cap_48, ecap_with(ecap::iro, 0xFF)).window_bytes == 0x1000);
+    CHECK(decode(cap_48, ecap_with(ecap::iro, 0x100)).window_bytes == 0x2000);
     CHECK(decode(cap_with(cap::fro, 0x3FF) | mask_of(cap::nfr)).window_bytes == 0x8000);
   }
 }

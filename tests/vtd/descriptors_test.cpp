@@ -2,8 +2,10 @@
 #include "engine/vtd/descriptors.hpp"
 
 #include <catch2/catch.hpp>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <variant>
 
 #include "engine/base/bits.hpp"
 #include "engine/vtd/capability_layouts.hpp"
@@ -75,6 +77,44 @@ TEST_CASE("IOTLB invalidations", "[vtd][IOTLB Invalidate Descriptor][normative]"
     CHECK(decode(0x0007'0032, 0, no_pages) == bad_field);
     CHECK(decode(0x0007'0022, 63, no_pages) ==
           Descriptor{IotlbInvalidation{domain, {7}, all_iovas, false, false, false}});
+  }
+}
+
+TEST_CASE("a page invalidation is decoded in line as it is in full", "[vtd][IOTLB Invalidate Descriptor][normative]") {
+  const Capabilities units[] = {
+      capable(),
+      capable(cap_48 & ~mask_of(cap::psi)),
+      capable(with(CapabilityRegister{cap_48}, cap::nd, 2).raw),
+      capable(with(CapabilityRegister{cap_48}, cap::mamv, 63).raw),
+  };
+  for (const Capabilities& unit : units) {
+    CAPTURE(unit.cap);
+    unsigned taken = 0;
+    const auto check = [&](const RawDescriptor& raw) {
+      CAPTURE(raw.words);
+      caches::PageScope pages{};
+      const bool in_line = decode_pages(raw, unit, pages);
+      const Descriptor whole = decode_descriptor(raw, unit);
+      const auto* const iotlb = std::get_if<IotlbInvalidation>(&whole);
+      REQUIRE(in_line == (iotlb != nullptr && iotlb->granularity == IotlbGranularity::page));
+      if (!in_line) return;
+      ++taken;
+      CHECK(pages.range == iotlb->pages);
+      CHECK(pages.domain == iotlb->domain);
+      CHECK(pages.keep_structures == iotlb->keep_structures);
+    };
+    const RawDescriptor good{{0xABCD'0032, 0xABCD'1234'5678'9000, 0, 0}};
+    check(good);
+    for (std::size_t word = 0; word < good.words.size(); ++word) {
+      for (unsigned bit = 0; bit < 64; ++bit) {
+        RawDescriptor changed = good;
+        changed.words.at(word) ^= std::uint64_t{1} << bit;
+        check(changed);
+      }
+    }
+    for (std::uint64_t address_mask = 0; address_mask < 64; ++address_mask)
+      check({{0xABCD'0032, 0x1234'5678'9040 | address_mask, 0, 0}});
+    CHECK((taken != 0) == unit.page_selective);
   }
 }
 

@@ -70,13 +70,18 @@ TEST_CASE("a record holds the blocked request exactly", "[vtd][Fault Recording R
 TEST_CASE("a PASID fills its own bits and no other", "[vtd][Fault Recording Registers][normative][B75]") {
   FaultEntry entry = read_fault(0x0100);
   entry.pasid = Pasid{0xFFFFF};
-  FaultLog log{with_records(2, ecap_remapping | mask_of(ecap::pasid))};
+  FaultLog log{with_records(4, ecap_remapping | mask_of(ecap::pasid))};
   log.record(entry, false);
   CHECK(high_of(log, 0) == 0xCFFF'FF06'8000'0100);
   entry.privileged = true;
+  log.record(entry, false);
+  CHECK(high_of(log, 1) == 0xCFFF'FF06'A000'0100);
   entry.execute = true;
   log.record(entry, false);
-  CHECK(high_of(log, 1) == 0xCFFF'FF06'E000'0100);
+  CHECK(high_of(log, 2) == 0xCFFF'FF06'E000'0100);
+  entry.privileged = false;
+  log.record(entry, false);
+  CHECK(high_of(log, 3) == 0xCFFF'FF06'C000'0100);
   SECTION("a unit without PASIDs records none") {
     FaultLog plain{with_records(2)};
     plain.record(entry, false);
@@ -144,6 +149,13 @@ TEST_CASE("compression drops faults of a source that has one pending", "[vtd][Pr
   CHECK(clear(log, 0));
   CHECK(log.record(read_fault(1), true) == FaultStatus::recorded);
   CHECK((high_of(log, 2) & 0xFFFF) == 1);
+  SECTION("also when that is the last record, and the log is full") {
+    CHECK(log.record(read_fault(3), true) == FaultStatus::recorded);
+    CHECK(log.record(read_fault(3), true) == FaultStatus::compressed);
+    CHECK(log.record(read_fault(4), true) == FaultStatus::recorded);
+    CHECK(log.record(read_fault(3), true) == FaultStatus::compressed);
+    CHECK(log.record(read_fault(5), true) == FaultStatus::overflow_set);
+  }
 }
 
 TEST_CASE("only a 1 written to F changes a record and it clears F alone", "[vtd][Fault Recording Registers][B81]") {
@@ -167,9 +179,13 @@ TEST_CASE("only a 1 written to F changes a record and it clears F alone", "[vtd]
 TEST_CASE("a reset log is empty and starts at its first record", "[vtd][Primary Fault Logging]") {
   FaultLog log{with_records(256)};
   CHECK(log.dwords() == 1024);
+  CHECK(log.record(read_fault(99), false) == FaultStatus::recorded);
+  CHECK(clear(log, 0));
   for (std::uint16_t i = 0; i < 10; ++i) static_cast<void>(log.record(read_fault(i), false));
+  CHECK(log.first() == 1);
   log.reset();
   CHECK_FALSE(log.pending());
+  CHECK(log.first() == 0);
   for (std::size_t i = 0; i < log.dwords(); ++i) CHECK(log.read(i) == 0);
   log.record(read_fault(7), false);
   CHECK((high_of(log, 0) & 0xFFFF) == 7);

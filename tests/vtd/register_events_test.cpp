@@ -115,6 +115,7 @@ TEST_CASE("device-TLB errors are recorded with their device", "[vtd][Invalidatio
   CHECK(registers.file.raise_timeout({0x0200}) == fault_message);
   CHECK_FALSE(registers.file.raise_timeout({0x0300}));
   CHECK_FALSE(registers.file.raise_completion_error({0x0400}));
+  CHECK_FALSE(registers.file.raise_completion_error({0x0500}));
   CHECK(fault_status(registers) == 0x60);
   CHECK(registers.read64(offset::queue_error_record) == 0x0400'0200'0000'0000);
   SECTION("a completion error does not stop the queue") {
@@ -245,6 +246,17 @@ TEST_CASE("a masked fault event waits for its mask", "[vtd][Fault Event Control 
   }
   SECTION("and is gone when the last status bit goes") {
     registers.write32(0x22C, 0x8000'0000);
+    CHECK(registers.read32(offset::fault_event_control) == masked);
+    CHECK_FALSE(registers.write32(offset::fault_event_control, 0).fault_event);
+  }
+  SECTION("and is gone with the last F whichever record it is in") {
+    registers = with_events(capable(test::with_fault_records(4)));
+    static_cast<void>(fault(registers));
+    registers.write32(0x22C, 0x8000'0000);
+    static_cast<void>(fault(registers));
+    CHECK(fault_status(registers) == 0x102);
+    CHECK(registers.read32(offset::fault_event_control) == masked_and_pending);
+    registers.write32(0x23C, 0x8000'0000);
     CHECK(registers.read32(offset::fault_event_control) == masked);
     CHECK_FALSE(registers.write32(offset::fault_event_control, 0).fault_event);
   }

@@ -98,12 +98,36 @@ TEST_CASE("all ones show what each register implements", "[vtd][Register Descrip
   CHECK(registers.read32(offset::fault_event_upper_address) == 0xFFFF'FFFF);
   CHECK(registers.read32(offset::completion_event_data) == 0xFFFF);
   CHECK(registers.read32(offset::completion_event_address) == 0xFFFF'FFFC);
+  CHECK(registers.read32(offset::completion_event_upper_address) == 0xFFFF'FFFF);
   CHECK(registers.read32(offset::protected_memory_enable) == 0x8000'0000);
   CHECK(registers.read32(offset::protected_low_base) == 0xFFE0'0000);
   CHECK(registers.read64(offset::protected_high_limit) == 0x7F'FFE0'0000);
   CHECK(registers.read64(0xF0) == 0);
   CHECK(registers.read64(0x220) == 0);
   CHECK(registers.read64(0x228) == 0);
+}
+
+TEST_CASE("all ones but the command show what the invalidation commands implement",
+          "[vtd][Register Descriptions][normative][RVM-13]") {
+  Registers registers;
+  registers.write32(offset::context_command, ~0u);
+  registers.write32(offset::context_command + 4, 0x7FFF'FFFF);
+  CHECK(registers.read64(offset::context_command) == 0x6000'0000'0000'FFFF);  // SID and FM are write-only
+  registers.write32(0xF8, ~0u);
+  registers.write32(0xFC, 0x7FFF'FFFF);
+  CHECK(registers.read64(0xF8) == 0x3003'FFFF'0000'0000);
+}
+
+TEST_CASE("each kind of protected memory brings its own registers, and either brings PMEN",
+          "[vtd][Register Descriptions][RVM-13]") {
+  const bool high = GENERATE(false, true);
+  Registers registers{capable(test::cap_48 | (high ? mask_of(cap::phmr) : mask_of(cap::plmr)))};
+  for (std::uint32_t dword = offset::protected_memory_enable; dword < 0x80; dword += 4) registers.write32(dword, ~0u);
+  CHECK(registers.read32(offset::protected_memory_enable) == 0x8000'0000);
+  CHECK(registers.read32(offset::protected_low_base) == (high ? 0 : 0xFFE0'0000));
+  CHECK(registers.read32(offset::protected_low_limit) == (high ? 0 : 0xFFE0'0000));
+  CHECK(registers.read64(offset::protected_high_base) == (high ? 0xFFFF'FFE0'0000 : 0));
+  CHECK(registers.read64(offset::protected_high_limit) == (high ? 0xFFFF'FFE0'0000 : 0));
 }
 
 TEST_CASE("registers of a feature that is not there stay 0", "[vtd][Register Descriptions][RVM-13]") {
@@ -113,6 +137,13 @@ TEST_CASE("registers of a feature that is not there stay 0", "[vtd][Register Des
     CHECK_FALSE(actions.tail_written);
     INFO("offset " << dword);
     CHECK(registers.read32(dword) == 0);
+  }
+  SECTION("also beside a feature that is") {
+    Registers queue_alone{capable(test::cap_48, 0xF42)};
+    queue_alone.write64(offset::interrupt_table, ~std::uint64_t{0});
+    CHECK(queue_alone.read64(offset::interrupt_table) == 0);
+    queue_alone.write32(offset::queue_tail, ~0u);
+    CHECK(queue_alone.read32(offset::queue_tail) == 0x7'FFF0);
   }
   SECTION("and so does a field") {
     Registers no_extended_mode;
