@@ -25,7 +25,7 @@ struct Avx512 {
 
  private:
   static unsigned ways_with(const std::byte* line, std::uint64_t word) noexcept {
-    __mmask8 same;
+    __mmask8 same = 0;
     asm volatile("vpcmpeqq %1, %2, %0"
                  : "=k"(same)
                  : "m"(*reinterpret_cast<const __m512i*>(line)), "v"(_mm512_set1_epi64(static_cast<long long>(word))));

@@ -135,7 +135,7 @@ struct Places {
                                             std::uint64_t tail) noexcept {
   std::byte nowhere[record_bytes];
   // So that the compiler does not make a branch of it.
-  std::uintptr_t where = reinterpret_cast<std::uintptr_t>(nowhere);
+  auto where = reinterpret_cast<std::uintptr_t>(nowhere);
   asm("test %[hit], %[hit]\n\tcmovne %[to], %[where]"
       : [where] "+r"(where)
       : [hit] "r"(int{is_hit}), [to] "r"(to)

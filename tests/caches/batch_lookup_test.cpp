@@ -133,8 +133,8 @@ TEST_CASE("a vector kernel answers what single lookups answer", "[caches][batch]
       unsigned others = 0;
       for (std::size_t round = 0; round < 40; ++round) {
         const std::size_t count = round < 33 ? round : batch_lookup_width - (round - 33);
-        std::vector<Record> requests;
-        for (std::size_t i = 0; i < count; ++i) requests.push_back(world.request());
+        std::vector<Record> requests(count);
+        for (Record& request : requests) request = world.request();
         std::vector<Record> answers(count + 1, untouched);
         const BatchBits answered =
             kernel->look_up({&world.contexts, &world.iotlb, kind}, reinterpret_cast<const std::byte*>(requests.data()),

@@ -314,7 +314,7 @@ TEST_CASE("random scalable tables end as a second reading of the figures says", 
   std::array<unsigned, 256> seen{};
   for (unsigned round = 0; round < 60'000; ++round) {
     Unit unit = random.chance(3, 4) ? rich() : poor();
-    for (unsigned i = static_cast<unsigned>(random.below(3)); i > 0; --i)
+    for (std::uint64_t i = random.below(3); i > 0; --i)
       unit.ecap ^= random.pick(std::array{dt, pt, sc, mts, nest, prs, srs, eafs, pasid_support, ssads, ssts, fsts,
                                           smpwcs, rps, rprivs, ptrs});
     if (random.chance(1, 4)) unit.cap ^= fs5lp;
@@ -322,7 +322,7 @@ TEST_CASE("random scalable tables end as a second reading of the figures says", 
     Tables tables = good(random.below(6));
     tables.context[0] |= random.below(8) << 9 | (random.chance(1, 2) ? bit(3) : 0);
     if (random.chance(1, 2)) tables.context[1] |= random.below(1 << 14);
-    for (unsigned i = static_cast<unsigned>(random.below(5)); i > 0; --i) {
+    for (std::uint64_t i = random.below(5); i > 0; --i) {
       const std::uint64_t change = bit(static_cast<unsigned>(random.below(64)));
       switch (random.below(6)) {
         case 0:  tables.context[0] ^= bit(static_cast<unsigned>(random.below(12))); break;
@@ -355,7 +355,7 @@ TEST_CASE("what of the scalable tables cannot be read faults at its place", "[vt
     machine.ram().remove_ram(at, length);
     return machine.look(rich(), {}).fault;
   };
-  const std::uint64_t context = context_at + 32 * 0x10;
+  const std::uint64_t context = context_at + std::uint64_t{32} * 0x10;
   CHECK(without(0, 8) == FaultReason::none);
   CHECK(without(root_at, 0x1000) == FaultReason::scalable_root_unreadable);
   CHECK(without(context, 16) == FaultReason::scalable_context_unreadable);
