@@ -153,6 +153,9 @@ MemoryView GuestMemory::view() const noexcept {
   view.any_line = [](const void* memory, Gpa gpa, Line& line) noexcept {
     return static_cast<const GuestMemory*>(memory)->load_line(gpa, line);
   };
+  view.any_exchange = [](const void* memory, Gpa gpa, std::uint64_t& expected, std::uint64_t desired) noexcept {
+    return static_cast<const GuestMemory*>(memory)->compare_exchange_u64(gpa, expected, desired);
+  };
   const bool tapped = tap_.loaded != nullptr || tap_.load_failed != nullptr;
   const RegionMap* const map = this->map();
   if (!tapped && map != nullptr) view.spans = map->spans();

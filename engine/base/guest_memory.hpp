@@ -47,9 +47,6 @@ struct Region {
   bool read_only = false;
 };
 
-/// Outcome of a compare-exchange on guest memory.
-enum class Exchange : std::uint8_t { done, lost, failed };
-
 /// Regions in ascending order, never overlapping. Filled once, then constant.
 class RegionMap {
  public:

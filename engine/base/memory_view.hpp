@@ -46,15 +46,26 @@ inline void load_mapped_line(std::byte* host, Line& line, std::memory_order orde
     line.words[i] = load_mapped_u64(host + i * sizeof(std::uint64_t), order);
 }
 
+/// Outcome of a compare-exchange on guest memory.
+enum class Exchange : std::uint8_t {
+  done,
+  lost,    ///< another value was there; nothing is written
+  failed,  ///< nothing writable is there
+};
+
 /// Made by GuestMemory::view() inside a guard, and good until that guard ends. Its loads are relaxed: an address that
 /// comes out of one load orders the next one behind it, and who looks at anything else afterwards puts an acquire fence
 /// in between.
 struct MemoryView {
   std::span<const MemorySpan> spans;  ///< at most `view_spans`, the largest first
-  const void* opaque = nullptr;       ///< first argument of the two functions
+  const void* opaque = nullptr;       ///< first argument of the functions
   /// As GuestMemory::load_u64 and load_line, of any address. Nothing, or false: there is no memory, or no line of it.
   std::optional<std::uint64_t> (*any_u64)(const void* opaque, Gpa gpa) noexcept = nullptr;
   bool (*any_line)(const void* opaque, Gpa gpa, Line& line) noexcept = nullptr;
+  /// As GuestMemory::compare_exchange_u64, of any address, spans included: a span does not say whether it may be
+  /// written, and writes are rare enough for a call. Null: nothing is writable.
+  Exchange (*any_exchange)(const void* opaque, Gpa gpa, std::uint64_t& expected,
+                           std::uint64_t desired) noexcept = nullptr;
 
   /// Where `gpa` is mapped; null when that is in no span.
   [[nodiscard]] std::byte* find(Gpa gpa) const noexcept {
@@ -65,6 +76,10 @@ struct MemoryView {
   [[nodiscard]] std::optional<std::uint64_t> load_u64(Gpa gpa) const noexcept {
     std::byte* const host = find(gpa);
     return host != nullptr ? load_mapped_u64(host, std::memory_order_relaxed) : any_u64(opaque, gpa);
+  }
+  /// `expected` receives what was found when the exchange is lost.
+  [[nodiscard]] Exchange compare_exchange_u64(Gpa gpa, std::uint64_t& expected, std::uint64_t desired) const noexcept {
+    return any_exchange != nullptr ? any_exchange(opaque, gpa, expected, desired) : Exchange::failed;
   }
   /// @return false where no region is; `line` is then as it was
   [[nodiscard]] bool load_line(Gpa gpa, Line& line) const noexcept {

@@ -341,6 +341,35 @@ TEST_CASE("a view shows the largest regions and reads everything else as the mem
   CHECK_FALSE(view.load_u64({0x8000}));
 }
 
+TEST_CASE("a view exchanges as the memory does, and nothing in a read-only region",
+          "[base][guest-memory][P4][SEC-14]") {
+  Callbacks host;
+  GuardedRegion ram{0x10000, 0x1000};
+  GuardedRegion rom{0x20000, 0x1000};
+  ram.store_u64(0x10FF8, 5);
+  rom.store_u64(0x20000, 5);
+  Memory memory{host.functions()};
+  memory.add(ram);
+  memory.add(rom, true);
+  const MemoryView view = memory->view();
+  REQUIRE(view.spans.size() == 2);  // the read-only one is among them: it is read there
+  std::uint64_t expected = 5;
+  CHECK(view.compare_exchange_u64({0x10FF8}, expected, 6) == Exchange::done);
+  CHECK(ram.load_u64(0x10FF8) == 6);
+  CHECK(view.compare_exchange_u64({0x10FF8}, expected, 7) == Exchange::lost);
+  CHECK(expected == 6);
+  CHECK(ram.load_u64(0x10FF8) == 6);
+  expected = 5;
+  CHECK(view.compare_exchange_u64({0x20000}, expected, 6) == Exchange::failed);
+  CHECK(rom.load_u64(0x20000) == 5);
+  CHECK(host.calls.empty());
+  CHECK(view.compare_exchange_u64({0x30000}, expected, 6) == Exchange::done);
+  CHECK(host.calls == Calls{{'x', 0x30000, 8}});
+  host.result = -1;
+  CHECK(view.compare_exchange_u64({0x30000}, expected, 6) == Exchange::failed);
+  CHECK(MemoryView{}.compare_exchange_u64({0x10FF8}, expected, 6) == Exchange::failed);
+}
+
 TEST_CASE("a tap sees what a view reads", "[base][guest-memory]") {
   struct Seen {
     std::vector<std::uint64_t> words;
