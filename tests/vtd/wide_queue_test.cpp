@@ -335,4 +335,17 @@ TEST_CASE("a queue of 256-bit descriptors that cannot be fetched from stops with
   CHECK(world.head() == 0);
 }
 
+TEST_CASE("a queue of 256-bit descriptors that one stopped is logged with all of it", "[vtd][log]") {
+  World world;
+  world.enable();
+  world.put(0x26, 0x1234'5678'9ABC'D080, 0x3, 0x4);
+  world.go();
+  REQUIRE(world.error() == 4);
+  CHECK(world.log ==
+        std::vector<std::string>{
+            "invalidation queue stopped: IQEI 4 (reserved bits or values in a descriptor), head 0x0, tail "
+            "0x20, descriptor 0x0000000000000026 0x123456789abcd080 0x0000000000000003 0x0000000000000004; "
+            "stops so far: 1"});
+}
+
 }  // namespace viommu::vtd
