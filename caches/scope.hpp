@@ -31,16 +31,18 @@ struct PageScope {
 /// A PASID entry is derived from its source's context too, and that context names no domain (the PASID entry does).
 struct Scope {
   enum class Kind : std::uint8_t {
-    everything,       ///< contexts and translations
-    translations,     ///< of every domain
-    domain,           ///< translations of `domain`
-    pages,            ///< translations of `domain` that overlap `range`
-    contexts,         ///< all of them
-    domain_contexts,  ///< those of `domain`, and those that name none
-    source_contexts,  ///< those of `source`, with `ignored_source_bits` not compared
-    pasids,           ///< all PASID entries
-    domain_pasids,    ///< those of `domain`
-    pasid,            ///< those of `domain` for `pasid`
+    everything,          ///< contexts and translations
+    translations,        ///< of every domain
+    domain,              ///< translations of `domain`
+    pages,               ///< translations of `domain` that overlap `range`
+    contexts,            ///< all of them
+    domain_contexts,     ///< those of `domain`, and those that name none
+    source_contexts,     ///< those of `source`, with `ignored_source_bits` not compared
+    pasids,              ///< all PASID entries
+    domain_pasids,       ///< those of `domain`
+    pasid,               ///< those of `domain` for `pasid`
+    pasid_translations,  ///< translations of `domain` through its PASID entries for `pasid`
+    pasid_pages,         ///< those of them that overlap `range`
   };
 
   Kind kind = Kind::everything;
@@ -48,27 +50,31 @@ struct Scope {
   IovaRange range = all_iovas;
   SourceId source{};
   std::uint8_t ignored_source_bits = 0;
-  bool keep_structures = false;  ///< of `pages`: cached tables may stay
+  bool keep_structures = false;  ///< of `pages` and `pasid_pages`: cached tables may stay
   Pasid pasid{};
 
   [[nodiscard]] constexpr bool drops_contexts() const noexcept {
-    return kind != Kind::translations && kind != Kind::domain && kind != Kind::pages;
+    return kind != Kind::translations && kind != Kind::domain && kind != Kind::pages &&
+           kind != Kind::pasid_translations && kind != Kind::pasid_pages;
   }
   [[nodiscard]] constexpr bool names(SourceId id) const noexcept {
     return ((id.value ^ source.value) & ~ignored_source_bits & 0xFFFF) == 0;
   }
   [[nodiscard]] constexpr bool concerns(const Usage& usage) const noexcept {
+    const bool by_pasid = usage.domain == domain && usage.pasid == pasid;
     switch (kind) {
       case Kind::everything:
       case Kind::translations:
-      case Kind::contexts:        return true;
-      case Kind::domain:          return usage.domain == domain;
-      case Kind::pages:           return usage.domain == domain && usage.range.overlaps(range);
-      case Kind::domain_contexts: return usage.domain == domain || usage.pasid.has_value();
-      case Kind::source_contexts: return names(usage.source);
-      case Kind::pasids:          return usage.pasid.has_value();
-      case Kind::domain_pasids:   return usage.domain == domain && usage.pasid.has_value();
-      case Kind::pasid:           return usage.domain == domain && usage.pasid == pasid;
+      case Kind::contexts:           return true;
+      case Kind::domain:             return usage.domain == domain;
+      case Kind::pages:              return usage.domain == domain && usage.range.overlaps(range);
+      case Kind::domain_contexts:    return usage.domain == domain || usage.pasid.has_value();
+      case Kind::source_contexts:    return names(usage.source);
+      case Kind::pasids:             return usage.pasid.has_value();
+      case Kind::domain_pasids:      return usage.domain == domain && usage.pasid.has_value();
+      case Kind::pasid:
+      case Kind::pasid_translations: return by_pasid;
+      case Kind::pasid_pages:        return by_pasid && usage.range.overlaps(range);
     }
     return true;
   }

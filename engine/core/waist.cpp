@@ -104,20 +104,24 @@ void Waist::drop(const caches::Scope& scope) noexcept {
   const std::lock_guard lock{caches_lock_};
   contexts_.drop(scope);
   const auto forget = [this](caches::AddressSpace& space) { spaces_.forget(space); };
+  const auto drop_pages = [&](caches::AddressSpace& space) {
+    spaces_.drop_pages(space, scope.range, scope.keep_structures);
+  };
   switch (scope.kind) {
     case Kind::everything:
     case Kind::translations: return spaces_.for_each(forget);
-    case Kind::domain:       return spaces_.for_each_of(scope.domain, forget);
+    // An address space serves every PASID with its key and knows none of them, so what is asked for one PASID of a
+    // domain is done to all of that domain: too much may go, too little never does.
+    case Kind::domain:
+    case Kind::pasid_translations: return spaces_.for_each_of(scope.domain, forget);
     case Kind::pages:
-      return spaces_.for_each_of(scope.domain, [&](caches::AddressSpace& space) {
-        spaces_.drop_pages(space, scope.range, scope.keep_structures);
-      });
+    case Kind::pasid_pages:        return spaces_.for_each_of(scope.domain, drop_pages);
     case Kind::contexts:
     case Kind::domain_contexts:
     case Kind::source_contexts:
     case Kind::pasids:
     case Kind::domain_pasids:
-    case Kind::pasid:           return;
+    case Kind::pasid:              return;
   }
 }
 

@@ -211,6 +211,7 @@ Capabilities Capabilities::decode(std::uint32_t version, std::uint64_t cap, std:
   result.zero_length_read = get(c, cap::zlr);
   result.pages_2m = (large_pages & 1) != 0;
   result.pages_1g = (large_pages & 2) != 0;
+  result.first_stage_address_bits = address_bits_of(get(c, cap::fs5lp) ? 3 : 2);
 
   result.write_buffer_flush = get(c, cap::rwbf);
   result.protected_low = get(c, cap::plmr);
@@ -233,11 +234,13 @@ Capabilities Capabilities::decode(std::uint32_t version, std::uint64_t cap, std:
   result.extended_interrupt_mode = get(e, ecap::eim);
   result.pass_through = get(e, ecap::pt);
   result.snoop_control = get(e, ecap::sc);
+  result.page_requests = get(e, ecap::prs);
   result.page_request_drain = get(e, ecap::pds);
   result.max_index_mask = get(e, ecap::mhmv);
   result.scalable_mode = get(e, ecap::smts);
   result.abort_mode = get(e, ecap::adms);
   result.pasid = get(e, ecap::pasid);
+  result.host_permission_tables = get(e, ecap::hpts);
 
   constexpr auto page = static_cast<std::uint32_t>(page_size_bytes);
   result.window_bytes = window_bytes != 0 ? window_bytes : std::bit_ceil(std::max(page, result.registers_end()));

@@ -51,6 +51,7 @@ struct Capabilities {
   bool zero_length_read = false;
   bool pages_2m = false;
   bool pages_1g = false;
+  unsigned first_stage_address_bits = 0;  ///< of the widest first stage, whether there is one or not
 
   // CAP, commands and registers.
   bool write_buffer_flush = false;
@@ -75,11 +76,13 @@ struct Capabilities {
   bool extended_interrupt_mode = false;
   bool pass_through = false;
   bool snoop_control = false;
+  bool page_requests = false;       ///< PRS
   bool page_request_drain = false;  ///< PDS
   unsigned max_index_mask = 0;      ///< MHMV
   bool scalable_mode = false;       ///< SMTS
   bool abort_mode = false;          ///< ADMS
   bool pasid = false;
+  bool host_permission_tables = false;  ///< HPTS
 
   /// Decodes without judging. `window_bytes` 0 asks for the smallest power of two of whole pages that holds every
   /// register.

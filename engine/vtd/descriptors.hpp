@@ -20,7 +20,8 @@ struct RawDescriptor {
 
 /// What a descriptor asks for; `QueueErrorCode` is the IQEI to stop the queue with.
 using Descriptor = std::variant<QueueErrorCode, ContextInvalidation, IotlbInvalidation, DeviceTlbInvalidation,
-                                InterruptEntryInvalidation, Wait>;
+                                InterruptEntryInvalidation, Wait, PasidIotlbInvalidation, PasidCacheInvalidation,
+                                PasidDeviceTlbInvalidation, PageGroupResponse, HostPermissionInvalidation>;
 
 /// The most frequent descriptor, a well-formed page-selective IOTLB invalidation, in line. @return false for any other,
 /// and for a malformed one: decode_descriptor() judges those
@@ -28,6 +29,9 @@ using Descriptor = std::variant<QueueErrorCode, ContextInvalidation, IotlbInvali
                                 caches::PageScope& pages) noexcept;
 
 /// Judges and decodes one descriptor. Types first, then reserved bits, then values. Pure; constant time.
-[[nodiscard]] Descriptor decode_descriptor(const RawDescriptor& raw, const Capabilities& capabilities) noexcept;
+/// @param mode  the table mode in force, for which queue_problem() has found nothing: it decides whether types of 256
+///              bits exist, and those modes in which they do are only fetched in by 256 bits
+[[nodiscard]] Descriptor decode_descriptor(const RawDescriptor& raw, TableMode mode,
+                                           const Capabilities& capabilities) noexcept;
 
 }  // namespace viommu::vtd

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "engine/base/address.hpp"
 #include "engine/base/ids.hpp"
+#include "engine/vtd/descriptor_layouts.hpp"
 #include "engine/vtd/register_layouts.hpp"
 
 namespace viommu::vtd {
@@ -66,6 +68,54 @@ struct Wait {
   friend constexpr bool operator==(const Wait&, const Wait&) = default;
 };
 
+/// Translations that were made through PASID entries of `domain` for `pasid`.
+struct PasidIotlbInvalidation {
+  PasidIotlbGranularity granularity = PasidIotlbGranularity::pasid;
+  DomainId domain;
+  Pasid pasid;
+  IovaRange pages = all_iovas;   ///< what `page` names; everything for the other one
+  bool keep_structures = false;  ///< IH: cached table entries may stay. Only with `page`
+
+  friend constexpr bool operator==(const PasidIotlbInvalidation&, const PasidIotlbInvalidation&) = default;
+};
+
+struct PasidCacheInvalidation {
+  PasidCacheGranularity granularity = PasidCacheGranularity::global;
+  DomainId domain;  ///< counts for `domain` and `pasid`
+  Pasid pasid;      ///< counts for `pasid`
+
+  friend constexpr bool operator==(const PasidCacheInvalidation&, const PasidCacheInvalidation&) = default;
+};
+
+struct PasidDeviceTlbInvalidation {
+  SourceId source;
+  SourceId physical_function;  ///< as in DeviceTlbInvalidation
+  unsigned max_pending = 0;    ///< MIP; 0 stands for 32
+  std::optional<Pasid> pasid;  ///< nothing: of every PASID
+  IovaRange pages = all_iovas;
+
+  friend constexpr bool operator==(const PasidDeviceTlbInvalidation&, const PasidDeviceTlbInvalidation&) = default;
+};
+
+/// The guest's answer to a group of page requests.
+struct PageGroupResponse {
+  SourceId source;
+  std::optional<Pasid> pasid;
+  unsigned group = 0;     ///< PRGI
+  unsigned response = 0;  ///< RC: 0 success, 1 invalid request, 15 failure
+
+  friend constexpr bool operator==(const PageGroupResponse&, const PageGroupResponse&) = default;
+};
+
+struct HostPermissionInvalidation {
+  HostPermissionGranularity granularity = HostPermissionGranularity::none;
+  DomainId domain;  ///< HPTDID; counts for `domain` and `page`
+  GpaRange pages{{0}, {~std::uint64_t{0}}};
+  unsigned hint = 0;  ///< IH. Only with `page`
+
+  friend constexpr bool operator==(const HostPermissionInvalidation&, const HostPermissionInvalidation&) = default;
+};
+
 /// "Invalidate Address Register", AM: the aligned block of 2^`address_mask` pages around `address`. Address bits from
 /// `input_address_bits` on are ignored.
 [[nodiscard]] constexpr IovaRange page_block(Iova address, unsigned address_mask,
@@ -73,6 +123,17 @@ struct Wait {
   const std::uint64_t inside = low_bits(page_shift + address_mask);
   const std::uint64_t first = address.value & low_bits(input_address_bits) & ~inside;
   return {{first}, {first | inside}};
+}
+
+/// "PASID-based IOTLB Invalidate Descriptor", AM: the same in a first stage of `address_bits`, whose addresses are
+/// canonical: cached under their low bits, so the bits above do not count. Any AM is legal. One that leaves no address
+/// bit of the narrowest first stage means everything, because the width of the stage that is meant is not known here.
+[[nodiscard]] constexpr IovaRange canonical_block(Iova address, unsigned address_mask, unsigned address_bits) noexcept {
+  constexpr unsigned narrowest_bits = 48;
+  if (page_shift + address_mask >= narrowest_bits) return all_iovas;
+  const std::uint64_t low = low_bits(address_bits);
+  const bool upper_half = (address.value & low) > low_bits(address_bits - 1);
+  return page_block({upper_half ? address.value | ~low : address.value & low}, address_mask, 64);
 }
 
 }  // namespace viommu::vtd

@@ -38,4 +38,27 @@ namespace viommu::vtd {
   return scope;
 }
 
+[[nodiscard]] constexpr caches::Scope scope_of(const PasidCacheInvalidation& invalidation) noexcept {
+  caches::Scope scope;
+  scope.domain = invalidation.domain;
+  scope.pasid = invalidation.pasid;
+  switch (invalidation.granularity) {
+    case PasidCacheGranularity::domain: scope.kind = caches::Scope::Kind::domain_pasids; break;
+    case PasidCacheGranularity::pasid:  scope.kind = caches::Scope::Kind::pasid; break;
+    default:                            scope.kind = caches::Scope::Kind::pasids; break;
+  }
+  return scope;
+}
+
+[[nodiscard]] constexpr caches::Scope scope_of(const PasidIotlbInvalidation& invalidation) noexcept {
+  caches::Scope scope;
+  scope.domain = invalidation.domain;
+  scope.pasid = invalidation.pasid;
+  scope.range = invalidation.pages;
+  scope.keep_structures = invalidation.keep_structures;
+  const bool pages = invalidation.granularity == PasidIotlbGranularity::page;
+  scope.kind = pages ? caches::Scope::Kind::pasid_pages : caches::Scope::Kind::pasid_translations;
+  return scope;
+}
+
 }  // namespace viommu::vtd

@@ -29,12 +29,18 @@ namespace {
 void Worker::log_stop(QueueErrorCode code, const QueueView& queue, const std::optional<RawDescriptor>& raw) noexcept {
   const std::uint64_t times = stops_.happened();
   if (times == 0 || !host_.has_log()) return;
-  std::array<char, 80> words{};
+  std::array<char, 96> words{};
   if (raw) {
-    std::snprintf(words.data(), words.size(), ", descriptor 0x%016" PRIx64 " 0x%016" PRIx64, raw->words[0],
-                  raw->words[1]);
+    const auto& [first, second, third, fourth] = raw->words;
+    if (queue.geometry.wide()) {
+      std::snprintf(words.data(), words.size(),
+                    ", descriptor 0x%016" PRIx64 " 0x%016" PRIx64 " 0x%016" PRIx64 " 0x%016" PRIx64, first, second,
+                    third, fourth);
+    } else {
+      std::snprintf(words.data(), words.size(), ", descriptor 0x%016" PRIx64 " 0x%016" PRIx64, first, second);
+    }
   }
-  std::array<char, 256> text;
+  std::array<char, 320> text;
   std::snprintf(text.data(), text.size(),
                 "invalidation queue stopped: IQEI %u (%s), head 0x%" PRIx32 ", tail 0x%" PRIx32
                 "%s; stops so far: %" PRIu64,

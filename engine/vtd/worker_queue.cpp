@@ -55,7 +55,8 @@ WorkState Worker::run_to_tail(QueueView queue, Budget& budget) noexcept {
       continue;
     }
     flush(pages);
-    const Descriptor descriptor = raw ? decode_descriptor(*raw, capabilities_) : QueueErrorCode::fetch_failed;
+    const Descriptor descriptor =
+        raw ? decode_descriptor(*raw, queue.mode, capabilities_) : QueueErrorCode::fetch_failed;
     if (const auto* const code = std::get_if<QueueErrorCode>(&descriptor)) {
       settle();
       stop_queue(*code, queue, raw);
@@ -109,25 +110,37 @@ std::optional<RawDescriptor> Worker::fetch(const QueueView& queue, RingPage& pag
 
 // NOLINTNEXTLINE(bugprone-exception-escape): a descriptor of trivial alternatives is never without a value
 void Worker::execute(const Descriptor& descriptor) noexcept {
+  const auto drop = [this](const auto& invalidation) {
+    const caches::Scope scope = scope_of(invalidation);
+    waist_.drop(scope);
+    since_last_wait_.add(scope);
+  };
   std::visit(Overloaded{
                  [](const QueueErrorCode&) {},  // the caller has taken care of these two
                  [](const Wait&) {},
                  [&](const IotlbInvalidation& invalidation) {
                    count_iotlb(invalidation.granularity);
-                   const caches::Scope scope = scope_of(invalidation);
-                   waist_.drop(scope);
-                   since_last_wait_.add(scope);
+                   drop(invalidation);
+                 },
+                 [&](const PasidIotlbInvalidation& invalidation) {
+                   const bool pages = invalidation.granularity == PasidIotlbGranularity::page;
+                   count_iotlb(pages ? IotlbGranularity::page : IotlbGranularity::domain);
+                   drop(invalidation);
                  },
                  [&](const ContextInvalidation& invalidation) {
                    add(WorkCount::context_invalidations);
-                   const caches::Scope scope = scope_of(invalidation);
-                   waist_.drop(scope);
-                   since_last_wait_.add(scope);
+                   drop(invalidation);
                  },
-                 [&](const DeviceTlbInvalidation&) {
-                   // Translations that were given out are dropped by the IOTLB invalidation before it.
-                   add(WorkCount::device_tlb);
+                 [&](const PasidCacheInvalidation& invalidation) {
+                   add(WorkCount::context_invalidations);
+                   drop(invalidation);
                  },
+                 // Translations that were given out are dropped by the IOTLB invalidation before it.
+                 [&](const DeviceTlbInvalidation&) { add(WorkCount::device_tlb); },
+                 [&](const PasidDeviceTlbInvalidation&) { add(WorkCount::device_tlb); },
+                 // There is no page request that it could answer, and no host permission table that is cached.
+                 [](const PageGroupResponse&) {},
+                 [](const HostPermissionInvalidation&) {},
                  [&](const InterruptEntryInvalidation& invalidation) {
                    add(WorkCount::interrupt_entries);
                    if (invalidation.global) return tell_all_routes();

@@ -28,8 +28,9 @@ using test::source;
 using Cache = test::Contexts;
 
 constexpr std::array all_kinds{
-    Kind::everything,      Kind::translations,    Kind::domain, Kind::pages,         Kind::contexts,
-    Kind::domain_contexts, Kind::source_contexts, Kind::pasids, Kind::domain_pasids, Kind::pasid};
+    Kind::everything,         Kind::translations,    Kind::domain, Kind::pages,         Kind::contexts,
+    Kind::domain_contexts,    Kind::source_contexts, Kind::pasids, Kind::domain_pasids, Kind::pasid,
+    Kind::pasid_translations, Kind::pasid_pages};
 
 Scope of_kind(Kind kind, unsigned domain = 0, std::uint32_t pasid = 0) {
   Scope scope;

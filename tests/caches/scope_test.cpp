@@ -58,6 +58,26 @@ TEST_CASE("a scope of PASID entries concerns the DMA that goes by one of them", 
   }
 }
 
+TEST_CASE("a scope of a PASID's translations concerns the DMA that goes by its PASID entries", "[caches][scope][P2]") {
+  Usage by_pasid = usage;
+  by_pasid.pasid = {0x12345};
+  const Kind kind = GENERATE(Kind::pasid_translations, Kind::pasid_pages);
+  Scope named = scope(kind);
+  named.pasid = {0x12345};
+  CHECK(named.concerns(by_pasid));
+  CHECK_FALSE(named.concerns(usage));
+  CHECK_FALSE(named.drops_contexts());
+  Scope other = named;
+  other.domain = {6};
+  CHECK_FALSE(other.concerns(by_pasid));
+  other = named;
+  other.pasid = {0x02345};
+  CHECK_FALSE(other.concerns(by_pasid));
+  other = named;
+  other.range = {{0x20000}, {0x2FFFF}};
+  CHECK(other.concerns(by_pasid) == (kind == Kind::pasid_translations));
+}
+
 TEST_CASE("the context that a PASID entry is derived from names no domain, so a domain's contexts concern it",
           "[caches][scope][P2]") {
   Usage by_pasid = usage;

@@ -75,6 +75,35 @@ TEST_CASE("a hold that goes by a PASID delays what drops its PASID entry, and no
   CHECK(waist->drained(ticket));
 }
 
+TEST_CASE("a hold that goes by a PASID delays what drops its translations, in its range and nowhere else",
+          "[core][tickets][pasid][P2]") {
+  TestWaist waist;
+  Reader& reader = waist.reader();
+  Usage by_pasid = usage;
+  by_pasid.pasid = {7};
+  std::uint64_t hold = 0;
+  {
+    const WaistGuard guard{waist.waist, reader};
+    hold = waist->hold(waist->hold_since(), by_pasid, 0);
+  }
+  const auto ticket_of = [&waist](Kind kind, Pasid pasid, IovaRange range) {
+    Scope scope{kind, {5}, range, {}, 0};
+    scope.pasid = pasid;
+    return waist.ticket(scope);
+  };
+  const IovaRange behind{{usage.range.last.value + 1}, {usage.range.last.value + 1}};
+  CHECK(waist->drained(ticket_of(Kind::pasid_translations, {8}, all_iovas)));
+  CHECK(waist->drained(ticket_of(Kind::pasid_pages, {8}, usage.range)));
+  CHECK(waist->drained(ticket_of(Kind::pasid_pages, {7}, behind)));
+  const Ticket translations = ticket_of(Kind::pasid_translations, {7}, behind);
+  const Ticket pages = ticket_of(Kind::pasid_pages, {7}, usage.range);
+  CHECK_FALSE(waist->drained(translations));
+  CHECK_FALSE(waist->drained(pages));
+  CHECK(waist->release(hold, false));
+  CHECK(waist->drained(translations));
+  CHECK(waist->drained(pages));
+}
+
 TEST_CASE("nested guards are one guard", "[core][tickets][P2]") {
   TestWaist waist;
   Reader& reader = waist.reader();

@@ -235,6 +235,30 @@ TEST_CASE("an invalidation of PASIDs drops them and leaves contexts by source an
   CHECK(guest.insert({7}));
 }
 
+TEST_CASE("an invalidation of a PASID's translations drops those of its domain, whole or by page, and no PASID entry",
+          "[core][waist][pasid][P1]") {
+  Guest guest;
+  guest.map(iova, 0x5000);
+  guest.map(iova + 0x1000, 0x7000);  // a translation of its own
+  static_cast<void>(guest.ask());
+  static_cast<void>(guest.ask(iova + 0x1000));
+  REQUIRE(guest.insert({7}));
+  const Kind kind = GENERATE(Kind::pasid_translations, Kind::pasid_pages);
+  const bool named = GENERATE(true, false);
+  Scope scope{kind, named ? domain : DomainId{6}, {iova, iova + 0xFFF}, {}, 0};
+  scope.pasid = {7};
+  guest.waist->drop(scope);
+  const auto walks_again = [&guest](Iova at) {
+    const std::uint64_t before = guest.walks();
+    static_cast<void>(guest.ask(at));
+    return guest.walks() != before;
+  };
+  CHECK(walks_again(iova) == named);
+  CHECK(walks_again(iova + 0x1000) == (named && kind == Kind::pasid_translations));
+  CHECK(guest.waist->find_context(device, {7}));
+  CHECK(guest.waist->find_context(device));
+}
+
 TEST_CASE("removing a region drops what was cached from its tables", "[core][waist][SEC-1]") {
   Guest guest;
   guest.map(iova, 0x5000);

@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/base/bits.hpp"
@@ -209,6 +210,22 @@ TEST_CASE("a feature needs the one it stands on", "[vtd][Extended Capability Reg
     CHECK(problem(Capabilities::decode(0x60, cap_48, ecap_with(ecap::ssts, true), 48)) == "not supported: SSTS");
     CHECK_FALSE(Capabilities::decode(0x60, cap_with(cap::sagaw, 0), ecap_remapping, 48).check());
   }
+}
+
+TEST_CASE("what descriptors go by is decoded from the registers", "[vtd][Extended Capability Register][normative]") {
+  for (const auto& [bit, has] : {std::pair{mask_of(ecap::prs), &Capabilities::page_requests},
+                                 std::pair{mask_of(ecap::pds), &Capabilities::page_request_drain},
+                                 std::pair{mask_of(ecap::dt), &Capabilities::device_tlb},
+                                 std::pair{mask_of(ecap::dit), &Capabilities::device_tlb_throttle},
+                                 std::pair{mask_of(ecap::hpts), &Capabilities::host_permission_tables},
+                                 std::pair{mask_of(ecap::smts), &Capabilities::scalable_mode},
+                                 std::pair{mask_of(ecap::adms), &Capabilities::abort_mode}}) {
+    CAPTURE(bit);
+    CHECK(decode(cap_48, ecap_remapping | bit).*has);
+    CHECK_FALSE(decode(cap_48, ~bit).*has);
+  }
+  CHECK(decode().first_stage_address_bits == 48);
+  CHECK(decode(cap_with(cap::fs5lp, true)).first_stage_address_bits == 57);
 }
 
 TEST_CASE("what is not there yet is refused by name", "[vtd][Extended Capability Register]") {

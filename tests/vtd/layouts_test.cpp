@@ -80,6 +80,15 @@ TEST_CASE("each field of the descriptors goes in and comes out alone", "[vtd][In
   check_round_trips(interrupt_entry_descriptor::rows);
   check_round_trips(wait_descriptor_low::rows);
   check_round_trips(wait_descriptor_high::rows);
+  check_round_trips(pasid_iotlb_descriptor_low::rows);
+  check_round_trips(pasid_iotlb_descriptor_high::rows);
+  check_round_trips(pasid_cache_descriptor::rows);
+  check_round_trips(pasid_device_tlb_descriptor_low::rows);
+  check_round_trips(pasid_device_tlb_descriptor_high::rows);
+  check_round_trips(page_group_descriptor_low::rows);
+  check_round_trips(page_group_descriptor_high::rows);
+  check_round_trips(host_permission_descriptor_low::rows);
+  check_round_trips(host_permission_descriptor_high::rows);
 }
 
 TEST_CASE("root entries reserve what the figure prints", "[vtd][Root Entry][normative]") {
@@ -152,6 +161,15 @@ TEST_CASE("descriptors reserve what the figures print", "[vtd][Invalidation Desc
   CHECK(reserved_mask(interrupt_entry_descriptor::rows) == 0xFFFF'0000'07FF'F1E0);
   CHECK(reserved_mask(wait_descriptor_low::rows) == 0xFFFF'F100);
   CHECK(reserved_mask(wait_descriptor_high::rows) == 0x3);
+  CHECK(reserved_mask(pasid_iotlb_descriptor_low::rows) == 0xFFF0'0000'0000'F1C0);
+  CHECK(reserved_mask(pasid_iotlb_descriptor_high::rows) == 0xF80);
+  CHECK(reserved_mask(pasid_cache_descriptor::rows) == 0xFFF0'0000'0000'F1C0);
+  CHECK(reserved_mask(pasid_device_tlb_descriptor_low::rows) == 0);
+  CHECK(reserved_mask(pasid_device_tlb_descriptor_high::rows) == 0x7FE);
+  CHECK(reserved_mask(page_group_descriptor_low::rows) == 0xFFF0'0000'0000'01E0);
+  CHECK(reserved_mask(page_group_descriptor_high::rows) == 0xFFFF'FFFF'FFFF'F003);
+  CHECK(reserved_mask(host_permission_descriptor_low::rows) == 0xFFFF'FFFF'0000'F1C0);
+  CHECK(reserved_mask(host_permission_descriptor_high::rows) == 0xF00);
 }
 
 TEST_CASE("the global command and status registers agree bit for bit", "[vtd][Global Command Register][normative]") {

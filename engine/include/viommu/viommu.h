@@ -403,11 +403,11 @@ struct viommu_statistics {
   uint64_t iotlb_fills;   /* entries put into the IOTLB: pages, and blocks of neighbours */
   uint64_t fills_refused; /* not put in: an invalidation, or another filler, came between */
   uint64_t faults_recorded;
-  uint64_t faults_overflowed; /* not recorded for want of a register */
-  uint64_t descriptors;       /* invalidation descriptors processed */
-  uint64_t context_invalidations;
-  uint64_t iotlb_global; /* IOTLB invalidations, by granularity asked for; register-based ones included */
-  uint64_t iotlb_domain;
+  uint64_t faults_overflowed;     /* not recorded for want of a register */
+  uint64_t descriptors;           /* invalidation descriptors processed */
+  uint64_t context_invalidations; /* of contexts and PASID entries */
+  uint64_t iotlb_global;          /* IOTLB invalidations, by granularity asked for; register-based ones included */
+  uint64_t iotlb_domain;          /* a whole PASID of one included */
   uint64_t iotlb_page;
   uint64_t device_tlb_invalidations;
   uint64_t interrupt_entry_invalidations;
