@@ -89,8 +89,8 @@ class PasidCache {
     constexpr unsigned most_set_bits = 13;
     return ((key.raw >> pasid_word::pasid.bits.low ^ seed_) * 0x9E3779B97F4A7C15 >> (64 - most_set_bits)) & set_mask_;
   }
-  /// The way among those from `first` on that has the key, if one has it. A sum, so that the compiler makes no loop with
-  /// a branch of it.
+  /// The way among those from `first` on that has the key, if one has it. A sum, so that the compiler makes no loop
+  /// with a branch of it.
   [[nodiscard]] static std::size_t way_of(const Set& set, std::size_t first, PasidWord key) noexcept {
     const auto has = [&](std::size_t way) -> std::size_t {
       return has_key(set.words[first + way].load(std::memory_order_relaxed), key) ? way : 0;  // K1

@@ -6,7 +6,8 @@
 
 namespace viommu {
 
-/// VT-d, "Fault Reason Encodings", legacy mode, RTADDR and the tables of scalable mode; the codes are what a guest reads in a fault record.
+/// VT-d, "Fault Reason Encodings", legacy mode, RTADDR and the tables of scalable mode; the codes are what a guest
+/// reads in a fault record.
 enum class FaultReason : std::uint8_t {
   none = 0x00,
   root_not_present = 0x01,

@@ -98,7 +98,7 @@ std::string_view reason_text(std::uint8_t reason) noexcept {
     case FaultReason::none:                         return "no reason";
     case FaultReason::root_not_present:             return "root entry not present";
     case FaultReason::context_not_present:          return "context entry not present";
-    case FaultReason::context_invalid:              return "context entry with an unsupported width or type, or no table";
+    case FaultReason::context_invalid:              return "context entry with unsupported width or type, or no table";
     case FaultReason::address_beyond_width:         return "address beyond the width";
     case FaultReason::write_denied:                 return "no right to write";
     case FaultReason::read_denied:                  return "no right to read";

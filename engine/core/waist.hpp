@@ -42,8 +42,8 @@ enum class Outcome : std::uint8_t {
   output_in_interrupt_window,
 };
 
-/// Filled in where it is wanted, field by field: a copy of what has just been stored in parts waits until the stores have
-/// reached the cache, and with it everything that could overlap with the next request.
+/// Filled in where it is wanted, field by field: a copy of what has just been stored in parts waits until the stores
+/// have reached the cache, and with it everything that could overlap with the next request.
 struct Translation {
   Outcome outcome = Outcome::absent;
   Rights rights;
@@ -140,8 +140,8 @@ class Waist {
     epochs_.enter(*reader.word);
     return true;
   }
-  /// The same in line, for leave_outermost(). @return false when finish_entry() has to come before any lookup; the guard
-  /// is open already
+  /// The same in line, for leave_outermost(). @return false when finish_entry() has to come before any lookup; the
+  /// guard is open already
   [[nodiscard, gnu::always_inline]] bool enter_cheaply(Reader& reader) noexcept {
     return reader.depth != 0 || epochs_.enter_cheaply(*reader.word);
   }

@@ -62,8 +62,8 @@ struct PasidContext {
   bool extended_accessed = false;
 };
 
-/// With a fault, `context` says nothing. `fault_disable` is the OR of what was met on the way, and counts for the faults
-/// that it qualifies.
+/// With a fault, `context` says nothing. `fault_disable` is the OR of what was met on the way, and counts for the
+/// faults that it qualifies.
 struct PasidWalk {
   FaultReason fault = FaultReason::none;
   bool fault_disable = false;
