@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Many lookups at once, in vectors: for each request its context, then its place in the IOTLB, then the entry. What is
-// not a plain request with a hit in a small page or block is left to whoever asks one by one; the answers are the same.
+// not a plain request with a hit is left to whoever asks one by one. A page that grants what is asked answers, whatever
+// its size: where a stale smaller one stands before it, single lookups have none and walk.
 //
 // Requests and answers are records of three words each, as a C caller lays them out, and are read and written once.
 //

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // The lookup of a batch, four requests at a time. Included by the file of each instruction set and compiled with its
-// flags; Isa says what the vector types of the compiler cannot:
-//
-//   bits(mask)                  one bit for each lane whose mask is set
-//   entry(line, word)           the way of a set that has the word (or any other), read as one value
-//   entry(page, word, block, block_word)   the same of two sets, the first one first
+// flags; Isa::ways_with(line, word) is all that differs: a bit for each word of the set's line that is equal, the even
+// ones, which are first words.
 //
 // Two passes over at most batch_lookup_width requests. The first finds out where each will be looked up and brings that
-// line near; the second looks. In the first all requests of one source in a row share one look at its context.
+// line near; the second looks. In the first all requests of one source in a row share one look at its context. What
+// small pages and blocks do not answer is looked for among large pages, where there are any.
 #pragma once
 
 #include <immintrin.h>
@@ -110,6 +108,30 @@ struct Owner {
   asm volatile("vmovdqa %1, %0" : "=x"(pair) : "m"(*reinterpret_cast<const __m128i*>(entry)) : "memory");
   return pair;
 }
+/// One bit for each lane whose mask is set.
+[[nodiscard, gnu::always_inline]] inline unsigned bits_of(Signs mask) noexcept {
+  return static_cast<unsigned>(_mm256_movemask_pd(reinterpret_cast<__m256d>(mask)));
+}
+/// Where in its line the way is that has one of the words; the last where there is none.
+[[nodiscard, gnu::always_inline]] inline std::size_t way_at(unsigned words) noexcept {
+  return static_cast<std::size_t>(__builtin_ctz(words | 0x40)) * 8;
+}
+/// The way of a set that has the word (or any other), read as one value.
+template <class Isa>
+[[nodiscard, gnu::always_inline]] inline __m128i entry_in(const std::byte* line, std::uint64_t word) noexcept {
+  return pair_at(line + way_at(Isa::ways_with(line, word)));
+}
+/// The same of two sets, the page's first.
+template <class Isa>
+[[nodiscard, gnu::always_inline]] inline __m128i entry_in(const std::byte* page, std::uint64_t word,
+                                                          const std::byte* block, std::uint64_t block_word) noexcept {
+  const unsigned in_page = Isa::ways_with(page, word);
+  const unsigned in_block = Isa::ways_with(block, block_word);
+  // Without a branch: which of the two it is, nobody can predict.
+  const std::uintptr_t other = in_page != 0 ? 0 : ~std::uintptr_t{0};
+  const std::uint64_t line = address(page) ^ ((address(page) ^ address(block)) & other);
+  return pair_at(host(line) + way_at(in_page | (in_block & static_cast<unsigned>(other))));
+}
 /// Of the word of one of its pages.
 [[nodiscard, gnu::always_inline]] constexpr auto block_of(auto word) noexcept {
   constexpr std::uint64_t in_block = std::uint64_t{iotlb_layout::pages_per_block - 1} << iotlb_layout::number_at;
@@ -178,12 +200,12 @@ struct Lookup {
       const Words some = __builtin_shufflevector(first, second, 0, 1, 6, 3);  // first, -, third, second
       const Words iova = __builtin_shufflevector(some, third, 0, 3, 2, 5);
       const Words asker = tail >> request_layout::source_at & low_bits(16);
-      if (Isa::bits(asker == source) != 0xF) [[unlikely]] {
+      if (bits_of(asker == source) != 0xF) [[unlikely]] {
         owners = owners_of(tables, asker, places.sizes);
         source = asker;
       }
       const Signs good = plain(tail) & less(iova, owners.paged) & less(every(~std::uint64_t{0}), iova);
-      eligible[i / 64] |= std::uint64_t{Isa::bits(good)} << (i % 64);
+      eligible[i / 64] |= std::uint64_t{bits_of(good)} << (i % 64);
 
       const Words word = iotlb_layout::page_word(owners.prefix, iova);
       const Words hashed = iotlb_layout::hash(iotlb_layout::key_of(word), lines.seed) >> every(lines.hash_shift);
@@ -215,9 +237,9 @@ struct Lookup {
         const std::byte* const page = host(places.page[i + lane]);
         const std::uint64_t word = places.word[i + lane];
         if constexpr (blocks)
-          entries[lane] = Isa::entry(page, word, host(places.block[i + lane]), block_of(word));
+          entries[lane] = entry_in<Isa>(page, word, host(places.block[i + lane]), block_of(word));
         else
-          entries[lane] = Isa::entry(page, word);
+          entries[lane] = entry_in<Isa>(page, word);
       }
       const auto [first, second] = Entries{entries};
       const Words iova = load(&places.iova[i]);
@@ -234,7 +256,7 @@ struct Lookup {
       }
       const Words rights = second & all_right_bits;
       hit &= (asked & ~rights) == Words{};
-      const unsigned bits = Isa::bits(hit) & static_cast<unsigned>(eligible[i / 64] >> (i % 64));
+      const unsigned bits = bits_of(hit) & static_cast<unsigned>(eligible[i / 64] >> (i % 64));
       Words gpa = (second & iotlb_layout::frame_bits) + (iova & within);
       if constexpr (blocks) gpa &= low_bits(52);
       const Words mask = every(low_bits(page_shift));
@@ -281,7 +303,7 @@ struct Lookup {
       const Words set = of(places.first_set) + (hashed ^ iotlb_layout::place_in_group(word));
       const Words line = reinterpret_cast<std::uintptr_t>(lines.sets) + set * iotlb_layout::set_bytes;
       __m128i entries[lanes];
-      for (std::size_t lane = 0; lane < lanes; ++lane) entries[lane] = Isa::entry(host(line[lane]), word[lane]);
+      for (std::size_t lane = 0; lane < lanes; ++lane) entries[lane] = entry_in<Isa>(host(line[lane]), word[lane]);
       const Entries entry{entries};
       const Words rights = entry.second & all_right_bits;
       const Signs in_window =
@@ -289,7 +311,7 @@ struct Lookup {
       const Signs hit = (entry.first == word) & ((of(places.asked) & ~rights) == Words{}) & ~in_window;
       const Words gpa = ((entry.second & iotlb_layout::frame_bits) + (iova & page_mask)) & low_bits(52);
       const Words tail = rights << answer_layout::rights_at | tables.kind;
-      const unsigned bits = Isa::bits(hit);
+      const unsigned bits = bits_of(hit);
       for (std::size_t lane = 0; lane < lanes; ++lane) {
         const bool is_hit = at + lane < count && (bits >> lane & 1) != 0;
         store_if(is_hit, answers + i[lane] * record_bytes, gpa[lane], page_mask & mask_clear_of_interrupts(iova[lane]),
@@ -312,7 +334,7 @@ struct Lookup {
       std::memcpy(&tail, requests + i * record_bytes + 16, sizeof tail);
       all &= plain(every(tail));
     }
-    return Isa::bits(all) == 0xF;
+    return bits_of(all) == 0xF;
   }
 
   static BatchBits look_up(const BatchTables& tables, const std::byte* requests, std::byte* answers,
