@@ -147,9 +147,7 @@ class Waist {
   }
   /// @return whether somebody waits for that: then wake() is to follow
   [[nodiscard, gnu::always_inline]] bool leave_outermost(Reader& reader) noexcept {
-    if (reader.depth != 0) return false;
-    epochs_.leave(*reader.word);
-    return waiter_.load(std::memory_order_relaxed);
+    return reader.depth == 0 && close(reader);
   }
   void wake() noexcept {
     if (waiter_.exchange(false, std::memory_order_seq_cst)) host_.wake();
@@ -359,6 +357,11 @@ class Waist {
       reader.counters.add(Count::answers_with_walk, translated);
     }
   };
+  static void count_walk(Reader& reader, const walkers::WalkAnswer& walk, const Translation& found) noexcept {
+    Tally tally;
+    tally.add(walk, found);
+    tally.count(reader);
+  }
   void walk_with_next(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked, const MemoryView& view,
                       Translation& found) noexcept;
   void walk_all(Reader& reader, std::span<Miss> misses) noexcept;
@@ -372,9 +375,13 @@ class Waist {
   }
 
   [[gnu::always_inline]] void leave_now(Reader& reader) noexcept {
-    epochs_.leave(*reader.word);
-    if (waiter_.load(std::memory_order_relaxed)) [[unlikely]]
+    if (close(reader)) [[unlikely]]
       wake();
+  }
+  /// @return whether somebody waits for guards to end
+  [[nodiscard, gnu::always_inline]] bool close(Reader& reader) noexcept {
+    epochs_.leave(*reader.word);
+    return waiter_.load(std::memory_order_relaxed);
   }
   [[nodiscard]] Reader* take(std::size_t first, std::size_t count) noexcept;
   template <class Insert>

@@ -181,9 +181,7 @@ void Waist::conclude(Reader& reader, caches::AddressSpace& space, const Start& s
                      const walkers::WalkAnswer& walk, Translation& found) noexcept {
   const Iova iova = start.request.iova;
   const bool cacheable = answer_walk(iova, asked, walk, found);
-  Tally tally;
-  tally.add(walk, found);
-  tally.count(reader);
+  count_walk(reader, walk, found);
   if (!cacheable) return;
   // A tag that is no longer the address space's is nobody's; filling under it would only waste the place.
   if (options_.uncached || space.tag() != start.place.tag()) return;
@@ -206,9 +204,7 @@ void Waist::walk_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova
     begin_at_root(space, iova, request);
     kernels_->walk_one(view, masks_, walkers::Fill::exact, request, walk);
     static_cast<void>(answer_walk(iova, asked, walk, found));
-    Tally tally;
-    tally.add(walk, found);
-    return tally.count(reader);
+    return count_walk(reader, walk, found);
   }
   Start start;
   start_walk(space, iova, from, start);
@@ -305,9 +301,7 @@ Translation Waist::translate_uncached(Reader& reader, const caches::AddressSpace
     const walkers::WalkAnswer walk = walkers::walk_one(format_, memory_.view(), walkers::Fill::exact,
                                                        {key.root, iova, key.top_level, read_write, true});
     static_cast<void>(answer_walk(iova, asked, walk, found));
-    Tally tally;
-    tally.add(walk, found);
-    tally.count(reader);
+    count_walk(reader, walk, found);
   }
   return found;
 }
