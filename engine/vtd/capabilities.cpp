@@ -241,6 +241,18 @@ Capabilities Capabilities::decode(std::uint32_t version, std::uint64_t cap, std:
   result.abort_mode = get(e, ecap::adms);
   result.pasid = get(e, ecap::pasid);
   result.host_permission_tables = get(e, ecap::hpts);
+  result.pasid_bits = get(e, ecap::pss) + 1;
+  result.translated_pasids = get(e, ecap::ptrs);
+  result.rid_pasid = get(e, ecap::rps);
+  result.rid_privileged = get(e, ecap::rprivs);
+  result.first_stage = get(e, ecap::fsts);
+  result.second_stage = get(e, ecap::ssts);
+  result.nested = get(e, ecap::nest);
+  result.second_dirty = get(e, ecap::ssads);
+  result.walk_snoop = get(e, ecap::smpwcs);
+  result.memory_types = get(e, ecap::mts);
+  result.supervisor = get(e, ecap::srs);
+  result.extended_accessed = get(e, ecap::eafs);
 
   constexpr auto page = static_cast<std::uint32_t>(page_size_bytes);
   result.window_bytes = window_bytes != 0 ? window_bytes : std::bit_ceil(std::max(page, result.registers_end()));

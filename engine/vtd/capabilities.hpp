@@ -84,6 +84,20 @@ struct Capabilities {
   bool pasid = false;
   bool host_permission_tables = false;  ///< HPTS
 
+  // ECAP, of scalable mode.
+  unsigned pasid_bits = 0;         ///< PSS + 1
+  bool translated_pasids = false;  ///< PTRS
+  bool rid_pasid = false;          ///< RPS
+  bool rid_privileged = false;     ///< RPRIVS
+  bool first_stage = false;
+  bool second_stage = false;
+  bool nested = false;
+  bool second_dirty = false;       ///< SSADS
+  bool walk_snoop = false;         ///< SMPWCS
+  bool memory_types = false;       ///< MTS
+  bool supervisor = false;         ///< SRS
+  bool extended_accessed = false;  ///< EAFS
+
   /// Decodes without judging. `window_bytes` 0 asks for the smallest power of two of whole pages that holds every
   /// register.
   [[nodiscard]] static Capabilities decode(std::uint32_t version, std::uint64_t cap, std::uint64_t ecap,

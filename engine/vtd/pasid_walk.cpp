@@ -4,7 +4,7 @@
 #include <array>
 
 #include "engine/base/bits.hpp"
-#include "engine/vtd/capability_layouts.hpp"
+#include "engine/vtd/table_layouts.hpp"
 
 namespace viommu::vtd {
 namespace {
@@ -28,7 +28,6 @@ class Walk {
   Walk(const GuestMemory& memory, const Capabilities& capabilities, const PasidRequest& request) noexcept
       : memory_{memory},
         capabilities_{capabilities},
-        features_{ScalableFeatures::of(capabilities)},
         request_{request},
         beyond_{~low_bits(capabilities.host_address_width)} {}
 
@@ -44,7 +43,7 @@ class Walk {
 
  private:
   [[nodiscard]] FaultReason read_root(Gpa root_table, Gpa& table) const noexcept {
-    const std::optional root = memory_.load_u128(root_table + request_.source.bus() * std::uint64_t{16});
+    const std::optional root = memory_.load_u128(root_table + request_.source.bus() * std::uint64_t{root_entry_bytes});
     if (!root) return FaultReason::scalable_root_unreadable;
     const ScalableRootHalf half{request_.source.devfn() < half_of_bus ? root->low : root->high};
     if (!get(half, scalable_root::present)) return FaultReason::scalable_root_not_present;
@@ -67,7 +66,7 @@ class Walk {
     if (((low.raw & context_low_reserved()) | (high.raw & context_high_reserved()) | second->low | second->high) != 0)
       return FaultReason::scalable_context_reserved;
     directory_ = get(low, scalable_context_low::directory);
-    const Pasid rid_pasid = features_.rid_pasid ? get(high, scalable_context_high::rid_pasid) : Pasid{};
+    const Pasid rid_pasid = capabilities_.rid_pasid ? get(high, scalable_context_high::rid_pasid) : Pasid{};
     const std::uint32_t last = last_pasid(get(low, scalable_context_low::directory_size));
     const bool pasids = get(low, scalable_context_low::pasids);
 
@@ -79,7 +78,7 @@ class Walk {
     walk.context.pasid = request_.pasid.value_or(rid_pasid);
     walk.context.privileged = request_.pasid ? request_.privileged : get(high, scalable_context_high::rid_privileged);
     if (!request_.pasid) return FaultReason::none;
-    if ((request_.pasid->value & ~low_bits(features_.pasid_bits)) != 0) return FaultReason::pasid_beyond_width;
+    if ((request_.pasid->value & ~low_bits(capabilities_.pasid_bits)) != 0) return FaultReason::pasid_beyond_width;
     if (!pasids) return FaultReason::pasid_blocked;
     if (request_.pasid->value > last) return FaultReason::pasid_beyond_directory;
     if (*request_.pasid == rid_pasid) return FaultReason::pasid_of_requests_without;
@@ -87,8 +86,8 @@ class Walk {
   }
 
   [[nodiscard]] FaultReason read_directory(PasidWalk& walk) noexcept {
-    const std::optional<std::uint64_t> word =
-        memory_.load_u64(directory_ + (walk.context.pasid.value >> entry_index_bits) * std::uint64_t{8});
+    const std::optional<std::uint64_t> word = memory_.load_u64(
+        directory_ + (walk.context.pasid.value >> entry_index_bits) * std::uint64_t{pasid_directory_entry_bytes});
     if (!word) return FaultReason::pasid_directory_unreadable;
     const PasidDirectoryEntry entry{*word};
     if (get(entry, pasid_directory::fault_disable)) walk.fault_disable = true;
@@ -140,7 +139,8 @@ class Walk {
       context.first_root = get(w2, pasid_entry_2::first_root);
       context.write_protect = get(w2, pasid_entry_2::write_protect);
       context.extended_accessed = get(w2, pasid_entry_2::extended_accessed);
-      if (mode > 1 || (context.five_levels && !features_.five_levels)) return FaultReason::pasid_entry_invalid;
+      if (mode > 1 || (context.five_levels && capabilities_.first_stage_address_bits != address_bits_of(3)))
+        return FaultReason::pasid_entry_invalid;
       if (translation == PasidTranslation::nested &&
           context.first_root.value > capabilities_.last_input_address(context.width).value)
         return FaultReason::pasid_entry_invalid;
@@ -151,24 +151,24 @@ class Walk {
 
   [[nodiscard]] bool offers(PasidTranslation translation) const noexcept {
     switch (translation) {
-      case PasidTranslation::first_stage:  return features_.first_stage;
-      case PasidTranslation::second_stage: return features_.second_stage;
-      case PasidTranslation::nested:       return features_.nested;
-      case PasidTranslation::pass_through: return features_.pass_through;
+      case PasidTranslation::first_stage:  return capabilities_.first_stage;
+      case PasidTranslation::second_stage: return capabilities_.second_stage;
+      case PasidTranslation::nested:       return capabilities_.nested;
+      case PasidTranslation::pass_through: return capabilities_.pass_through;
     }
     return false;
   }
 
   [[nodiscard]] std::uint64_t context_low_reserved() const noexcept {
     using namespace scalable_context_low;
-    return reserved_mask(rows, capabilities_.host_address_width) | unless(features_.device_tlb, device_tlb) |
-           unless(features_.pasids, pasids) | unless(features_.page_requests, page_requests) |
-           unless(false, host_permission) | unless(features_.translated_pasids, translated);
+    return reserved_mask(rows, capabilities_.host_address_width) | unless(capabilities_.device_tlb, device_tlb) |
+           unless(capabilities_.pasid, pasids) | unless(capabilities_.page_requests, page_requests) |
+           mask_of(host_permission) | unless(capabilities_.translated_pasids, translated);
   }
   [[nodiscard]] std::uint64_t context_high_reserved() const noexcept {
     using namespace scalable_context_high;
-    return reserved_mask(rows) | unless(features_.rid_pasid, rid_pasid) |
-           unless(features_.rid_privileged, rid_privileged);
+    return reserved_mask(rows) | unless(capabilities_.rid_pasid, rid_pasid) |
+           unless(capabilities_.rid_privileged, rid_privileged);
   }
   // Fields that only some kinds of translation use are checked for those alone: Linux writes AW whatever the kind is,
   // and on units without second stage too.
@@ -176,22 +176,23 @@ class Walk {
     using namespace pasid_entry_0;
     std::uint64_t mask = reserved_mask(rows);
     if (uses_second_stage(translation))
-      mask |= unless(features_.second_dirty, second_dirty) | (mask_of(second_root) & beyond_);
+      mask |= unless(capabilities_.second_dirty, second_dirty) | (mask_of(second_root) & beyond_);
     return mask;
   }
   [[nodiscard]] std::uint64_t reserved_1(PasidTranslation translation) const noexcept {
     using namespace pasid_entry_1;
     std::uint64_t mask = reserved_mask(rows) | (mask_of(domain) & ~low_bits(capabilities_.domain_id_bits)) |
-                         unless(features_.walk_snoop, walk_snooped) | unless(features_.page_snoop, page_snooped) |
-                         unless(features_.memory_types, cache_disable, attributes);
-    if (uses_second_stage(translation)) mask |= unless(features_.memory_types, second_types);
+                         unless(capabilities_.walk_snoop, walk_snooped) |
+                         unless(capabilities_.snoop_control, page_snooped) |
+                         unless(capabilities_.memory_types, cache_disable, attributes);
+    if (uses_second_stage(translation)) mask |= unless(capabilities_.memory_types, second_types);
     return mask;
   }
   [[nodiscard]] std::uint64_t reserved_2(PasidTranslation translation) const noexcept {
     using namespace pasid_entry_2;
-    std::uint64_t mask = reserved_mask(rows) | unless(features_.supervisor, supervisor);
+    std::uint64_t mask = reserved_mask(rows) | unless(capabilities_.supervisor, supervisor);
     if (uses_first_stage(translation))
-      mask |= unless(features_.extended_accessed, extended_accessed) | (mask_of(first_root) & beyond_);
+      mask |= unless(capabilities_.extended_accessed, extended_accessed) | (mask_of(first_root) & beyond_);
     return mask;
   }
 
@@ -205,7 +206,6 @@ class Walk {
 
   const GuestMemory& memory_;
   const Capabilities& capabilities_;
-  const ScalableFeatures features_;
   const PasidRequest& request_;
   const std::uint64_t beyond_;  ///< address bits that no guest-physical address has
   Gpa directory_;
@@ -213,31 +213,6 @@ class Walk {
 };
 
 }  // namespace
-
-ScalableFeatures ScalableFeatures::of(const Capabilities& capabilities) noexcept {
-  const CapabilityRegister cap_bits{capabilities.cap};
-  const ExtendedCapabilityRegister bits{capabilities.ecap};
-  ScalableFeatures features;
-  features.device_tlb = get(bits, ecap::dt);
-  features.pasids = get(bits, ecap::pasid);
-  features.page_requests = get(bits, ecap::prs);
-  features.translated_pasids = get(bits, ecap::ptrs);
-  features.rid_pasid = get(bits, ecap::rps);
-  features.rid_privileged = get(bits, ecap::rprivs);
-  features.second_stage = get(bits, ecap::ssts);
-  features.first_stage = get(bits, ecap::fsts);
-  features.nested = get(bits, ecap::nest);
-  features.pass_through = get(bits, ecap::pt);
-  features.second_dirty = get(bits, ecap::ssads);
-  features.walk_snoop = get(bits, ecap::smpwcs);
-  features.page_snoop = get(bits, ecap::sc);
-  features.memory_types = get(bits, ecap::mts);
-  features.supervisor = get(bits, ecap::srs);
-  features.extended_accessed = get(bits, ecap::eafs);
-  features.five_levels = get(cap_bits, cap::fs5lp);
-  features.pasid_bits = get(bits, ecap::pss) + 1;
-  return features;
-}
 
 PasidWalk walk_pasid(const GuestMemory& memory, const Capabilities& capabilities, Gpa root_table,
                      const PasidRequest& request) noexcept {

@@ -14,30 +14,6 @@
 
 namespace viommu::vtd {
 
-/// What a unit offers in scalable mode, out of CAP and ECAP.
-struct ScalableFeatures {
-  bool device_tlb = false;
-  bool pasids = false;
-  bool page_requests = false;
-  bool translated_pasids = false;  ///< PTRS
-  bool rid_pasid = false;          ///< RPS
-  bool rid_privileged = false;     ///< RPRIVS
-  bool second_stage = false;
-  bool first_stage = false;
-  bool nested = false;
-  bool pass_through = false;
-  bool second_dirty = false;  ///< SSADS
-  bool walk_snoop = false;    ///< SMPWCS
-  bool page_snoop = false;    ///< SC
-  bool memory_types = false;  ///< MTS
-  bool supervisor = false;    ///< SRS
-  bool extended_accessed = false;
-  bool five_levels = false;  ///< FS5LP
-  unsigned pasid_bits = 0;   ///< PSS + 1
-
-  [[nodiscard]] static ScalableFeatures of(const Capabilities& capabilities) noexcept;
-};
-
 /// An untranslated request, as far as these tables are concerned.
 struct PasidRequest {
   SourceId source;
