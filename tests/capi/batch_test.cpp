@@ -168,7 +168,9 @@ TEST_CASE("a batch of any mixture answers as one call after another, with each k
         single.change_some();
       }
     }
-    CHECK(batch.machine.engine.statistics().iotlb_hits > 1000);
+    // Enough hits for the comparison to mean something. Where they fall is up to the key of the hash, about 2,050 with
+    // whole pairs; without, a fill spoils the samples of its group, and of so small a table half that is left.
+    CHECK(batch.machine.engine.statistics().iotlb_hits > 500);
     CHECK(batch.machine.engine.statistics().faults_recorded > 100);
   }
 }
