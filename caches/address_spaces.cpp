@@ -52,7 +52,7 @@ AddressSpace* AddressSpaces::acquire(const AddressSpaceKey& key) noexcept {
   free_ = space->next_;
   space->key = key;
   space->first_set = tagged_.iotlb->place(tag, key.domain.value).first_set();
-  space->paged = key.interpretation == Interpretation::pass_through ? Iova{0} : key.last + 1;
+  space->paged = key.interpretation == Interpretation::pass_through ? Iova{0} : key.last + 1;  // the lower half
   for (Atomic<Sizes>* sizes : {&space->sizes, &space->tables, &space->reachable})
     sizes->store(0, std::memory_order_relaxed);
   space->fillable.store(small_sizes, std::memory_order_relaxed);
@@ -95,8 +95,9 @@ void AddressSpaces::forget(AddressSpace& space) noexcept {
   ++sweeps_;
 }
 
-void AddressSpaces::drop_pages(AddressSpace& space, IovaRange range, bool keep_structures) noexcept {
-  const std::uint64_t pages = (range.last.value >> page_shift) - (range.first.value >> page_shift) + 1;
+void AddressSpaces::drop_pages(AddressSpace& space, IovaRange given, bool keep_structures) noexcept {
+  const IovaRange range{{space.key.folded(given.first.value)}, {space.key.folded(given.last.value)}};
+  const std::uint64_t pages = (given.last.value >> page_shift) - (given.first.value >> page_shift) + 1;
   // A probe touches a set; past this many a new tag is cheaper, and it bounds what one descriptor can cost.
   constexpr std::uint64_t most_probes = 512;
   if (pages == 0 || pages > most_probes) return forget(space);

@@ -30,11 +30,28 @@
 #include "engine/base/ids.hpp"
 
 #include <cstdint>
+#include <optional>
 
 namespace viommu::caches {
 
 /// How the input addresses of an address space become guest-physical ones.
-enum class Interpretation : std::uint8_t { second_stage, pass_through };
+enum class Interpretation : std::uint8_t {
+  second_stage,
+  pass_through,
+  first_stage,
+  nested,  ///< a first stage whose tables and pages lie behind a second stage
+};
+
+/// What a PASID entry, or the kind of request, adds to the tables.
+struct StageFlags {
+  bool privileged = false;         ///< of the requests; these two of a first stage
+  bool write_protect = false;      ///< WPE
+  bool extended_accessed = false;  ///< EAFE, of a first stage
+  bool second_flags = false;       ///< SSADE: accessed and dirty flags in the second stage too
+  bool snooped = true;             ///< flags may be written
+
+  friend constexpr bool operator==(const StageFlags&, const StageFlags&) = default;
+};
 
 /// Two devices with equal keys see the same memory.
 struct AddressSpaceKey {
@@ -42,12 +59,32 @@ struct AddressSpaceKey {
   Interpretation interpretation = Interpretation::second_stage;
   std::uint8_t top_level = 0;  ///< of the table at `root`; level 0 holds only leaves
   Gpa root;                    ///< 0 for pass-through
-  Iova last;                   ///< highest input address
+  Iova last;                   ///< highest input address; where they are canonical, of the lower half
+  // Of scalable mode:
+  std::optional<Pasid> pasid{};  ///< of the PASID entry
+  StageFlags flags{};
+  std::uint8_t second_top_level = 0;  ///< nested: as above, of the second stage
+  Gpa second_root{};
 
   friend constexpr bool operator==(const AddressSpaceKey&, const AddressSpaceKey&) = default;
+
+  /// Whether a first stage maps it: its input addresses are canonical, and it sets accessed and dirty flags.
+  [[nodiscard]] constexpr bool has_first_stage() const noexcept {
+    return interpretation == Interpretation::first_stage || interpretation == Interpretation::nested;
+  }
+  /// Whether a walk writes flags, so that reading the tables is not enough.
+  [[nodiscard]] constexpr bool sets_flags() const noexcept { return has_first_stage() || flags.second_flags; }
+  /// A canonical address without the copies of its highest bit, as it is cached: they would not fit a page number.
+  [[nodiscard]] constexpr std::uint64_t folded(std::uint64_t address) const noexcept {
+    return has_first_stage() ? address & (last.value << 1 | 1) : address;
+  }
+  /// Whether an address beyond `last` is in the upper half.
+  [[nodiscard]] constexpr bool is_upper(Iova iova) const noexcept {
+    return has_first_stage() && (iova.value | last.value) == ~std::uint64_t{0};
+  }
 };
 
-/// Alone in its line: readers load it on each lookup, and only its own invalidations write it.
+/// Alone in its lines: readers load the first one on each lookup, and only its own invalidations write it.
 struct alignas(64) AddressSpace {
   Atomic<std::uint64_t> prefix{Place::prefix_of(0)};  ///< its tag, as its entries begin
   Atomic<Sizes> sizes{0};                             ///< page sizes announced; only grows while the object lives

@@ -31,10 +31,10 @@ ContextEntry ContextCache::insert(std::uint64_t version, SourceId source, const 
   return entry;
 }
 
-ContextEntry ContextCache::insert(std::uint64_t version, SourceId source, Pasid pasid, const AddressSpaceKey& key,
+ContextEntry ContextCache::insert(std::uint64_t version, const PasidKey& pasid, const AddressSpaceKey& key,
                                   bool fault_disable) noexcept {
   if (version_.load(std::memory_order_relaxed) != version) return {};
-  return pasids_.insert(source, pasid, key, fault_disable);
+  return pasids_.insert(pasid, key, fault_disable);
 }
 
 void ContextCache::drop(const Scope& scope) noexcept {
@@ -42,7 +42,6 @@ void ContextCache::drop(const Scope& scope) noexcept {
   if (!scope.drops_contexts()) return;
   version_.fetch_add(1, std::memory_order_release);
   pasids_.drop(scope);
-  if (scope.kind == Kind::pasids || scope.kind == Kind::domain_pasids || scope.kind == Kind::pasid) return;
   if (scope.kind == Kind::source_contexts && scope.ignored_source_bits == 0) {
     if (table_[scope.source.value].load(std::memory_order_relaxed)) unlink(scope.source);
     return;
@@ -50,7 +49,7 @@ void ContextCache::drop(const Scope& scope) noexcept {
   for (std::size_t i = linked_count_; i-- > 0;) {  // backwards: unlinking puts the last one into the gap
     const SourceId source = linked_[i];
     const AddressSpace& space = table_[source.value].load(std::memory_order_relaxed).space();
-    if (scope.concerns({source, space.key.domain, all_iovas})) unlink(source);
+    if (scope.concerns({source, space.key.domain, all_iovas, space.key.pasid})) unlink(source);
   }
 }
 

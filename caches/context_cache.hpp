@@ -29,12 +29,12 @@ class ContextCache {
   [[nodiscard]] ContextEntry find(SourceId source) const noexcept {
     return table_[source.value].load(std::memory_order_acquire);
   }
-  [[nodiscard]] ContextEntry find(SourceId source, Pasid pasid) const noexcept { return pasids_.find(source, pasid); }
+  [[nodiscard]] ContextEntry find(const PasidKey& key) const noexcept { return pasids_.find(key); }
   [[nodiscard]] std::uint64_t version() const noexcept { return version_.load(std::memory_order_acquire); }
 
   /// @return null when an invalidation came after `version` was sampled, or pools are used up: then nothing is cached.
   ContextEntry insert(std::uint64_t version, SourceId source, const AddressSpaceKey& key, bool fault_disable) noexcept;
-  ContextEntry insert(std::uint64_t version, SourceId source, Pasid pasid, const AddressSpaceKey& key,
+  ContextEntry insert(std::uint64_t version, const PasidKey& pasid, const AddressSpaceKey& key,
                       bool fault_disable) noexcept;
   /// Drops the entries that a scope of contexts or of PASIDs names; other scopes drop none.
   void drop(const Scope& scope) noexcept;

@@ -15,9 +15,9 @@ bool PasidCache::reset(const HostAllocator& allocator, const PasidCacheSize& siz
   return true;
 }
 
-ContextEntry PasidCache::insert(SourceId source, Pasid pasid, const AddressSpaceKey& key, bool fault_disable) noexcept {
-  if (entries_ == 0 || pasid.value > max_pasid) return {};
-  const PasidWord sought = key_of(source, pasid);
+ContextEntry PasidCache::insert(const PasidKey& given, const AddressSpaceKey& key, bool fault_disable) noexcept {
+  if (entries_ == 0 || given.pasid.value > max_pasid) return {};
+  const PasidWord sought = key_of(given);
   Set& set = sets_[set_of(sought)];
   Word* place = nullptr;
   for (Word& each : set.words) {

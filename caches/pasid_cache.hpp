@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Which address space a request uses that goes by a PASID: set-associative, 8 words to a cache line, one line a lookup.
 //
-//   word   63:48 source id | 47:28 PASID | 18:2 number of the address space | 1 faults are not recorded | 0 present
+//   word   63:48 source id | 47:28 PASID | 27 privileged | 18:2 number of the address space
+//          1 faults are not recorded | 0 present
 //
 // Key and answer are one word: nothing can be torn, so the same code serves where 16-byte loads are not atomic, and a
 // set holds twice as many entries as with pairs of words.
@@ -31,12 +32,23 @@ namespace pasid_word {
 inline constexpr Field<PasidWord, bool> present{"P", {0, 0}};
 inline constexpr Field<PasidWord, bool> fault_disable{"FPD", {1, 1}};
 inline constexpr Field<PasidWord, std::uint32_t> space{"SPACE", {18, 2}};
-inline constexpr Field<PasidWord, unsigned> reserved{"Rsvd", {27, 19}, Rule::reserved};
+inline constexpr Field<PasidWord, unsigned> reserved{"Rsvd", {26, 19}, Rule::reserved};
+inline constexpr Field<PasidWord, bool> privileged{"PR", {27, 27}};
 inline constexpr Field<PasidWord, Pasid> pasid{"PASID", {47, 28}};
 inline constexpr Field<PasidWord, SourceId> source{"SID", {63, 48}};
-inline constexpr auto rows = layout(present, fault_disable, space, reserved, pasid, source);
-inline constexpr std::uint64_t key_bits = mask_of(present, pasid, source);
+inline constexpr auto rows = layout(present, fault_disable, space, reserved, privileged, pasid, source);
+inline constexpr std::uint64_t key_bits = mask_of(present, privileged, pasid, source);
 }  // namespace pasid_word
+
+/// What a request with a PASID is looked up by. A privileged one has an entry of its own, because its rights differ.
+struct PasidKey {
+  constexpr PasidKey(SourceId its_source, Pasid its_pasid, bool is_privileged = false) noexcept
+      : source{its_source}, pasid{its_pasid}, privileged{is_privileged} {}
+
+  SourceId source;
+  Pasid pasid;  ///< of 20 bits; what is wider has no entry
+  bool privileged;
+};
 
 struct PasidCacheSize {
   std::size_t entries = 0;  ///< 0, or a power of two from 8 to 65,536
@@ -48,10 +60,10 @@ class PasidCache {
  public:
   [[nodiscard]] bool reset(const HostAllocator& allocator, const PasidCacheSize& size, AddressSpaces& spaces) noexcept;
 
-  [[nodiscard]] ContextEntry find(SourceId source, Pasid pasid) const noexcept {
-    if (pasid.value > max_pasid) [[unlikely]]  // a key has no room for it, and must not be another one's
+  [[nodiscard]] ContextEntry find(const PasidKey& sought) const noexcept {
+    if (sought.pasid.value > max_pasid) [[unlikely]]  // a word has no room for it, and must not be another one's
       return {};
-    const PasidWord key = key_of(source, pasid);
+    const PasidWord key = key_of(sought);
     const Set& set = sets_[set_of(key)];
     for (std::size_t first = 0; first != ways; first += ways_at_once) {
       const PasidWord word = set.words[way_of(set, first, key)].load(std::memory_order_acquire);  // K2
@@ -61,7 +73,7 @@ class PasidCache {
   }
 
   /// @return the entry that is there already, or the new one; null when pools are used up: then nothing is cached.
-  ContextEntry insert(SourceId source, Pasid pasid, const AddressSpaceKey& key, bool fault_disable) noexcept;
+  ContextEntry insert(const PasidKey& given, const AddressSpaceKey& key, bool fault_disable) noexcept;
   void drop(const Scope& scope) noexcept;
 
   [[nodiscard]] std::size_t bytes() const noexcept { return sets_.bytes(); }
@@ -78,8 +90,11 @@ class PasidCache {
   };
   static_assert(sizeof(Set) == 64);
 
-  [[nodiscard]] static constexpr PasidWord key_of(SourceId source, Pasid pasid) noexcept {
-    return with(with(PasidWord{mask_of(pasid_word::present)}, pasid_word::pasid, pasid), pasid_word::source, source);
+  [[nodiscard]] static constexpr PasidWord key_of(const PasidKey& key) noexcept {
+    PasidWord word{mask_of(pasid_word::present)};
+    word = with(word, pasid_word::privileged, key.privileged);
+    word = with(word, pasid_word::pasid, key.pasid);
+    return with(word, pasid_word::source, key.source);
   }
   [[nodiscard]] static constexpr bool has_key(PasidWord word, PasidWord key) noexcept {
     return ((word.raw ^ key.raw) & pasid_word::key_bits) == 0;
@@ -87,7 +102,8 @@ class PasidCache {
   /// The product's highest bits, which depend on every bit of the key; there are never more sets than they can tell.
   [[nodiscard]] std::size_t set_of(PasidWord key) const noexcept {
     constexpr unsigned most_set_bits = 13;
-    return ((key.raw >> pasid_word::pasid.bits.low ^ seed_) * 0x9E3779B97F4A7C15 >> (64 - most_set_bits)) & set_mask_;
+    return ((key.raw >> pasid_word::privileged.bits.low ^ seed_) * 0x9E3779B97F4A7C15 >> (64 - most_set_bits)) &
+           set_mask_;
   }
   /// The way among those from `first` on that has the key, if one has it. A sum, so that the compiler makes no loop
   /// with a branch of it.

@@ -18,9 +18,10 @@ struct Usage {
   DomainId domain;
   IovaRange range{};
   std::optional<Pasid> pasid = std::nullopt;  ///< of the PASID entry it goes by, whether the request names it or not
+  bool first_stage = false;                   ///< its addresses go through one
 };
 
-/// The most frequent scope: translations of `domain` that overlap `range`.
+/// The most frequent scope: Scope::Kind::pages.
 struct PageScope {
   IovaRange range{};
   DomainId domain{};
@@ -34,7 +35,8 @@ struct Scope {
     everything,          ///< contexts and translations
     translations,        ///< of every domain
     domain,              ///< translations of `domain`
-    pages,               ///< translations of `domain` that overlap `range`
+    pages,               ///< translations of `domain` that overlap `range`, and those through a first stage whatever
+                         ///< they overlap: the addresses are those of its second stage
     contexts,            ///< all of them
     domain_contexts,     ///< those of `domain`, and those that name none
     source_contexts,     ///< those of `source`, with `ignored_source_bits` not compared
@@ -57,6 +59,7 @@ struct Scope {
     return kind != Kind::translations && kind != Kind::domain && kind != Kind::pages &&
            kind != Kind::pasid_translations && kind != Kind::pasid_pages;
   }
+  [[nodiscard]] constexpr bool overlaps(const Usage& usage) const noexcept { return usage.range.overlaps(range); }
   [[nodiscard]] constexpr bool names(SourceId id) const noexcept {
     return ((id.value ^ source.value) & ~ignored_source_bits & 0xFFFF) == 0;
   }
@@ -67,14 +70,14 @@ struct Scope {
       case Kind::translations:
       case Kind::contexts:           return true;
       case Kind::domain:             return usage.domain == domain;
-      case Kind::pages:              return usage.domain == domain && usage.range.overlaps(range);
+      case Kind::pages:              return usage.domain == domain && (usage.first_stage || overlaps(usage));
       case Kind::domain_contexts:    return usage.domain == domain || usage.pasid.has_value();
       case Kind::source_contexts:    return names(usage.source);
       case Kind::pasids:             return usage.pasid.has_value();
       case Kind::domain_pasids:      return usage.domain == domain && usage.pasid.has_value();
       case Kind::pasid:
       case Kind::pasid_translations: return by_pasid;
-      case Kind::pasid_pages:        return by_pasid && usage.range.overlaps(range);
+      case Kind::pasid_pages:        return by_pasid && overlaps(usage);
     }
     return true;
   }

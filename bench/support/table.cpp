@@ -30,8 +30,8 @@ using Cells = std::array<std::string, columns>;
           grouped(row.checked.events),
           grouped(row.checked.translations),
           grouped(row.mismatches()),
-          rounded(row.times.library, 1),
-          rounded(row.times.peer, 1),
+          row.timed ? rounded(row.times.library, 1) : "-",
+          row.timed ? rounded(row.times.peer, 1) : "-",
           row.times.library > 0 ? rounded(row.times.peer / row.times.library, 2) : "-"};
 }
 
@@ -101,6 +101,8 @@ void print_table(std::ostream& out, const std::vector<Row>& rows, int rounds) {
     out << '\n';
   }
 
+  if (!std::ranges::all_of(rows, &Row::timed))
+    out << "\nOf a unit in scalable mode, which the peer does not know, the answers are checked and not timed.\n";
   out << "\nns per translation: the time of the whole stream - translations, fault records, and the register writes "
          "with\n"
          "the invalidations they start - for each translation in it; without the guest's own stores and the reading "

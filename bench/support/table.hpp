@@ -16,6 +16,7 @@ struct Row {
   std::string name;
   cli::Report checked;
   Times times;
+  bool timed = true;  ///< false: checked only, because the peer cannot be such a unit
   /// What is wrong with the library's answers, checked or timed, whichever found more.
   [[nodiscard]] std::uint64_t mismatches() const noexcept { return std::max(checked.mismatches, times.library_wrong); }
 };

@@ -66,7 +66,7 @@ struct Owner {
 
   Owner() = default;
   [[gnu::always_inline]] Owner(const BatchTables& tables, std::uint64_t source) noexcept {
-    const ContextEntry context = tables.contexts->find({static_cast<std::uint16_t>(source)});
+    const ContextEntry context = tables.contexts->find(SourceId{static_cast<std::uint16_t>(source)});
     if (!context) return;
     const AddressSpace& space = context.space();
     const Place place = space.place();

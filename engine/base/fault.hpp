@@ -6,8 +6,7 @@
 
 namespace viommu {
 
-/// VT-d, "Fault Reason Encodings", legacy mode, RTADDR and the tables of scalable mode; the codes are what a guest
-/// reads in a fault record.
+/// VT-d, "Fault Reason Encodings"; the codes are what a guest reads in a fault record.
 enum class FaultReason : std::uint8_t {
   none = 0x00,
   root_not_present = 0x01,
@@ -27,6 +26,8 @@ enum class FaultReason : std::uint8_t {
   not_an_interrupt = 0x29,
   root_address_invalid = 0x30,
   pasid_in_legacy_mode = 0x31,
+  aborted = 0x33,          ///< abort-DMA mode
+  execute_request = 0x34,  ///< from major version 8 on
   scalable_root_unreadable = 0x38,
   scalable_root_not_present = 0x39,
   scalable_root_reserved = 0x3A,
@@ -44,8 +45,33 @@ enum class FaultReason : std::uint8_t {
   pasid_entry_not_present = 0x59,
   pasid_entry_reserved = 0x5A,
   pasid_entry_invalid = 0x5B,
+  execute_blocked = 0x5C,
   supervisor_blocked = 0x5D,
+  // Of the stages, in scalable mode.
+  first_table_unreadable = 0x70,
+  first_entry_not_present = 0x71,
+  first_entry_reserved = 0x72,
+  first_top_table_unreadable = 0x73,
+  first_table_beyond_width = 0x74,  ///< nested, as the next three
+  first_top_table_denied = 0x75,
+  first_table_denied = 0x76,
+  first_update_denied = 0x77,
+  second_table_unreadable = 0x78,
+  second_entry_not_present = 0x79,
+  second_entry_reserved = 0x7A,
+  second_top_table_unreadable = 0x7B,
+  second_update_not_snooped = 0x7C,
+  second_update_failed = 0x7D,
+  address_not_canonical = 0x80,
+  user_denied = 0x81,
+  address_beyond_host_width = 0x83,  ///< of a pass-through entry
+  second_beyond_width = 0x84,
+  stage_write_denied = 0x85,
+  stage_read_denied = 0x86,
+  stage_output_in_interrupt_window = 0x87,
   pasid_beyond_width = 0x89,
+  first_update_not_snooped = 0x90,
+  first_update_failed = 0x91,
 };
 
 /// What became of a blocked request's fault record.

@@ -173,13 +173,20 @@ viommu_result read_settings(const viommu_vtd_options& given, Settings& settings,
   if (waist.kernels == nullptr)
     return complain(VIOMMU_E_UNSUPPORTED, "options.kernel (or VIOMMU_KERNEL): not a kernel of this build and CPU");
   const std::uint32_t contexts = options.context_entries != 0 ? options.context_entries : 4096;
+  constexpr std::uint32_t default_pasids = 4096;
+  constexpr std::uint32_t most_spaces = 65536;
+  const std::uint32_t pasids = options.pasid_entries != 0 ? options.pasid_entries : default_pasids;
+  // In scalable mode each of them may have its own; the sum of two that are in range does not wrap.
+  const std::uint32_t spaces = settings.capabilities.scalable_mode && pasids <= most_spaces && contexts <= most_spaces
+                                   ? std::min(contexts + pasids, most_spaces)
+                                   : contexts;
   const Limit limits[] = {
       {"iotlb_pages", options.iotlb_pages, 65536, 1, 1U << 24, &waist.iotlb_pages},
       {"structures", options.structures, 4096, 1, 1U << 20, &waist.structures},
       {"shards", options.shards, 1, 1, 64, &waist.shards},
       {"context_entries", options.context_entries, 4096, 1, 65536, &waist.context_entries},
-      {"pasid_entries", options.pasid_entries, 4096, 8, 65536, &waist.pasid_entries},
-      {"address_spaces", options.address_spaces, contexts, 1, 65536, &waist.address_spaces},
+      {"pasid_entries", options.pasid_entries, default_pasids, 8, 65536, &waist.pasid_entries},
+      {"address_spaces", options.address_spaces, spaces, 1, most_spaces, &waist.address_spaces},
       {"tag_bits", options.tag_bits, 16, 4, 16, &waist.tag_bits},
       {"readers", options.readers, 64, 1, 4096, &waist.readers},
       {"holds", options.holds, 1024, 1, 1U << 20, &waist.holds},
@@ -202,6 +209,7 @@ viommu_result read_settings(const viommu_vtd_options& given, Settings& settings,
   waist.hash_seed = options.hash_seed != 0 ? options.hash_seed : random_seed();
   waist.rules = {width, settings.capabilities.snoop_control, settings.capabilities.pages_2m,
                  settings.capabilities.pages_1g};
+  waist.first_stage_rules = {width, get(vtd::CapabilityRegister{cap}, vtd::cap::fs1gp)};
   if (text != nullptr && text_size != 0) text[0] = '\0';
   return VIOMMU_OK;
 }

@@ -45,12 +45,17 @@ class CallGuard {
 };
 
 constexpr unsigned all_access = VIOMMU_READ | VIOMMU_WRITE;
-constexpr unsigned all_flags = VIOMMU_NO_REPORT | VIOMMU_HAS_PASID | VIOMMU_ZERO_LENGTH;
+constexpr unsigned all_flags =
+    VIOMMU_NO_REPORT | VIOMMU_HAS_PASID | VIOMMU_ZERO_LENGTH | VIOMMU_PRIVILEGED | VIOMMU_EXECUTE;
+constexpr unsigned flags_with_pasid = VIOMMU_PRIVILEGED | VIOMMU_EXECUTE;
 
 [[nodiscard]] bool makes_sense(const viommu_request& request) noexcept {
   if (request.access == 0 || (request.access & ~all_access) != 0 || (request.flags & ~all_flags) != 0) return false;
   constexpr std::uint32_t pasid_limit = 1U << 20;
-  if ((request.flags & VIOMMU_HAS_PASID) != 0 && request.pasid >= pasid_limit) return false;
+  const bool has_pasid = (request.flags & VIOMMU_HAS_PASID) != 0;
+  if (has_pasid && request.pasid >= pasid_limit) return false;
+  if (!has_pasid && (request.flags & flags_with_pasid) != 0) return false;
+  if ((request.flags & VIOMMU_EXECUTE) != 0 && (request.access & VIOMMU_WRITE) != 0) return false;
   return (request.flags & VIOMMU_ZERO_LENGTH) == 0 || request.access == VIOMMU_READ;
 }
 
@@ -65,6 +70,8 @@ constexpr unsigned all_flags = VIOMMU_NO_REPORT | VIOMMU_HAS_PASID | VIOMMU_ZERO
   dma.zero_length = (request.flags & VIOMMU_ZERO_LENGTH) != 0;
   dma.has_pasid = (request.flags & VIOMMU_HAS_PASID) != 0;
   dma.pasid = {request.pasid};
+  dma.privileged = (request.flags & VIOMMU_PRIVILEGED) != 0;
+  dma.execute = (request.flags & VIOMMU_EXECUTE) != 0;
   dma.report = (request.flags & VIOMMU_NO_REPORT) == 0;
   return dma;
 }
@@ -186,7 +193,7 @@ void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
 [[nodiscard, gnu::noinline]] viommu_result translate_more(Reader& reader, const viommu_request& request,
                                                           viommu_translation& translation) noexcept {
   viommu_engine& engine = engine_of(reader);
-  const ContextEntry context = engine.waist.find_context({request.source});
+  const ContextEntry context = engine.waist.find_context(viommu::SourceId{request.source});
   if (!context || request.iova >= context.space().paged.value) return miss(reader, request, translation);
   const Waist::Hit hit = engine.waist.look_up_more(reader, context.space(), {request.iova}, request.access);
   if (!hit.found()) return miss(reader, request, translation);
@@ -197,7 +204,7 @@ void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
 /// After a hit in a small page that is to be remembered.
 [[nodiscard, gnu::noinline]] viommu_result remember(Reader& reader, const viommu_request& request) noexcept {
   viommu_engine& engine = engine_of(reader);
-  if (const ContextEntry context = engine.waist.find_context({request.source}); context)
+  if (const ContextEntry context = engine.waist.find_context(viommu::SourceId{request.source}); context)
     Waist::remember(reader, context.space().place(), {request.iova}, viommu::low_bits(viommu::page_shift));
   return leave(engine, reader);
 }
@@ -231,7 +238,7 @@ template <Few which>
   viommu_engine& engine = engine_of(reader);
   if (!engine.unit.dma().is_usual()) [[unlikely]]
     return miss(reader, request, translation);
-  const ContextEntry context = engine.waist.find_context({request.source});
+  const ContextEntry context = engine.waist.find_context(viommu::SourceId{request.source});
   if (!context || request.iova >= context.space().paged.value) [[unlikely]]
     return miss(reader, request, translation);
   const AddressSpace& space = context.space();
@@ -433,7 +440,7 @@ viommu_result viommu_hold(viommu_reader* handle, const viommu_request* request, 
   if (answer.kind == DmaKind::interrupt) return VIOMMU_E_ARGUMENT;
   // The DMA may use the whole block the answer stands for, so that is what is held.
   const viommu::IovaRange held{{request->iova & ~answer.mask}, {(request->iova + (length - 1)) | answer.mask}};
-  *hold = engine.waist.hold(since, {{request->source}, answer.domain, held}, cookie);
+  *hold = engine.waist.hold(since, {{request->source}, answer.domain, held, answer.pasid, answer.first_stage}, cookie);
   return *hold == 0 ? VIOMMU_E_LIMIT : VIOMMU_OK;
 }
 

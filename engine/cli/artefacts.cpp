@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 #include "engine/cli/artefacts.hpp"
 
+#include <algorithm>
 #include <array>
 
 #include "engine/base/bits.hpp"
+#include "engine/base/fault.hpp"
 #include "engine/vtd/capability_layouts.hpp"
 #include "engine/vtd/fault_layouts.hpp"
 #include "engine/vtd/table_layouts.hpp"
@@ -26,16 +28,52 @@ constexpr std::uint64_t address_above_width(const RegisterView& view) {
   return 0;
 }
 
+constexpr std::uint64_t pasid_prefix(const RegisterView& view) {
+  return view.scalable ? mask_of(vtd::frcd_high::pasid_present) : 0;
+}
+
 constexpr std::array rows{
     Artefact{"FRCD PV without PP", "the emulator writes ffff into PV of a request without a PASID", no_bits,
              pasid_without_prefix},
     Artefact{"FRCD FI above the width", "the emulator records address bits that no supported width has",
              address_above_width, no_bits},
+    Artefact{"FRCD PP in scalable mode", "the emulator sets PP for requests without a PASID", no_bits, pasid_prefix},
+};
+
+struct Deviation {
+  FaultReason recorded;
+  FaultReason ours;
+};
+using enum FaultReason;
+constexpr std::array deviations{
+    Deviation{root_not_present, scalable_root_not_present},
+    Deviation{context_not_present, scalable_context_not_present},
+    Deviation{context_invalid, scalable_context_invalid},
+    Deviation{context_invalid, pasid_entry_invalid},
+    Deviation{context_invalid, second_top_table_unreadable},
+    Deviation{address_beyond_width, second_beyond_width},
+    Deviation{write_denied, stage_write_denied},
+    Deviation{write_denied, second_entry_not_present},
+    Deviation{read_denied, stage_read_denied},
+    Deviation{read_denied, second_entry_not_present},
+    Deviation{table_unreadable, second_table_unreadable},
+    Deviation{root_unreadable, scalable_root_unreadable},
+    Deviation{context_unreadable, scalable_context_unreadable},
+    Deviation{root_reserved, scalable_root_reserved},
+    Deviation{context_reserved, scalable_context_reserved},
+    Deviation{entry_reserved, second_entry_reserved},
+    Deviation{pasid_entry_invalid, pasid_entry_not_present},
 };
 
 }  // namespace
 
 std::span<const Artefact> recording_artefacts() noexcept { return rows; }
+
+bool is_deviation(std::uint8_t recorded, std::uint8_t ours) noexcept {
+  return std::ranges::any_of(deviations, [&](const Deviation& each) {
+    return static_cast<std::uint8_t>(each.recorded) == recorded && static_cast<std::uint8_t>(each.ours) == ours;
+  });
+}
 
 RecordPlace fault_record_at(std::uint64_t capability, std::uint32_t offset, unsigned size) noexcept {
   constexpr unsigned record_bytes = 16;

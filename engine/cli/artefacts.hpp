@@ -11,6 +11,7 @@ namespace viommu::cli {
 struct RegisterView {
   std::uint64_t capability = 0;   // CAP_REG
   std::uint64_t record_high = 0;  // of a fault record: its upper word, as the engine has it
+  bool scalable = false;          // the unit is in scalable mode
 };
 
 struct Artefact {
@@ -35,5 +36,9 @@ struct RecordPlace {
 /// The bits of the `size` bytes at `byte` of a record that the row frees.
 [[nodiscard]] std::uint64_t freed_bits(const Artefact& artefact, const RegisterView& view, unsigned byte,
                                        unsigned size) noexcept;
+
+/// Whether the emulator says `recorded` where the specification says `ours`: in scalable mode it gives second-stage and
+/// context faults the codes of legacy mode, and judges a PASID entry before it looks whether it is present.
+[[nodiscard]] bool is_deviation(std::uint8_t recorded, std::uint8_t ours) noexcept;
 
 }  // namespace viommu::cli

@@ -8,6 +8,7 @@
 
 #include <viommu/viommu.h>
 
+#include "engine/base/fault.hpp"
 #include "engine/trace/event.hpp"
 #include "engine/trace/problem.hpp"
 
@@ -31,7 +32,19 @@ namespace viommu::cli {
 [[nodiscard]] std::string_view reason_text(std::uint8_t reason) noexcept;
 
 /// Whether the code says that the tables lack a right, which in legacy mode is also how an absent page looks.
-[[nodiscard]] constexpr bool is_denial(std::uint8_t reason) noexcept { return reason == 5 || reason == 6; }
+[[nodiscard]] constexpr bool is_denial(std::uint8_t reason) noexcept {
+  switch (static_cast<FaultReason>(reason)) {
+    case FaultReason::write_denied:
+    case FaultReason::read_denied:
+    case FaultReason::user_denied:
+    case FaultReason::stage_write_denied:
+    case FaultReason::stage_read_denied:
+    case FaultReason::second_entry_not_present: return true;
+    default:                                    return false;
+  }
+}
+/// "recorded -> ours", two fault reasons.
+[[nodiscard]] std::string deviation_text(std::uint8_t recorded, std::uint8_t ours);
 
 /// The RESULT of a ready line: `ok` alone, or SID:Error items.
 [[nodiscard]] bool results_are_well_formed(std::string_view results) noexcept;

@@ -10,6 +10,7 @@
 #include "engine/base/address.hpp"
 #include "engine/cli/artefacts.hpp"
 #include "engine/cli/messages.hpp"
+#include "engine/vtd/register_layouts.hpp"
 
 namespace viommu::cli {
 namespace {
@@ -245,8 +246,9 @@ bool Replayer::differs_by_artefact(const trace::RegisterRead& r, std::uint64_t f
   if (configuration_.scenario) return false;
   const RecordPlace place = fault_record_at(configuration_.capability, r.offset, r.size);
   if (!place.inside) return false;
-  const RegisterView view{configuration_.capability, engine_->mmio_read(place.record_offset + 8, 8)};
-  std::uint64_t difference = found ^ r.value;
+  const RegisterView view{configuration_.capability, engine_->mmio_read(place.record_offset + 8, 8),
+                          in_scalable_mode()};
+  std::uint64_t difference = (found ^ r.value) & ~deviating_bits(place.byte, r, found);
   std::array<const Artefact*, 8> used{};
   std::size_t count = 0;
   for (const Artefact& artefact : recording_artefacts()) {
@@ -257,6 +259,23 @@ bool Replayer::differs_by_artefact(const trace::RegisterRead& r, std::uint64_t f
   if (difference != 0) return false;
   for (std::size_t i = 0; i < count; ++i) ++report_.artefacts[used[i]->name];
   return true;
+}
+
+/// The fault reason of a record that is told in other words than ours, and nothing else of it.
+std::uint64_t Replayer::deviating_bits(unsigned byte, const trace::RegisterRead& r, std::uint64_t found) {
+  constexpr unsigned reason_byte = 12;
+  if (!in_scalable_mode() || byte > reason_byte || byte + r.size <= reason_byte) return 0;
+  const unsigned shift = 8 * (reason_byte - byte);
+  const auto at = [shift](std::uint64_t value) { return static_cast<std::uint8_t>(value >> shift); };
+  if (!is_deviation(at(r.value), at(found))) return 0;
+  ++report_.deviations[deviation_text(at(r.value), at(found))];
+  return std::uint64_t{0xFF} << shift;
+}
+
+bool Replayer::in_scalable_mode() {
+  constexpr unsigned root_pointer = 0x20;
+  const vtd::RootTableAddress root{engine_->mmio_read(root_pointer, 8)};
+  return get(root, vtd::rtaddr::mode) == vtd::TableMode::scalable;
 }
 
 void Replayer::on(const trace::CachesDropped&) { static_cast<void>(engine_->drop_caches()); }

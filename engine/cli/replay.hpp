@@ -102,6 +102,8 @@ class Replayer {
   [[nodiscard]] bool is_earlier(const trace::Translate& t, const viommu_translation& found);
   [[nodiscard]] bool is_fresh(const trace::Translate& t, const viommu_translation& found);
   [[nodiscard]] bool differs_by_artefact(const trace::RegisterRead& r, std::uint64_t found);
+  [[nodiscard]] std::uint64_t deviating_bits(unsigned byte, const trace::RegisterRead& r, std::uint64_t found);
+  [[nodiscard]] bool in_scalable_mode();
 
   void skip(const std::string& letter) { ++report_.skipped[letter]; }
   void mismatch(std::string event, std::string expected, std::string found);

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "engine/base/address.hpp"
+#include "engine/cli/artefacts.hpp"
 #include "engine/cli/messages.hpp"
 #include "engine/cli/replay.hpp"
 
@@ -84,6 +85,9 @@ void Replayer::on(const trace::Translate& t) {
     ++report_.dropped_access;
   } else if (!dropped && same_answer(t, found)) {
     ++report_.matches;
+  } else if (!t.ok && found.kind == VIOMMU_FAULT && !configuration_.scenario && in_scalable_mode() &&
+             is_deviation(t.reason, found.reason)) {
+    ++report_.deviations[deviation_text(t.reason, found.reason)];
   } else if ((cached || dropped) && (configuration_.scenario ? is_earlier(t, found) : is_fresh(t, found))) {
     ++report_.stale;
   } else {

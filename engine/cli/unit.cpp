@@ -113,9 +113,6 @@ viommu_host Host::table() {
 }
 
 std::string missing_feature(const trace::VtdConfiguration& configuration) {
-  if (get(vtd::ExtendedCapabilityRegister{configuration.extended_capability}, vtd::ecap::smts) ||
-      configuration.scalable)
-    return "needs scalable mode, which this build does not have";
   if (configuration.fault_limit != 0) return "needs a limit on faults, which this build does not have";
   return {};
 }
@@ -136,7 +133,9 @@ viommu_vtd_options options_of(const trace::VtdConfiguration& configuration) {
 
 std::optional<viommu_request> request_of(const trace::Translate& asked, bool report) {
   const trace::Access& access = asked.access;
-  if (access.translation_request || access.translated || access.supervisor || access.execute) return std::nullopt;
+  const bool has_pasid = asked.pasid != trace::no_pasid;
+  if (access.translation_request || access.translated) return std::nullopt;
+  if (!has_pasid && (access.supervisor || access.execute)) return std::nullopt;  // both belong to a PASID
   viommu_request request{};
   request.iova = asked.iova;
   request.length = length_of(asked);
@@ -145,10 +144,12 @@ std::optional<viommu_request> request_of(const trace::Translate& asked, bool rep
   const std::uint8_t rights = rights_of(access.rights);
   request.access = rights != 0 ? rights : std::uint8_t{VIOMMU_READ};
   unsigned flags = report ? 0 : VIOMMU_NO_REPORT;
-  if (asked.pasid != trace::no_pasid) {
+  if (has_pasid) {
     flags |= VIOMMU_HAS_PASID;
     request.pasid = asked.pasid;
   }
+  if (access.supervisor) flags |= VIOMMU_PRIVILEGED;
+  if (access.execute) flags |= VIOMMU_EXECUTE;
   if (access.zero_length) flags |= VIOMMU_ZERO_LENGTH;
   request.flags = static_cast<std::uint8_t>(flags);
   return request;

@@ -93,9 +93,9 @@ caches::ContextEntry Waist::insert_context(std::uint64_t version, SourceId sourc
   return insert_if_free([&] { return contexts_.insert(version, source, key, fault_disable); });
 }
 
-caches::ContextEntry Waist::insert_context(std::uint64_t version, SourceId source, Pasid pasid,
+caches::ContextEntry Waist::insert_context(std::uint64_t version, const caches::PasidKey& pasid,
                                            const caches::AddressSpaceKey& key, bool fault_disable) noexcept {
-  return insert_if_free([&] { return contexts_.insert(version, source, pasid, key, fault_disable); });
+  return insert_if_free([&] { return contexts_.insert(version, pasid, key, fault_disable); });
 }
 
 void Waist::drop(const caches::Scope& scope) noexcept {
@@ -104,24 +104,30 @@ void Waist::drop(const caches::Scope& scope) noexcept {
   const std::lock_guard lock{caches_lock_};
   contexts_.drop(scope);
   const auto forget = [this](caches::AddressSpace& space) { spaces_.forget(space); };
-  const auto drop_pages = [&](caches::AddressSpace& space) {
-    spaces_.drop_pages(space, scope.range, scope.keep_structures);
-  };
+  const auto by_pasid = [&](const caches::AddressSpace& space) { return space.key.pasid == scope.pasid; };
   switch (scope.kind) {
     case Kind::everything:
     case Kind::translations: return spaces_.for_each(forget);
-    // An address space serves every PASID with its key and knows none of them, so what is asked for one PASID of a
-    // domain is done to all of that domain: too much may go, too little never does.
-    case Kind::domain:
-    case Kind::pasid_translations: return spaces_.for_each_of(scope.domain, forget);
+    case Kind::domain:       return spaces_.for_each_of(scope.domain, forget);
     case Kind::pages:
-    case Kind::pasid_pages:        return spaces_.for_each_of(scope.domain, drop_pages);
+      return spaces_.for_each_of(
+          scope.domain, [&](caches::AddressSpace& space) { drop_pages(space, scope.range, scope.keep_structures); });
+    case Kind::pasid_translations:
+      return spaces_.for_each_of(scope.domain, [&](caches::AddressSpace& space) {
+        if (by_pasid(space)) spaces_.forget(space);
+      });
+    case Kind::pasid_pages:
+      return spaces_.for_each_of(scope.domain, [&](caches::AddressSpace& space) {
+        // Its addresses are those of a first stage.
+        if (by_pasid(space) && space.key.has_first_stage())
+          spaces_.drop_pages(space, scope.range, scope.keep_structures);
+      });
     case Kind::contexts:
     case Kind::domain_contexts:
     case Kind::source_contexts:
     case Kind::pasids:
     case Kind::domain_pasids:
-    case Kind::pasid:              return;
+    case Kind::pasid:           return;
   }
 }
 
@@ -137,10 +143,15 @@ void Waist::drop(std::span<const caches::PageScope> scopes) noexcept {
       });
     }
     const caches::PageScope& scope = scopes[i];
-    spaces_.for_each_of(scope.domain, [&](caches::AddressSpace& space) {
-      spaces_.drop_pages(space, scope.range, scope.keep_structures);
-    });
+    spaces_.for_each_of(scope.domain,
+                        [&](caches::AddressSpace& space) { drop_pages(space, scope.range, scope.keep_structures); });
   }
+}
+
+/// Scope::Kind::pages, of one address space.
+void Waist::drop_pages(caches::AddressSpace& space, IovaRange range, bool keep_structures) noexcept {
+  if (space.key.has_first_stage()) return spaces_.forget(space);
+  spaces_.drop_pages(space, range, keep_structures);
 }
 
 bool Waist::still_in_use(const Ticket& ticket) noexcept {

@@ -21,6 +21,7 @@
 #include "engine/core/host.hpp"
 #include "engine/core/reader.hpp"
 #include "walkers/batch.hpp"
+#include "walkers/format/first_stage_layout.hpp"
 #include "walkers/format/second_stage.hpp"
 
 #include <array>
@@ -33,20 +34,33 @@ namespace viommu::core {
 /// Why an address space answers as it does; front ends give these their own codes.
 enum class Outcome : std::uint8_t {
   translated,
-  beyond_width,
-  absent,  ///< no page there; front ends without a code for it report the missing right
+  beyond_width,  ///< or not canonical
+  absent,        ///< no page there; front ends without a code for it report the missing right
   denied,
   malformed,
   top_table_unreadable,
   table_unreadable,
   output_in_interrupt_window,
+  // Of stages with accessed and dirty flags:
+  user_denied,      ///< a page of supervisors
+  flags_forbidden,  ///< one has to be set, and the walk is not snooped
+  flags_not_set,    ///< one could not be set
+  // Nested, of a table of the first stage:
+  table_beyond_width,  ///< for the second stage
+  top_table_denied,    ///< the second stage lets nobody read it
+  table_denied,
+  table_update_denied,  ///< nor write it, and a flag has to be set there
 };
+
+/// Which tables an outcome is about, where an address goes through more than one set of them.
+enum class Stage : std::uint8_t { first, second };
 
 /// Filled in where it is wanted, field by field: a copy of what has just been stored in parts waits until the stores
 /// have reached the cache, and with it everything that could overlap with the next request.
 struct Translation {
   Outcome outcome = Outcome::absent;
-  Rights rights;
+  Stage stage = Stage::second;
+  Rights rights;           ///< a right to write that a dirty flag is still to be set for is none yet
   Gpa gpa;                 ///< of the address asked for
   std::uint64_t mask = 0;  ///< size - 1 of the aligned block in which every address translates alike
 
@@ -90,6 +104,7 @@ enum class FillMode : std::uint8_t {
 /// Fixed at creation. All within the ranges that viommu.h gives.
 struct WaistOptions {
   walkers::SecondStageRules rules;
+  walkers::FirstStageRules first_stage_rules{};
   std::uint64_t hash_seed = 0;
   std::uint64_t hold_report_ns = 0;
   std::uint32_t iotlb_pages = 0;
@@ -165,7 +180,7 @@ class Waist {
                                       WalkFrom from = WalkFrom::cached_table) noexcept {
     Translation found;
     if (iova > space.key.last) {
-      beyond_width(reader, found);
+      translate_beyond_last(reader, space, iova, asked, found);
     } else if (space.key.interpretation == caches::Interpretation::pass_through) {
       identity(reader, iova, found);
     } else if (const Hit hit = look_up(reader, space, iova, asked.bits()); hit.found()) {
@@ -187,6 +202,11 @@ class Waist {
   /// No hit for an address beyond the width, in pass-through, in the interrupt window, not cached, or without rights.
   [[nodiscard]] Hit look_up(Reader& reader, const caches::AddressSpace& space, Iova iova, RightBits asked) noexcept {
     if (iova >= space.paged) return {};
+    return look_up_folded(reader, space, iova, asked);
+  }
+  /// The same for an address as it is cached (caches::AddressSpaceKey::folded), of either half.
+  [[nodiscard]] Hit look_up_folded(Reader& reader, const caches::AddressSpace& space, Iova iova,
+                                   RightBits asked) noexcept {
     using Few = caches::Iotlb::Few;
     const Few which = few(space);
     const caches::Place place = space.place();
@@ -239,15 +259,15 @@ class Waist {
                                                Rights asked) noexcept;
 
   [[nodiscard]] caches::ContextEntry find_context(SourceId source) const noexcept { return contexts_.find(source); }
-  /// Of a request that goes by a PASID. @param pasid  of 20 bits; what is wider has no entry
-  [[nodiscard]] caches::ContextEntry find_context(SourceId source, Pasid pasid) const noexcept {
-    return contexts_.find(source, pasid);
+  /// Of a request with a PASID.
+  [[nodiscard]] caches::ContextEntry find_context(const caches::PasidKey& pasid) const noexcept {
+    return contexts_.find(pasid);
   }
   [[nodiscard]] std::uint64_t context_version() const noexcept { return contexts_.version(); }
   /// Null when it cannot be cached now: use translate_uncached() then.
   [[nodiscard]] caches::ContextEntry insert_context(std::uint64_t version, SourceId source,
                                                     const caches::AddressSpaceKey& key, bool fault_disable) noexcept;
-  [[nodiscard]] caches::ContextEntry insert_context(std::uint64_t version, SourceId source, Pasid pasid,
+  [[nodiscard]] caches::ContextEntry insert_context(std::uint64_t version, const caches::PasidKey& pasid,
                                                     const caches::AddressSpaceKey& key, bool fault_disable) noexcept;
 
   // ---- Invalidation ----
@@ -310,11 +330,24 @@ class Waist {
   }
   static void identity(Reader& reader, Iova iova, Translation& found) noexcept {
     reader.counters.add(Count::pass_throughs);
+    if (interrupt_window.contains(iova.value)) [[unlikely]]  // of a request with a PASID: others end before
+      return found.set(Outcome::output_in_interrupt_window, read_write);
     found.set(Outcome::translated, read_write, {iova.value}, mask_clear_of_interrupts(iova.value));
   }
-  static void beyond_width(Reader& reader, Translation& found) noexcept {
+  static void beyond_width(Reader& reader, const caches::AddressSpaceKey& key, Translation& found) noexcept {
     reader.counters.add(Count::beyond_width);
+    if (key.has_first_stage()) found.stage = Stage::first;
     found.set(Outcome::beyond_width, {});
+  }
+  /// The upper half of canonical addresses, or none at all.
+  void translate_beyond_last(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
+                             Translation& found) noexcept;
+
+  [[nodiscard]] static bool overlaps_window(Gpa frame, std::uint64_t mask) noexcept {
+    return Range<std::uint64_t>{frame.value, frame.value + mask}.overlaps(interrupt_window);
+  }
+  [[nodiscard]] static constexpr caches::PageSize size_at(unsigned level) noexcept {
+    return level == 0 ? caches::PageSize::kib4 : level == 1 ? caches::PageSize::mib2 : caches::PageSize::gib1;
   }
   /// What was sampled before a walk, and where the walk begins.
   struct Start {
@@ -332,7 +365,23 @@ class Waist {
   [[nodiscard]] walkers::WalkAnswer check_path(const caches::AddressSpace& space, Start& start,
                                                const walkers::WalkAnswer& walk) const noexcept;
   /// An answer for a leaf. @return whether it may be cached
-  [[nodiscard]] static bool judge(Iova iova, const walkers::WalkAnswer& walk, Translation& found) noexcept;
+  [[nodiscard]] static bool judge(Iova iova, Gpa frame, caches::PageSize size, Rights rights,
+                                  Translation& found) noexcept {
+    const std::uint64_t mask = caches::mask_of(size);
+    const Gpa gpa = frame + (iova.value & mask);
+    const std::uint64_t clear = size == caches::PageSize::kib4 ? mask : mask & mask_clear_of_interrupts(iova.value);
+    if (overlaps_window(frame, mask)) [[unlikely]] {
+      // Blocked for the addresses that come out in the window, and for those only: such a page is walked each time.
+      if (interrupt_window.contains(gpa.value)) {
+        found.set(Outcome::output_in_interrupt_window, rights);
+      } else {
+        found.set(Outcome::translated, rights, gpa, clear & mask_clear_of_interrupts(gpa.value));
+      }
+      return false;
+    }
+    found.set(Outcome::translated, rights, gpa, clear);
+    return !rights.none();
+  }
   void finish_walk(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked,
                    const walkers::WalkAnswer& walk, Translation& found) noexcept;
   void conclude(Reader& reader, caches::AddressSpace& space, const Start& start, Rights asked,
@@ -365,6 +414,12 @@ class Waist {
   void walk_with_next(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked, const MemoryView& view,
                       Translation& found) noexcept;
   void walk_all(Reader& reader, std::span<Miss> misses) noexcept;
+  /// The walks that may set flags (waist_stages.cpp), one at a time.
+  void walk_stages_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
+                            Translation& found) noexcept;
+  /// @return whether it may be cached; `page` is then what for
+  [[nodiscard]] bool walk_stages(Reader& reader, const caches::AddressSpaceKey& key, Iova iova, Rights asked,
+                                 Translation& found, caches::CachedPage& page) const noexcept;
   void fill_page(Reader& reader, caches::AddressSpace& space, const Start& start, Iova iova,
                  const caches::CachedPage& page) noexcept;
   void fill_table(caches::AddressSpace& space, const Start& start, Iova iova, const walkers::WalkAnswer& walk) noexcept;
@@ -383,6 +438,7 @@ class Waist {
     epochs_.leave(*reader.word);
     return waiter_.load(std::memory_order_relaxed);
   }
+  void drop_pages(caches::AddressSpace& space, IovaRange range, bool keep_structures) noexcept;
   [[nodiscard]] Reader* take(std::size_t first, std::size_t count) noexcept;
   template <class Insert>
   [[nodiscard]] caches::ContextEntry insert_if_free(const Insert& insert) noexcept;

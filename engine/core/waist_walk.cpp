@@ -22,14 +22,6 @@ using caches::PageSize;
   return Outcome::absent;
 }
 
-[[nodiscard]] PageSize size_at(unsigned level) noexcept {
-  return level == 0 ? PageSize::kib4 : level == 1 ? PageSize::mib2 : PageSize::gib1;
-}
-
-[[nodiscard]] bool output_overlaps_window(Gpa frame, PageSize size) noexcept {
-  return Range<std::uint64_t>{frame.value, frame.value + caches::mask_of(size)}.overlaps(interrupt_window);
-}
-
 /// Memory in which every address holds the one word that was loaded already, or nothing.
 [[nodiscard]] MemoryView only(const std::optional<std::uint64_t>& word) noexcept {
   MemoryView view;
@@ -94,24 +86,6 @@ void Waist::start_walk(const caches::AddressSpace& space, Iova iova, WalkFrom fr
   }
 }
 
-inline bool Waist::judge(Iova iova, const walkers::WalkAnswer& walk, Translation& found) noexcept {
-  const PageSize size = size_at(walk.level);
-  const std::uint64_t mask = caches::mask_of(size);
-  const Gpa gpa = walk.frame + (iova.value & mask);
-  const std::uint64_t clear = size == PageSize::kib4 ? mask : mask & mask_clear_of_interrupts(iova.value);
-  if (output_overlaps_window(walk.frame, size)) [[unlikely]] {
-    // Blocked for the addresses that come out in the window, and for those only: such a page is walked each time.
-    if (interrupt_window.contains(gpa.value)) {
-      found.set(Outcome::output_in_interrupt_window, walk.rights);
-    } else {
-      found.set(Outcome::translated, walk.rights, gpa, clear & mask_clear_of_interrupts(gpa.value));
-    }
-    return false;
-  }
-  found.set(Outcome::translated, walk.rights, gpa, clear);
-  return !walk.rights.none();
-}
-
 void Waist::fill_page(Reader& reader, caches::AddressSpace& space, const Start& start, Iova iova,
                       const caches::CachedPage& page) noexcept {
   if (!announce(space.sizes, space.fillable, start.fillable, page.size)) return;
@@ -174,7 +148,7 @@ inline bool Waist::answer_walk(Iova iova, Rights asked, const walkers::WalkAnswe
     found.set(Outcome::denied, walk.rights);
     return false;
   }
-  return judge(iova, walk, found);
+  return judge(iova, walk.frame, size_at(walk.level), walk.rights, found);
 }
 
 void Waist::conclude(Reader& reader, caches::AddressSpace& space, const Start& start, Rights asked,
@@ -185,6 +159,9 @@ void Waist::conclude(Reader& reader, caches::AddressSpace& space, const Start& s
   if (!cacheable) return;
   // A tag that is no longer the address space's is nobody's; filling under it would only waste the place.
   if (options_.uncached || space.tag() != start.place.tag()) return;
+  // Only a request with a PASID asks there. What it is answered must not be a hit for one without.
+  if (interrupt_window.contains(iova.value)) [[unlikely]]
+    return;
   caches::CachedPage page;
   const PageSize size = size_at(walk.level);
   page.frame = walk.frame;
@@ -197,6 +174,8 @@ void Waist::conclude(Reader& reader, caches::AddressSpace& space, const Start& s
 
 void Waist::walk_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked, WalkFrom from,
                           Translation& found) noexcept {
+  if (space.key.sets_flags()) [[unlikely]]
+    return walk_stages_and_fill(reader, space, iova, asked, found);
   const MemoryView view = memory_.view();
   walkers::WalkAnswer walk;
   if (options_.uncached) {
@@ -245,7 +224,7 @@ void Waist::walk_ahead(Reader& reader, caches::AddressSpace& space, const Start&
       walkers::walk_one(format_, memory_.view(), walkers::Fill::line, {walk.table, next, 0, walk.table_rights, false});
   reader.counters.add(Count::walk_loads, line.loads);
   reader.next_block = (next.value >> caches::block_shift) + 1;
-  if (line.end != walkers::WalkEnd::leaf || line.rights.none() || output_overlaps_window(line.frame, PageSize::kib4))
+  if (line.end != walkers::WalkEnd::leaf || line.rights.none() || overlaps_window(line.frame, low_bits(page_shift)))
     return;
   const caches::CachedPage page = more_than_one(line.run)
                                       ? caches::CachedPage{line.frame, PageSize::kib32, line.rights, line.run}
@@ -258,19 +237,27 @@ void Waist::walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept {
   Scratch<Start, batch_width> starts;
   Scratch<walkers::WalkRequest, batch_width> requests;
   Scratch<walkers::WalkAnswer, batch_width> walks;
+  Scratch<std::uint8_t, batch_width> numbers;  // of the misses that walk together
+  std::size_t count = 0;
   for (std::size_t i = 0; i < misses.size(); ++i) {
-    Start& start = starts.emplace(i);
+    if (misses[i].space().key.sets_flags()) [[unlikely]] {
+      walk_stages_and_fill(reader, misses[i].space(), misses[i].iova, misses[i].asked, misses[i].found);
+      continue;
+    }
+    numbers.put(count, static_cast<std::uint8_t>(i));
+    Start& start = starts.emplace(count);
     start_walk(misses[i].space(), misses[i].iova, WalkFrom::cached_table, start);
-    walkers::WalkRequest& request = requests.emplace(i);
+    walkers::WalkRequest& request = requests.emplace(count++);
     request.table = start.request.table;
     request.iova = start.request.iova;
     request.level = start.request.level;
     request.rights = start.request.rights;
     request.is_root = start.request.is_root;
   }
-  kernels_->walk(memory_.view(), masks_, walk_fill(), requests.data(), walks.data(), misses.size());
-  for (std::size_t i = 0; i < misses.size(); ++i) {
-    Miss& miss = misses[i];
+  if (count == 0) return;
+  kernels_->walk(memory_.view(), masks_, walk_fill(), requests.data(), walks.data(), count);
+  for (std::size_t i = 0; i < count; ++i) {
+    Miss& miss = misses[numbers[i]];
     finish_walk(reader, miss.space(), starts[i], miss.asked, walks[i], miss.found);
   }
 }
@@ -279,11 +266,23 @@ void Waist::walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept {
 void Waist::walk_all(Reader& reader, std::span<Miss> misses) noexcept {
   Scratch<walkers::WalkRequest, batch_width> requests;
   Scratch<walkers::WalkAnswer, batch_width> walks;
-  for (std::size_t i = 0; i < misses.size(); ++i) begin_at_root(misses[i].space(), misses[i].iova, requests.emplace(i));
-  kernels_->walk(memory_.view(), masks_, walkers::Fill::exact, requests.data(), walks.data(), misses.size());
-  Tally tally;
+  Scratch<std::uint8_t, batch_width> numbers;
+  std::size_t count = 0;
   for (std::size_t i = 0; i < misses.size(); ++i) {
-    Miss& miss = misses[i];
+    if (misses[i].space().key.sets_flags()) [[unlikely]] {
+      caches::CachedPage page;
+      static_cast<void>(
+          walk_stages(reader, misses[i].space().key, misses[i].iova, misses[i].asked, misses[i].found, page));
+      continue;
+    }
+    numbers.put(count, static_cast<std::uint8_t>(i));
+    begin_at_root(misses[i].space(), misses[i].iova, requests.emplace(count++));
+  }
+  if (count == 0) return;
+  kernels_->walk(memory_.view(), masks_, walkers::Fill::exact, requests.data(), walks.data(), count);
+  Tally tally;
+  for (std::size_t i = 0; i < count; ++i) {
+    Miss& miss = misses[numbers[i]];
     static_cast<void>(answer_walk(miss.iova, miss.asked, walks[i], miss.found));
     tally.add(walks[i], miss.found);
   }
@@ -293,10 +292,13 @@ void Waist::walk_all(Reader& reader, std::span<Miss> misses) noexcept {
 Translation Waist::translate_uncached(Reader& reader, const caches::AddressSpaceKey& key, Iova iova,
                                       Rights asked) noexcept {
   Translation found;
-  if (iova > key.last) {
-    beyond_width(reader, found);
+  if (iova > key.last && !key.is_upper(iova)) {
+    beyond_width(reader, key, found);
   } else if (key.interpretation == caches::Interpretation::pass_through) {
     identity(reader, iova, found);
+  } else if (key.sets_flags()) {
+    caches::CachedPage page;
+    static_cast<void>(walk_stages(reader, key, iova, asked, found, page));
   } else {
     const walkers::WalkAnswer walk = walkers::walk_one(format_, memory_.view(), walkers::Fill::exact,
                                                        {key.root, iova, key.top_level, read_write, true});

@@ -86,15 +86,12 @@ constexpr Dependency dependencies[] = {
     {feature(ecap::sms), feature(ecap::prs), "needs PRS"},
 };
 
-// What the legacy-mode engine does not do. A guest would use what it is offered, so offering it is refused.
+// What the engine does not do. A guest would use what it is offered, so offering it is refused.
 constexpr Feature not_offered[] = {
-    feature(ecap::smts),  feature(ecap::pasid),  feature(ecap::pss),   feature(ecap::nest), feature(ecap::prs),
-    feature(cap::ecmds),  feature(ecap::pms),    feature(cap::pi),     feature(ecap::fsts), feature(cap::fs5lp),
-    feature(cap::fs1gp),  feature(ecap::ssts),   feature(ecap::ssads), feature(ecap::srs),  feature(ecap::ers),
-    feature(ecap::eafs),  feature(ecap::mts),    feature(ecap::nwfs),  feature(ecap::vcs),  feature(ecap::smpwcs),
-    feature(ecap::rps),   feature(ecap::tdxcs),  feature(ecap::adms),  feature(ecap::hpts), feature(ecap::rprivs),
-    feature(ecap::ptrs),  feature(ecap::ssirws), feature(ecap::sms),   feature(ecap::rdts), feature(ecap::hpt1gps),
-    feature(ecap::eimer), feature(ecap::irreq),
+    feature(ecap::nest),   feature(ecap::prs),     feature(cap::ecmds),  feature(ecap::pms),   feature(cap::pi),
+    feature(ecap::ssads),  feature(ecap::ers),     feature(ecap::mts),   feature(ecap::nwfs),  feature(ecap::vcs),
+    feature(ecap::tdxcs),  feature(ecap::hpts),    feature(ecap::ptrs),  feature(ecap::sms),   feature(ecap::rdts),
+    feature(ecap::ssirws), feature(ecap::hpt1gps), feature(ecap::eimer), feature(ecap::irreq),
 };
 
 struct Block {
@@ -141,7 +138,7 @@ CapabilityError check_dependencies(const Capabilities& c) noexcept {
     return error(CapabilityRule::dependency, c.drain_reads ? "DWD" : "DRD", "must be 1 from major version 2 on");
   }
   const bool has_second_stage = get(ExtendedCapabilityRegister{c.ecap}, ecap::ssts);
-  if (c.major_version >= scalable_widths_only_since && c.translates() && !has_second_stage) {
+  if (c.major_version >= scalable_widths_only_since && c.address_widths != 0 && !has_second_stage) {
     return error(CapabilityRule::dependency, "SAGAW", "must be 0 without SSTS from major version 6 on");
   }
   return {};
@@ -151,7 +148,7 @@ CapabilityError check_widths(const Capabilities& c) noexcept {
   if (c.host_address_width < smallest_host_address_width || c.host_address_width > largest_host_address_width) {
     return error(CapabilityRule::width, "HAW", "must be 32 to 52 bits");
   }
-  if (c.translates() && c.host_address_width > c.input_address_bits) {
+  if (c.address_widths != 0 && c.host_address_width > c.input_address_bits) {
     return error(CapabilityRule::width, "MGAW", "must cover the host address width (MGAW + 1 >= HAW)");
   }
   return {};

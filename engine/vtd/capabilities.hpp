@@ -106,7 +106,10 @@ struct Capabilities {
   /// The first rule that these values break. A unit is only built from values that break none.
   [[nodiscard]] CapabilityError check() const noexcept;
 
-  [[nodiscard]] constexpr bool translates() const noexcept { return address_widths != 0; }
+  /// Whether there is a context of any kind that lets a request through.
+  [[nodiscard]] constexpr bool translates() const noexcept {
+    return address_widths != 0 || (scalable_mode && (first_stage || pass_through || abort_mode));
+  }
   /// Whether a context entry may have this AW.
   [[nodiscard]] bool supports_width(unsigned width) const noexcept;
   /// Bits of the largest supported table, which fault records are cut to; MGAW + 1 when there is none.

@@ -1,46 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 #include "engine/vtd/dma.hpp"
 
-#include <optional>
+#include "engine/vtd/fault_reasons.hpp"
+#include "engine/vtd/pasid_walk.hpp"
 
 namespace viommu::vtd {
 namespace {
 
-/// VT-d, "Fault Reason Encodings", legacy mode. There is no code for an entry that is not present: it grants nothing.
-[[nodiscard]] FaultReason legacy_reason(const core::Translation& found, Rights asked) noexcept {
-  switch (found.outcome) {
-    case core::Outcome::translated:                 return FaultReason::none;
-    case core::Outcome::beyond_width:               return FaultReason::address_beyond_width;
-    case core::Outcome::malformed:                  return FaultReason::entry_reserved;
-    case core::Outcome::top_table_unreadable:       return FaultReason::context_invalid;
-    case core::Outcome::table_unreadable:           return FaultReason::table_unreadable;
-    case core::Outcome::output_in_interrupt_window: return FaultReason::output_in_interrupt_window;
-    case core::Outcome::absent:
-    case core::Outcome::denied:
-      return asked.write() && !found.rights.write() ? FaultReason::write_denied : FaultReason::read_denied;
-  }
-  return FaultReason::read_denied;
-}
-
-/// "Context Entry", FPD: which faults it suppresses.
-[[nodiscard]] bool qualified(FaultReason reason) noexcept {
-  switch (reason) {
-    case FaultReason::root_unreadable:
-    case FaultReason::root_not_present:
-    case FaultReason::root_reserved:
-    case FaultReason::context_unreadable:
-    case FaultReason::not_an_interrupt:
-    case FaultReason::root_address_invalid:
-    case FaultReason::pasid_in_legacy_mode:
-    case FaultReason::scalable_root_unreadable:
-    case FaultReason::scalable_root_not_present:
-    case FaultReason::scalable_root_reserved:
-    case FaultReason::scalable_context_unreadable:
-    case FaultReason::pasid_directory_unreadable:
-    case FaultReason::pasid_entry_unreadable:      return false;
-    default:                                       return true;
-  }
-}
+constexpr unsigned no_execute_since = 8;  // major version
 
 [[nodiscard]] FaultedRequest faulted_request(const DmaRequest& request) noexcept {
   if (request.asked == read_write) return FaultedRequest::atomic;
@@ -53,11 +20,17 @@ DmaAnswer Dma::translate(core::Reader& reader, const DmaRequest& request) noexce
   const Mode mode{mode_.load(std::memory_order_acquire)};
   if (!mode.plain() || request.has_pasid || interrupt_window.contains(request.iova.value))
     return translate_special(reader, request, mode);
-  const caches::ContextEntry context = waist_.find_context(request.source);
+  return translate_by_context(reader, request, mode);
+}
+
+DmaAnswer Dma::translate_by_context(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept {
+  const caches::ContextEntry context = find_context(request);
   if (!context) return translate_without_context(reader, request, mode);
+  if (request.execute) [[unlikely]]
+    return fault(reader, request, FaultReason::execute_blocked, context.fault_disable());
   const core::Translation found = waist_.translate(reader, context.space(), request.iova, effective(request));
   if (found.outcome == core::Outcome::translated) return answer(found, context.space().key);
-  return fault_in(reader, request, found, context.fault_disable());
+  return fault_in(reader, request, found, context.space().key, context.fault_disable());
 }
 
 DmaAnswer Dma::translate_missed(core::Reader& reader, const DmaRequest& request,
@@ -66,36 +39,67 @@ DmaAnswer Dma::translate_missed(core::Reader& reader, const DmaRequest& request,
   core::Translation found;
   waist_.walk_and_fill(reader, context.space(), request.iova, request.asked, core::WalkFrom::cached_table, found);
   if (found.outcome == core::Outcome::translated) return answer(found, context.space().key);
-  return fault_in(reader, request, found, context.fault_disable());
+  return fault_in(reader, request, found, context.space().key, context.fault_disable());
 }
 
 void Dma::set_mode(RootPointer root, bool translate, bool protect) noexcept {
   std::uint64_t word = root.table.value & ~low_bits(page_shift);
   if (translate) word |= Mode::translating;
   if (protect) word |= Mode::protecting;
-  if (root.mode != TableMode::legacy) word |= Mode::unusual_table;
+  switch (root.mode) {
+    case TableMode::legacy:    break;
+    case TableMode::scalable:  word |= capabilities_.scalable_mode ? Mode::scalable : Mode::invalid_table; break;
+    case TableMode::abort_dma: word |= capabilities_.abort_mode ? Mode::aborting : Mode::invalid_table; break;
+    case TableMode::reserved:  word |= Mode::invalid_table; break;
+  }
   mode_.store(word, std::memory_order_release);
+}
+
+Dma::Context Dma::walk_tables(const DmaRequest& request, Mode mode) const noexcept {
+  if (!mode.has(Mode::scalable)) {
+    const ContextWalk walk = walk_context(waist_.memory(), capabilities_, mode.root(), request.source);
+    return {walk.fault, walk.fault_disable, walk.key};
+  }
+  PasidRequest by_pasid;
+  by_pasid.source = request.source;
+  if (request.has_pasid) by_pasid.pasid = request.pasid;
+  by_pasid.privileged = request.privileged;
+  by_pasid.execute = request.execute;
+  const PasidWalk walk = walk_pasid(waist_.memory(), capabilities_, mode.root(), by_pasid);
+  if (walk.fault != FaultReason::none) return {walk.fault, walk.fault_disable};
+  return {FaultReason::none, walk.fault_disable, key_of(walk.context, capabilities_)};
+}
+
+caches::ContextEntry Dma::find_context(const DmaRequest& request) const noexcept {
+  return request.has_pasid ? waist_.find_context(caches::PasidKey{request.source, request.pasid, request.privileged})
+                           : waist_.find_context(request.source);
+}
+
+caches::ContextEntry Dma::insert_context(std::uint64_t version, const DmaRequest& request,
+                                         const Context& context) noexcept {
+  if (!request.has_pasid) return waist_.insert_context(version, request.source, context.key, context.fault_disable);
+  const caches::PasidKey by{request.source, request.pasid, request.privileged};
+  return waist_.insert_context(version, by, context.key, context.fault_disable);
 }
 
 DmaAnswer Dma::translate_without_context(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept {
   const std::uint64_t version = waist_.context_version();  // before the first guest load
   // `mode` is older than the version: what a root table that was replaced in between says must not be cached.
-  const bool root_in_force = Mode{mode_.load(std::memory_order_acquire)}.root() == mode.root();
-  const ContextWalk walked = walk_context(waist_.memory(), capabilities_, mode.root(), request.source);
+  const bool root_in_force = Mode{mode_.load(std::memory_order_acquire)}.same_tables(mode);
+  const Context walked = walk_tables(request, mode);
   reader.counters.add(core::Count::context_walks);
   if (walked.fault != FaultReason::none) {
     reader.counters.add(core::Count::context_faults);
     return fault(reader, request, walked.fault, walked.fault_disable && qualified(walked.fault));
   }
   const caches::ContextEntry context =
-      root_in_force ? waist_.insert_context(version, request.source, walked.key, walked.fault_disable)
-                    : caches::ContextEntry{};
+      root_in_force ? insert_context(version, request, walked) : caches::ContextEntry{};
   const core::Translation found =
       context && context.space().key == walked.key
           ? waist_.translate(reader, context.space(), request.iova, effective(request), core::WalkFrom::root)
           : waist_.translate_uncached(reader, walked.key, request.iova, effective(request));
   if (found.outcome == core::Outcome::translated) return answer(found, walked.key);
-  return fault_in(reader, request, found, walked.fault_disable);
+  return fault_in(reader, request, found, walked.key, walked.fault_disable);
 }
 
 DmaAnswer Dma::translate_special(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept {
@@ -111,18 +115,16 @@ DmaAnswer Dma::translate_special(core::Reader& reader, const DmaRequest& request
   }
   if (!request.has_pasid && interrupt_window.contains(request.iova.value))
     return access_interrupt_window(reader, request);
-  if (mode.has(Mode::unusual_table)) return fault(reader, request, FaultReason::root_address_invalid, false);
-  if (request.has_pasid) return fault(reader, request, FaultReason::pasid_in_legacy_mode, false);
-  // Only the protection bit is left. It is rare (firmware sets it, the OS clears it), so this path may cost.
-  const Mode unprotected{mode.word & ~Mode::protecting};
-  const caches::ContextEntry context = waist_.find_context(request.source);
-  if (!context) {
-    const DmaAnswer found = translate_without_context(reader, request, unprotected);
-    return found.kind == DmaKind::fault ? found : unless_protected(reader, found);
+  if (mode.has(Mode::invalid_table)) return fault(reader, request, FaultReason::root_address_invalid, false);
+  if (mode.has(Mode::aborting)) return fault(reader, request, FaultReason::aborted, false);
+  if (request.has_pasid) {
+    if (!mode.has(Mode::scalable)) return fault(reader, request, FaultReason::pasid_in_legacy_mode, false);
+    if (request.execute && capabilities_.major_version >= no_execute_since)
+      return fault(reader, request, FaultReason::execute_request, false);
   }
-  const core::Translation found = waist_.translate(reader, context.space(), request.iova, effective(request));
-  if (found.outcome != core::Outcome::translated) return fault_in(reader, request, found, context.fault_disable());
-  return unless_protected(reader, answer(found, context.space().key));
+  const DmaAnswer found = translate_by_context(reader, request, mode);
+  // The regions are rare (firmware sets them, the OS clears them), so asking for them may cost.
+  return mode.has(Mode::protecting) && found.kind != DmaKind::fault ? unless_protected(reader, found) : found;
 }
 
 DmaAnswer Dma::access_interrupt_window(core::Reader& reader, const DmaRequest& request) noexcept {
@@ -152,8 +154,8 @@ DmaAnswer Dma::unless_protected(core::Reader& reader, DmaAnswer found) noexcept 
 }
 
 DmaAnswer Dma::fault_in(core::Reader& reader, const DmaRequest& request, const core::Translation& found,
-                        bool fault_disable) noexcept {
-  const FaultReason reason = legacy_reason(found, request.asked);
+                        const caches::AddressSpaceKey& key, bool fault_disable) noexcept {
+  const FaultReason reason = reason_of(found, key, request.asked);
   return fault(reader, request, reason, fault_disable && qualified(reason));
 }
 
@@ -172,6 +174,8 @@ DmaAnswer Dma::fault(core::Reader& reader, const DmaRequest& request, FaultReaso
   entry.request = faulted_request(request);
   entry.address = request.iova;
   if (request.has_pasid) entry.pasid = request.pasid;
+  entry.privileged = request.privileged;
+  entry.execute = request.execute;
   registers_.with([&](RegisterFile& file) {
     const RecordedFault recorded = file.record_fault(entry);
     blocked.status = recorded.status;

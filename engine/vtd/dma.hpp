@@ -4,13 +4,14 @@
 //
 //   mode word --off--> identity          (one atomic word: a request is translated entirely under one mode)
 //      |on
-//   context cache --miss--> root and context tables --> insert
+//   context cache --miss--> root and context tables, in scalable mode PASID tables too --> insert
 //      |hit
 //   core::Waist::translate
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "engine/base/access.hpp"
@@ -35,6 +36,8 @@ struct DmaRequest {
   bool zero_length = false;  ///< a zero-length read
   bool has_pasid = false;
   Pasid pasid{};
+  bool privileged = false;  ///< PR and ER: of a request with PASID
+  bool execute = false;
   bool report = true;  ///< false: same answer, but no record and no event
 };
 
@@ -47,7 +50,10 @@ struct DmaAnswer {
   std::uint64_t mask = 0;
   FaultReason reason = FaultReason::none;
   FaultStatus status = FaultStatus::none;
-  DomainId domain{};  ///< of the context that was used, for holds
+  // Of the context that was used, for holds:
+  DomainId domain{};
+  std::optional<Pasid> pasid{};
+  bool first_stage = false;
 };
 
 /// Threads: translate() from any thread, inside a guard of its reader; set_mode() by the unit's worker.
@@ -89,14 +95,22 @@ class Dma {
   }
 
  private:
-  /// RTADDR_REG as latched with, in bits that an aligned table leaves free, TES and PMEN.
+  /// RTADDR_REG as latched with, in bits that an aligned table leaves free, TES, PMEN and what TTM comes to.
   struct Mode {
     std::uint64_t word = 0;
     static constexpr std::uint64_t translating = 1;
     static constexpr std::uint64_t protecting = 2;
-    static constexpr std::uint64_t unusual_table = 4;  ///< not legacy mode
+    static constexpr std::uint64_t invalid_table = 4;  ///< a mode that this unit does not have
+    static constexpr std::uint64_t aborting = 8;
+    static constexpr std::uint64_t scalable = 16;
 
-    [[nodiscard]] bool plain() const noexcept { return (word & low_bits(page_shift)) == translating; }
+    /// Whether each request without a PASID is translated, and that is all.
+    [[nodiscard]] bool plain() const noexcept { return (word & (low_bits(page_shift) & ~scalable)) == translating; }
+    /// Whether both have their contexts in the same tables.
+    [[nodiscard]] bool same_tables(Mode other) const noexcept {
+      constexpr std::uint64_t others = translating | protecting;
+      return (word & ~others) == (other.word & ~others);
+    }
     [[nodiscard]] bool has(std::uint64_t bit) const noexcept { return (word & bit) != 0; }
     [[nodiscard]] Gpa root() const noexcept { return {word & ~low_bits(page_shift)}; }
   };
@@ -109,7 +123,8 @@ class Dma {
                                                             const caches::AddressSpaceKey& key) noexcept {
     const DmaKind kind =
         key.interpretation == caches::Interpretation::pass_through ? DmaKind::identity : DmaKind::translated;
-    return {kind, found.rights, found.gpa, found.mask, FaultReason::none, FaultStatus::none, key.domain};
+    return {kind,      found.rights,         found.gpa, found.mask, FaultReason::none, FaultStatus::none, key.domain,
+            key.pasid, key.has_first_stage()};
   }
 
   /// Requests [first, end) of a batch, at most core::batch_width.
@@ -155,17 +170,30 @@ class Dma {
       if (found.outcome == core::Outcome::translated) [[likely]]
         batch.hit(miss.index, core::Waist::Hit{found.gpa, found.mask, found.rights.bits()});
       else
-        batch.answer(miss.index, fault_in(reader, batch.request(miss.index), found, miss.context.fault_disable()));
+        batch.answer(miss.index, fault_in(reader, batch.request(miss.index), found, miss.space().key,
+                                          miss.context.fault_disable()));
     }
   }
 
+  /// The context tables' answer to a request; with a fault, the rest says nothing.
+  struct Context {
+    FaultReason fault = FaultReason::none;
+    bool fault_disable = false;
+    caches::AddressSpaceKey key{};
+  };
+  [[nodiscard]] Context walk_tables(const DmaRequest& request, Mode mode) const noexcept;
+  [[nodiscard]] caches::ContextEntry find_context(const DmaRequest& request) const noexcept;
+  [[nodiscard]] caches::ContextEntry insert_context(std::uint64_t version, const DmaRequest& request,
+                                                    const Context& context) noexcept;
+  /// By what the context tables say, cached or not.
+  [[nodiscard]] DmaAnswer translate_by_context(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept;
   [[nodiscard]] DmaAnswer translate_without_context(core::Reader& reader, const DmaRequest& request,
                                                     Mode mode) noexcept;
   [[nodiscard]] DmaAnswer translate_special(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept;
   [[nodiscard]] DmaAnswer access_interrupt_window(core::Reader& reader, const DmaRequest& request) noexcept;
   [[nodiscard]] DmaAnswer unless_protected(core::Reader& reader, DmaAnswer found) noexcept;
   [[nodiscard]] DmaAnswer fault_in(core::Reader& reader, const DmaRequest& request, const core::Translation& found,
-                                   bool fault_disable) noexcept;
+                                   const caches::AddressSpaceKey& key, bool fault_disable) noexcept;
   [[nodiscard]] DmaAnswer fault(core::Reader& reader, const DmaRequest& request, FaultReason reason,
                                 bool suppressed) noexcept;
 

@@ -145,6 +145,7 @@ class Walk {
           context.first_root.value > capabilities_.last_input_address(context.width).value)
         return FaultReason::pasid_entry_invalid;
     }
+    if (request_.pasid && request_.execute) return FaultReason::execute_blocked;
     if (context.privileged && !get(w2, pasid_entry_2::supervisor)) return FaultReason::supervisor_blocked;
     return FaultReason::none;
   }
@@ -217,6 +218,39 @@ class Walk {
 PasidWalk walk_pasid(const GuestMemory& memory, const Capabilities& capabilities, Gpa root_table,
                      const PasidRequest& request) noexcept {
   return Walk{memory, capabilities, request}.from(root_table);
+}
+
+caches::AddressSpaceKey key_of(const PasidContext& context, const Capabilities& capabilities) noexcept {
+  using caches::Interpretation;
+  constexpr auto top_level = [](unsigned levels) { return static_cast<std::uint8_t>(levels - 1); };
+  caches::AddressSpaceKey key;
+  key.domain = context.domain;
+  key.pasid = context.pasid;
+  const bool first = uses_first_stage(context.translation);
+  const bool second = uses_second_stage(context.translation);
+  if (first) {
+    constexpr unsigned bits_per_level = 9;
+    const unsigned levels = context.five_levels ? 5 : 4;
+    key.interpretation = second ? Interpretation::nested : Interpretation::first_stage;
+    key.top_level = top_level(levels);
+    key.root = context.first_root;
+    key.last = {low_bits(page_shift + bits_per_level * levels - 1)};
+    key.flags.privileged = context.privileged;
+    key.flags.write_protect = context.write_protect && context.privileged;  // counts for nobody else
+    key.flags.extended_accessed = context.extended_accessed;
+  }
+  if (second) {
+    (first ? key.second_top_level : key.top_level) = top_level(levels_of(context.width));
+    (first ? key.second_root : key.root) = context.second_root;
+    if (!first) key.last = capabilities.last_input_address(context.width);
+    key.flags.second_flags = context.second_dirty;
+  }
+  if (first || key.flags.second_flags) key.flags.snooped = context.walk_snooped;
+  if (!first && !second) {
+    key.interpretation = Interpretation::pass_through;
+    key.last = {low_bits(capabilities.host_address_width)};
+  }
+  return key;
 }
 
 }  // namespace viommu::vtd

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "caches/address_spaces.hpp"
 #include "engine/base/fault.hpp"
 #include "engine/base/guest_memory.hpp"
 #include "engine/base/ids.hpp"
@@ -19,6 +20,7 @@ struct PasidRequest {
   SourceId source;
   std::optional<Pasid> pasid;  ///< nothing: the context's RID_PASID
   bool privileged = false;     ///< PR of a request with PASID
+  bool execute = false;        ///< ER of one
 };
 
 /// What a usable PASID table entry says.
@@ -50,5 +52,8 @@ struct PasidWalk {
 /// table entry in four of 16, the one with P first.
 [[nodiscard]] PasidWalk walk_pasid(const GuestMemory& memory, const Capabilities& capabilities, Gpa root_table,
                                    const PasidRequest& request) noexcept;
+
+/// What the caches know it by.
+[[nodiscard]] caches::AddressSpaceKey key_of(const PasidContext& context, const Capabilities& capabilities) noexcept;
 
 }  // namespace viommu::vtd

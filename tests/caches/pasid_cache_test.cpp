@@ -48,7 +48,7 @@ TEST_CASE("a PASID entry is found for its source and PASID and no other", "[cach
   constexpr std::uint32_t pasid = 0x54321;
   const ContextEntry entry = cache.insert_pasid(id, pasid, 5, true);
   REQUIRE(entry);
-  CHECK(cache->find(source(id), {pasid}) == entry);
+  CHECK(cache->find(PasidKey{source(id), {pasid}}) == entry);
   CHECK(entry.fault_disable());
   CHECK(entry.space().key == key_of(5));
   CHECK_FALSE(cache.insert_pasid(id, pasid ^ 1, 5).fault_disable());
@@ -143,7 +143,7 @@ TEST_CASE("a PASID entry read before an invalidation of contexts or PASIDs is no
     cache->drop(of_kind(kind, 77, 77));  // whomever it names
     CAPTURE(static_cast<int>(kind));
     const bool refused = of_kind(kind).drops_contexts();
-    CHECK(static_cast<bool>(cache->insert(version, source(1), Pasid{5}, key_of(5), false)) != refused);
+    CHECK(static_cast<bool>(cache->insert(version, PasidKey{source(1), {5}}, key_of(5), false)) != refused);
     CHECK(cache.has_pasid(1, 5) != refused);
     CHECK(static_cast<bool>(cache->insert(version, source(1), key_of(5), false)) != refused);
     CHECK(cache.spaces.in_use() == (refused ? 0 : 1));
@@ -155,7 +155,7 @@ TEST_CASE("of two walks of one PASID the first insert stays", "[caches][contexts
   Cache cache;
   const ContextEntry first = cache.insert_pasid(1, 9, 5);
   CHECK(cache.insert_pasid(1, 9, 6, true) == first);
-  CHECK(cache->find(source(1), {9}) == first);
+  CHECK(cache->find(PasidKey{source(1), {9}}) == first);
   CHECK(cache.spaces.in_use() == 1);
 }
 
@@ -276,7 +276,7 @@ TEST_CASE("PASID entries are those that a map without a limit would have, less s
         const unsigned id = random.pick(sources);
         const std::uint32_t pasid = random.pick(pasids);
         const auto domain = static_cast<unsigned>(random.below(6));
-        const ContextEntry found = cache->find(source(id), {pasid});
+        const ContextEntry found = cache->find(PasidKey{source(id), {pasid}});
         const auto known = oracle.find({id, pasid});
         if (found) {
           REQUIRE(known != oracle.end());
@@ -333,10 +333,11 @@ TEST_CASE("whoever finds a PASID entry sees its address space unchanged for as l
         const auto pasid = static_cast<std::uint32_t>(random.below(pasids));
         cache.epochs.enter(reader);
         const std::uint64_t version = cache->version();
-        ContextEntry entry = cache->find(source(1), {pasid});
+        ContextEntry entry = cache->find(PasidKey{source(1), {pasid}});
         if (!entry) {
           const std::unique_lock guard{lock, std::try_to_lock};
-          if (guard.owns_lock()) entry = cache->insert(version, source(1), Pasid{pasid}, key_of(pasid), pasid % 2 != 0);
+          if (guard.owns_lock())
+            entry = cache->insert(version, PasidKey{source(1), {pasid}}, key_of(pasid), pasid % 2 != 0);
         }
         for (unsigned look = 0; look < 3 && entry; ++look) {
           if (entry.fault_disable() != (pasid % 2 != 0) || entry.space().key != key_of(pasid)) ++wrong;

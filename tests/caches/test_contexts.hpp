@@ -37,11 +37,11 @@ class Contexts {
     return contexts.insert(contexts.version(), source(id), key_of(domain), fault_disable);
   }
   caches::ContextEntry insert_pasid(unsigned id, std::uint32_t pasid, unsigned domain, bool fault_disable = false) {
-    return contexts.insert(contexts.version(), source(id), Pasid{pasid}, key_of(domain), fault_disable);
+    return contexts.insert(contexts.version(), caches::PasidKey{source(id), {pasid}}, key_of(domain), fault_disable);
   }
   [[nodiscard]] bool has(unsigned id) const { return static_cast<bool>(contexts.find(source(id))); }
   [[nodiscard]] bool has_pasid(unsigned id, std::uint32_t pasid) const {
-    return static_cast<bool>(contexts.find(source(id), {pasid}));
+    return static_cast<bool>(contexts.find(caches::PasidKey{source(id), {pasid}}));
   }
   /// The worker's round.
   void tidy() {

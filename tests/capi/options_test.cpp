@@ -166,9 +166,9 @@ TEST_CASE("capabilities that this build does not have are refused by the field's
     const char* field;
   };
   const Refused all[] = {
-      {0, smts, "SMTS"},
-      {0, smts | bit(40), "SMTS"},  // PASID: the first that is missing is named
-      {0, bit(48), "SSTS"},         // second stage of scalable mode
+      {bit(61), 0, "ECMDS"},
+      {0, smts | bit(25), "MTS"},
+      {0, bit(44) | bit(50), "VCS"},  // the first that is missing is named
   };
   for (const Refused& refused : all) {
     viommu_vtd_options options = default_options();
@@ -181,9 +181,9 @@ TEST_CASE("capabilities that this build does not have are refused by the field's
   }
   viommu_vtd_options options = default_options();
   options.capability = plain_cap;
-  options.extended_capability = plain_ecap | smts;
+  options.extended_capability = plain_ecap | smts | bit(25);
   CHECK(make(options).result == VIOMMU_E_UNSUPPORTED);
-  CHECK(make(options).text == "not supported: SMTS");
+  CHECK(make(options).text == "not supported: MTS");
 }
 
 TEST_CASE("capabilities that contradict each other are refused by the field's name", "[capi][options]") {

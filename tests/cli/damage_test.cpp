@@ -44,8 +44,6 @@ const std::vector<Damage> damages{
     {"cfg with an unknown key", lines({header, scenario + " colour=red"}), "line 2", "'colour=red'"},
     {"capabilities that contradict each other", lines({header, "cfg vtd aw=39 cap=80d2008c22260206 ecap=f48"}),
      "line 2", "the engine cannot be this unit"},
-    {"scalable mode", lines({header, "cfg vtd aw=48 cap=81d2008c222f0606 ecap=880000000f42 scalable=1"}), "line 2",
-     "needs scalable mode, which this build does not have"},
     {"virtio-iommu", lines({header, "cfg virtio probe_size=200"}), "line 2",
      "virtio-iommu trace, which this build does not have"},
     {"upper-case hex", lines({header, recording, "m 1000 ABC"}), "line 3", "field 3 (VALUE)"},

@@ -45,7 +45,7 @@ class Guest {
     return context.space();
   }
   [[nodiscard]] caches::ContextEntry insert(Pasid pasid, SourceId source = device) {
-    return waist->insert_context(waist->context_version(), source, pasid, key(), false);
+    return waist->insert_context(waist->context_version(), caches::PasidKey{source, pasid}, key(), false);
   }
   Translation ask(Iova at = iova, Rights asked = read_only) { return waist->translate(reader, space(), at, asked); }
   void map(Iova at, std::uint64_t gpa, std::uint64_t rights = 3, unsigned level = 1) {
@@ -208,8 +208,8 @@ TEST_CASE("requests by PASID find their context, and share translations with the
   static_cast<void>(guest.ask());
   const caches::ContextEntry by_pasid = guest.insert({7});
   REQUIRE(by_pasid);
-  CHECK(guest.waist->find_context(device, {7}) == by_pasid);
-  CHECK_FALSE(guest.waist->find_context(device, {8}));
+  CHECK(guest.waist->find_context(caches::PasidKey{device, {7}}) == by_pasid);
+  CHECK_FALSE(guest.waist->find_context(caches::PasidKey{device, {8}}));
   CHECK(guest.waist->translate(guest.reader, by_pasid.space(), iova, read_only).gpa == Gpa{0x5000});
   CHECK(guest.hits() == 1);
   CHECK(guest.waist->cache_figures().address_spaces == 1);
@@ -226,37 +226,108 @@ TEST_CASE("an invalidation of PASIDs drops them and leaves contexts by source an
   Scope scope{kind, domain, all_iovas, {}, 0};
   scope.pasid = {7};
   guest.waist->drop(scope);
-  CHECK_FALSE(guest.waist->find_context(device, {7}));
+  CHECK_FALSE(guest.waist->find_context(caches::PasidKey{device, {7}}));
   CHECK(guest.waist->find_context(device));
   const std::uint64_t walks = guest.walks();
   static_cast<void>(guest.ask());
   CHECK(guest.walks() == walks);
-  CHECK_FALSE(guest.waist->insert_context(version, device, Pasid{7}, guest.key(), false));
+  CHECK_FALSE(guest.waist->insert_context(version, caches::PasidKey{device, {7}}, guest.key(), false));
   CHECK(guest.insert({7}));
 }
 
-TEST_CASE("an invalidation of a PASID's translations drops those of its domain, whole or by page, and no PASID entry",
-          "[core][waist][pasid][P1]") {
+namespace {
+
+/// One domain with an address space of each kind, two pages in each of them.
+class Stages {
+ public:
+  Stages() {
+    caches::StageFlags privileged;  // their rights need no bit that a second stage's entries do not have
+    privileged.privileged = true;
+    add({domain, Interpretation::second_stage, 2, {guest.tree.root}, {low_bits(39)}, Pasid{7}});
+    add({domain, Interpretation::first_stage, 3, {first.root}, {low_bits(47)}, Pasid{7}, privileged});
+    add({domain, Interpretation::first_stage, 3, {first.root}, {low_bits(47)}, Pasid{8}, privileged});
+    guest.map(iova, 0x5000);
+    guest.map(iova + 0x1000, 0x9000);  // a translation of its own
+    guest.tables.map(first, iova.value, 0x5000, 3, 1);
+    guest.tables.map(first, iova.value + 0x1000, 0x9000, 3, 1);
+    for (int pass = 0; pass < 2; ++pass)
+      for (std::size_t i = 0; i < 6; ++i) static_cast<void>(walks(i));
+  }
+  /// Which of them walk again: bit 2 * i for the first page of address space i, the next for its second page.
+  [[nodiscard]] unsigned walking() {
+    unsigned bits = 0;
+    for (std::size_t i = 0; i < 6; ++i) bits |= static_cast<unsigned>(walks(i)) << i;
+    return bits;
+  }
+
   Guest guest;
-  guest.map(iova, 0x5000);
-  guest.map(iova + 0x1000, 0x7000);  // a translation of its own
-  static_cast<void>(guest.ask());
-  static_cast<void>(guest.ask(iova + 0x1000));
-  REQUIRE(guest.insert({7}));
-  const Kind kind = GENERATE(Kind::pasid_translations, Kind::pasid_pages);
-  const bool named = GENERATE(true, false);
-  Scope scope{kind, named ? domain : DomainId{6}, {iova, iova + 0xFFF}, {}, 0};
-  scope.pasid = {7};
-  guest.waist->drop(scope);
-  const auto walks_again = [&guest](Iova at) {
+
+ private:
+  void add(const caches::AddressSpaceKey& key) {
+    const SourceId source{static_cast<std::uint16_t>(++sources)};
+    const caches::ContextEntry entry = guest.waist->insert_context(guest.waist->context_version(), source, key, false);
+    REQUIRE(entry);
+    spaces.push_back(&entry.space());
+  }
+  bool walks(std::size_t i) {
     const std::uint64_t before = guest.walks();
-    static_cast<void>(guest.ask(at));
+    const Translation found =
+        guest.waist->translate(guest.reader, *spaces[i / 2], iova + i % 2 * page_size_bytes, read_only);
+    CHECK(found.gpa == Gpa{i % 2 == 0 ? 0x5000U : 0x9000U});
     return guest.walks() != before;
+  }
+
+  std::vector<caches::AddressSpace*> spaces;
+  unsigned sources = 0;
+  test::Tree first = guest.tables.create_tree(4);
+};
+
+}  // namespace
+
+TEST_CASE("what an IOTLB invalidation drops depends on the stage and on the PASID",
+          "[core][waist][pasid][Invalidation Granularity][normative]") {
+  struct Row {
+    Kind kind;
+    std::uint32_t pasid;
+    unsigned walking;
   };
-  CHECK(walks_again(iova) == named);
-  CHECK(walks_again(iova + 0x1000) == (named && kind == Kind::pasid_translations));
-  CHECK(guest.waist->find_context(device, {7}));
-  CHECK(guest.waist->find_context(device));
+  // Second stage of PASID 7, first stage of 7, first stage of 8.
+  const Row row = GENERATE(Row{Kind::translations, 0, 0b11'11'11}, Row{Kind::domain, 0, 0b11'11'11},
+                           Row{Kind::pages, 0, 0b11'11'01}, Row{Kind::pasid_translations, 7, 0b00'11'11},
+                           Row{Kind::pasid_translations, 8, 0b11'00'00}, Row{Kind::pasid_translations, 9, 0},
+                           Row{Kind::pasid_pages, 7, 0b00'01'00}, Row{Kind::pasid_pages, 8, 0b01'00'00});
+  const bool named = GENERATE(true, false);
+  Stages stages;
+  REQUIRE(stages.walking() == 0);
+  Scope scope{row.kind, named ? domain : DomainId{6}, {iova, iova + 0xFFF}, {}, 0};
+  scope.pasid = {row.pasid};
+  if (row.kind == Kind::pages && GENERATE(true, false))
+    stages.guest.waist->drop(std::vector<caches::PageScope>{{scope.range, scope.domain}});
+  else
+    stages.guest.waist->drop(scope);
+  CHECK(stages.walking() == (named || row.kind == Kind::translations ? row.walking : 0));
+}
+
+TEST_CASE("an invalidation of PASIDs drops contexts by source that came from a PASID entry",
+          "[core][waist][pasid][P1]") {
+  struct Row {
+    Kind kind;
+    std::uint16_t domain;
+    std::uint32_t pasid;
+    bool drops;
+  };
+  const Row row = GENERATE(Row{Kind::pasids, 0, 0, true}, Row{Kind::domain_pasids, 5, 0, true},
+                           Row{Kind::domain_pasids, 6, 0, false}, Row{Kind::pasid, 5, 7, true},
+                           Row{Kind::pasid, 5, 8, false}, Row{Kind::pasid, 6, 7, false},
+                           Row{Kind::domain_contexts, 6, 0, true});  // a scalable context entry names no domain
+  Guest guest;
+  caches::AddressSpaceKey key = guest.key();
+  key.pasid = Pasid{7};
+  REQUIRE(guest.waist->insert_context(guest.waist->context_version(), device, key, false));
+  Scope scope{row.kind, {row.domain}, all_iovas, {}, 0};
+  scope.pasid = {row.pasid};
+  guest.waist->drop(scope);
+  CHECK(static_cast<bool>(guest.waist->find_context(device)) != row.drops);
 }
 
 TEST_CASE("removing a region drops what was cached from its tables", "[core][waist][SEC-1]") {

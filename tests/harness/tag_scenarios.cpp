@@ -301,11 +301,11 @@ struct Context {
 
   Context() { require(contexts.reset(arena(), 2, world.address_spaces, {8, 1}), "the harness has memory"); }
   [[nodiscard]] caches::ContextEntry find() const {
-    return by_pasid ? contexts.find(source, pasid) : contexts.find(source);
+    return by_pasid ? contexts.find(caches::PasidKey{source, pasid}) : contexts.find(source);
   }
   [[nodiscard]] caches::ContextEntry insert(std::uint64_t version, std::uint64_t domain) {
     const caches::AddressSpaceKey key = World::key(static_cast<std::uint16_t>(domain));
-    return by_pasid ? contexts.insert(version, source, pasid, key, false)
+    return by_pasid ? contexts.insert(version, caches::PasidKey{source, pasid}, key, false)
                     : contexts.insert(version, source, key, false);
   }
   void fiber(std::size_t number) {

@@ -281,7 +281,7 @@ TEST_CASE("a PASID table entry of each kind says what translates", "[vtd][pasid]
 }
 
 TEST_CASE("each bit of the scalable tables is checked as the figures say",
-          "[vtd][pasid][Scalable-Mode Context Entry][Scalable-Mode PASID Table Entry][normative]") {
+          "[vtd][pasid][Scalable-Mode Context Entry][Scalable-Mode PASID Table Entry][normative][B26][B27][RVM-9]") {
   Machine machine;
   for (const Unit& unit : {rich(), poor()}) {
     for (const std::uint64_t kind : kinds) {

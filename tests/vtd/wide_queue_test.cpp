@@ -83,16 +83,21 @@ class World {
   }
   void clear_error() { write(offset::fault_status, queue_error, 4); }
 
+  /// Of supervisors, whose rights need no bit that a second stage's entries do not have at the same place.
   [[nodiscard]] caches::AddressSpaceKey key() const {
-    return {domain, caches::Interpretation::second_stage, 2, {tree.root}, {low_bits(39)}};
+    caches::StageFlags flags;
+    flags.privileged = true;
+    return {domain, caches::Interpretation::first_stage, 3, {tree.root}, {low_bits(47)}, pasid, flags};
   }
-  void insert_pasid() { REQUIRE(waist->insert_context(waist->context_version(), device, pasid, key(), false)); }
-  [[nodiscard]] bool has_pasid() { return static_cast<bool>(waist->find_context(device, pasid)); }
+  void insert_pasid() {
+    REQUIRE(waist->insert_context(waist->context_version(), caches::PasidKey{device, pasid}, key(), false));
+  }
+  [[nodiscard]] bool has_pasid() { return static_cast<bool>(waist->find_context(caches::PasidKey{device, pasid})); }
   /// Whether a request by that PASID finds its translation cached.
   [[nodiscard]] bool hits(Iova at) {
     const std::uint64_t walks = waist->count(core::Count::walks);
     const test::WaistGuard guard{waist.waist, reader};
-    const caches::ContextEntry found = waist->find_context(device, pasid);
+    const caches::ContextEntry found = waist->find_context(caches::PasidKey{device, pasid});
     REQUIRE(found);
     static_cast<void>(waist->translate(reader, found.space(), at, read_only));
     return waist->count(core::Count::walks) == walks;
@@ -107,7 +112,7 @@ class World {
   core::Host host{functions};
   test::GuardedRegion ram{memory_begin, 0x40000};
   test::GuestTables tables{test::words_of(ram), first_table};
-  test::Tree tree = tables.create_tree(3);
+  test::Tree tree = tables.create_tree(4);
   core::Reader& reader = waist.reader();
   Unit unit{Capabilities::decode(0x30, cap_48, ecap_all, 48), {}, waist.waist, host, 0};
 

@@ -163,7 +163,8 @@ struct viommu_vtd_options {
   uint32_t fill;                /* VIOMMU_FILL_* */
   uint32_t iotlb_pages;         /* translations the IOTLB is laid out for; default 65,536, at most 2^24 */
   uint32_t context_entries;     /* context entries cached at a time; default 4,096, at most 65,536 */
-  uint32_t address_spaces;      /* different address spaces cached at a time; default: as context_entries */
+  uint32_t address_spaces;      /* different address spaces cached at a time, at most 65,536; default: as
+                                   context_entries and, in a unit with scalable mode, pasid_entries together */
   uint32_t tag_bits;            /* width of the tags that tell address spaces apart, 4..16; default 16 */
   uint32_t readers;             /* readers that can exist at a time; default 64, at most 4,096 */
   uint32_t holds;               /* holds that can be open at a time; default 1,024, at most 2^20 */
@@ -263,9 +264,11 @@ enum { VIOMMU_READ = 1, VIOMMU_WRITE = 2 };
 
 /** viommu_request.flags. */
 enum {
-  VIOMMU_NO_REPORT = 1,  /* same answer, but no fault record and no event */
-  VIOMMU_HAS_PASID = 2,  /* `pasid` is valid */
-  VIOMMU_ZERO_LENGTH = 4 /* a zero-length read; `access` is VIOMMU_READ */
+  VIOMMU_NO_REPORT = 1,   /* same answer, but no fault record and no event */
+  VIOMMU_HAS_PASID = 2,   /* `pasid` is valid */
+  VIOMMU_ZERO_LENGTH = 4, /* a zero-length read; `access` is VIOMMU_READ */
+  VIOMMU_PRIVILEGED = 8,  /* of a supervisor (PR); only with VIOMMU_HAS_PASID */
+  VIOMMU_EXECUTE = 16     /* an instruction fetch (ER), always blocked; only with VIOMMU_HAS_PASID, not with a write */
 };
 
 /** One device request. */
@@ -301,7 +304,8 @@ struct viommu_translation {
   uint64_t gpa;      /* address of the access itself */
   uint64_t mask;     /* size - 1 of the aligned block around iova (and gpa) in which every address translates alike */
   uint8_t kind;      /* VIOMMU_TRANSLATED ... */
-  uint8_t rights;    /* VIOMMU_READ | VIOMMU_WRITE that the tables grant */
+  uint8_t rights;    /* VIOMMU_READ | VIOMMU_WRITE that the tables grant. Where they have dirty flags a write is not
+                        among them before one was asked for */
   uint8_t reason;    /* VT-d fault reason code, 0 without a fault */
   uint8_t status;    /* VIOMMU_FAULT_* */
   uint32_t reserved; /* 0 */
@@ -319,7 +323,9 @@ VIOMMU_API void viommu_leave(viommu_reader* reader);
 
 /**
  * Translates one request. Never blocks; takes no lock on a hit (but while protected memory is on); makes at most 7
- * guest loads on a miss, each of a word, an entry of 16 bytes or a leaf's cache line (see fill).
+ * guest loads on a miss, each of a word, an entry of 16 bytes or a leaf's cache line (see fill). In scalable mode it
+ * makes at most 7 for the context, and a first stage where flags are to be set takes up to 40, and 40 exchanges, if the
+ * guest keeps changing its entries.
  * Outside a guard the call opens one for itself, and the answer is a hint.
  * @return VIOMMU_OK, VIOMMU_E_FAULT (translation->reason says why), VIOMMU_E_ARGUMENT. Source: VT-d, "DMA Remapping".
  */
