@@ -14,7 +14,7 @@ bool ContextCache::reset(const HostAllocator& allocator, std::size_t count, Addr
 }
 
 ContextEntry ContextCache::insert(std::uint64_t version, SourceId source, const AddressSpaceKey& key,
-                                  bool fault_disable) noexcept {
+                                  ContextFlags flags) noexcept {
   if (version_.load(std::memory_order_relaxed) != version) return {};
   if (const ContextEntry old = table_[source.value].load(std::memory_order_relaxed); old) return old;
   if (linked_count_ == linked_.size()) {  // full: somebody has to go, if that makes room at all
@@ -24,7 +24,7 @@ ContextEntry ContextCache::insert(std::uint64_t version, SourceId source, const 
   }
   AddressSpace* const space = spaces_->acquire(key);
   if (space == nullptr) return {};
-  const ContextEntry entry{*space, fault_disable};
+  const ContextEntry entry{*space, flags};
   positions_[source.value] = static_cast<std::uint32_t>(linked_count_);
   linked_[linked_count_++] = source;
   table_[source.value].store(entry, std::memory_order_release);
@@ -32,9 +32,9 @@ ContextEntry ContextCache::insert(std::uint64_t version, SourceId source, const 
 }
 
 ContextEntry ContextCache::insert(std::uint64_t version, const PasidKey& pasid, const AddressSpaceKey& key,
-                                  bool fault_disable) noexcept {
+                                  ContextFlags flags) noexcept {
   if (version_.load(std::memory_order_relaxed) != version) return {};
-  return pasids_.insert(pasid, key, fault_disable);
+  return pasids_.insert(pasid, key, flags);
 }
 
 void ContextCache::drop(const Scope& scope) noexcept {

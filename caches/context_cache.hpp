@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Which address space a source id uses: one word a source, so that an entry is immutable and replaced as a whole.
 //
-//   word   63:6 address space (it is 64-byte aligned) | 0 faults of this source are not recorded;  0: not cached
+//   word   63:6 address space (it is 64-byte aligned) | 1 device-TLB | 0 faults are not recorded;  0: not cached
 //
 // Beside it, the same for requests that go by a PASID: pasid_cache.hpp. One version is for both.
 // A replaced word refers to an address space that lives on until the readers that may have loaded it are gone.
@@ -33,9 +33,9 @@ class ContextCache {
   [[nodiscard]] std::uint64_t version() const noexcept { return version_.load(std::memory_order_acquire); }
 
   /// @return null when an invalidation came after `version` was sampled, or pools are used up: then nothing is cached.
-  ContextEntry insert(std::uint64_t version, SourceId source, const AddressSpaceKey& key, bool fault_disable) noexcept;
+  ContextEntry insert(std::uint64_t version, SourceId source, const AddressSpaceKey& key, ContextFlags flags) noexcept;
   ContextEntry insert(std::uint64_t version, const PasidKey& pasid, const AddressSpaceKey& key,
-                      bool fault_disable) noexcept;
+                      ContextFlags flags) noexcept;
   /// Drops the entries that a scope of contexts or of PASIDs names; other scopes drop none.
   void drop(const Scope& scope) noexcept;
 

@@ -15,7 +15,7 @@ bool PasidCache::reset(const HostAllocator& allocator, const PasidCacheSize& siz
   return true;
 }
 
-ContextEntry PasidCache::insert(const PasidKey& given, const AddressSpaceKey& key, bool fault_disable) noexcept {
+ContextEntry PasidCache::insert(const PasidKey& given, const AddressSpaceKey& key, ContextFlags flags) noexcept {
   if (entries_ == 0 || given.pasid.value > max_pasid) return {};
   const PasidWord sought = key_of(given);
   Set& set = sets_[set_of(sought)];
@@ -33,7 +33,9 @@ ContextEntry PasidCache::insert(const PasidKey& given, const AddressSpaceKey& ke
   AddressSpace* const space = spaces_->acquire(key);
   if (space == nullptr) return {};
   const auto number = static_cast<std::uint32_t>(space - first_space_);
-  const PasidWord word = with(with(sought, pasid_word::space, number), pasid_word::fault_disable, fault_disable);
+  PasidWord word = with(sought, pasid_word::space, number);
+  word = with(word, pasid_word::fault_disable, flags.fault_disable);
+  word = with(word, pasid_word::device_tlb, flags.device_tlb);
   place->store(word, std::memory_order_release);  // K3
   ++held_;
   return entry_of(word);

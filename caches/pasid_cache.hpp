@@ -2,7 +2,7 @@
 // Which address space a request uses that goes by a PASID: set-associative, 8 words to a cache line, one line a lookup.
 //
 //   word   63:48 source id | 47:28 PASID | 27 privileged | 18:2 number of the address space
-//          1 faults are not recorded | 0 present
+//          19 device-TLB | 1 faults are not recorded | 0 present
 //
 // Key and answer are one word: nothing can be torn, so the same code serves where 16-byte loads are not atomic, and a
 // set holds twice as many entries as with pairs of words.
@@ -32,11 +32,12 @@ namespace pasid_word {
 inline constexpr Field<PasidWord, bool> present{"P", {0, 0}};
 inline constexpr Field<PasidWord, bool> fault_disable{"FPD", {1, 1}};
 inline constexpr Field<PasidWord, std::uint32_t> space{"SPACE", {18, 2}};
-inline constexpr Field<PasidWord, unsigned> reserved{"Rsvd", {26, 19}, Rule::reserved};
+inline constexpr Field<PasidWord, bool> device_tlb{"DTE", {19, 19}};
+inline constexpr Field<PasidWord, unsigned> reserved{"Rsvd", {26, 20}, Rule::reserved};
 inline constexpr Field<PasidWord, bool> privileged{"PR", {27, 27}};
 inline constexpr Field<PasidWord, Pasid> pasid{"PASID", {47, 28}};
 inline constexpr Field<PasidWord, SourceId> source{"SID", {63, 48}};
-inline constexpr auto rows = layout(present, fault_disable, space, reserved, privileged, pasid, source);
+inline constexpr auto rows = layout(present, fault_disable, space, device_tlb, reserved, privileged, pasid, source);
 inline constexpr std::uint64_t key_bits = mask_of(present, privileged, pasid, source);
 }  // namespace pasid_word
 
@@ -73,7 +74,7 @@ class PasidCache {
   }
 
   /// @return the entry that is there already, or the new one; null when pools are used up: then nothing is cached.
-  ContextEntry insert(const PasidKey& given, const AddressSpaceKey& key, bool fault_disable) noexcept;
+  ContextEntry insert(const PasidKey& given, const AddressSpaceKey& key, ContextFlags flags) noexcept;
   void drop(const Scope& scope) noexcept;
 
   [[nodiscard]] std::size_t bytes() const noexcept { return sets_.bytes(); }
@@ -114,7 +115,8 @@ class PasidCache {
     return first + has(1) + has(2) + has(3);
   }
   [[nodiscard]] ContextEntry entry_of(PasidWord word) const noexcept {
-    return {first_space_[get(word, pasid_word::space)], get(word, pasid_word::fault_disable)};
+    return {first_space_[get(word, pasid_word::space)],
+            {get(word, pasid_word::fault_disable), get(word, pasid_word::device_tlb)}};
   }
   [[nodiscard]] bool names(const Scope& scope, PasidWord word) const noexcept;
   void unlink(Word& word) noexcept;

@@ -35,9 +35,11 @@ enum class FaultReason : std::uint8_t {
   scalable_context_not_present = 0x41,
   scalable_context_reserved = 0x42,
   scalable_context_invalid = 0x43,
+  device_tlb_blocked = 0x44,  ///< translation requests and translated ones
   pasid_blocked = 0x45,
   pasid_beyond_directory = 0x46,
   pasid_of_requests_without = 0x48,  ///< the request names the PASID of requests without one
+  translated_pasid_blocked = 0x49,
   pasid_directory_unreadable = 0x50,
   pasid_directory_not_present = 0x51,
   pasid_directory_reserved = 0x52,
@@ -64,7 +66,7 @@ enum class FaultReason : std::uint8_t {
   second_update_failed = 0x7D,
   address_not_canonical = 0x80,
   user_denied = 0x81,
-  address_beyond_host_width = 0x83,  ///< of a pass-through entry
+  address_beyond_host_width = 0x83,  ///< passed through, or translated already
   second_beyond_width = 0x84,
   stage_write_denied = 0x85,
   stage_read_denied = 0x86,

@@ -15,6 +15,7 @@
 #include "engine/base/guest_memory.hpp"
 #include "engine/core/host.hpp"
 #include "engine/trace/event.hpp"
+#include "engine/vtd/address_type.hpp"
 #include "engine/vtd/capabilities.hpp"
 
 namespace viommu::capi {
@@ -38,7 +39,8 @@ class Recorder {
   void started(const vtd::Capabilities& capabilities, bool compress_faults) noexcept;
   void register_written(std::uint64_t offset, std::uint32_t size, std::uint64_t value) noexcept;
   void register_read(std::uint64_t offset, std::uint32_t size, std::uint64_t value) noexcept;
-  void translated(const viommu_request& request, const viommu_translation& translation, AnswerSource source) noexcept;
+  void translated(const viommu_request& request, const viommu_translation& translation, AnswerSource source,
+                  vtd::AddressType type = vtd::AddressType::untranslated) noexcept;
   void reset() noexcept;
   void caches_dropped() noexcept;
 

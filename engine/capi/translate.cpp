@@ -18,6 +18,7 @@ using viommu::core::Count;
 using viommu::core::Reader;
 using viommu::core::Waist;
 using Few = viommu::caches::Iotlb::Few;
+using viommu::vtd::AddressType;
 using viommu::vtd::DmaAnswer;
 using viommu::vtd::DmaKind;
 using viommu::vtd::DmaRequest;
@@ -111,6 +112,38 @@ void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
   viommu_translation translation;
   write(translation, answer);
   return translation;
+}
+
+[[nodiscard]] viommu_ats_completion completion_of(const viommu::vtd::TranslationCompletion& from) noexcept {
+  viommu_ats_completion completion{};
+  completion.gpa = from.gpa.value;
+  completion.mask = from.mask;
+  completion.status = static_cast<std::uint8_t>(from.status);
+  completion.rights = rights_of(from.rights);
+  unsigned flags = 0;
+  if (from.privileged) flags |= VIOMMU_ATS_PRIVILEGED;
+  if (from.untranslated_only) flags |= VIOMMU_ATS_UNTRANSLATED_ONLY;
+  if (from.must_snoop) flags |= VIOMMU_ATS_MUST_SNOOP;
+  completion.flags = static_cast<std::uint8_t>(flags);
+  completion.reason = static_cast<std::uint8_t>(from.reason);
+  completion.recorded = static_cast<std::uint8_t>(from.fault);
+  return completion;
+}
+
+/// As a trace has it: a success without rights is an answer of nothing, anything but a success a fault.
+[[nodiscard]] viommu_translation recorded_form(const viommu_ats_completion& completion) noexcept {
+  viommu_translation form{};
+  if (completion.status != VIOMMU_ATS_SUCCESS) {
+    form.reason = completion.reason;
+    form.status = completion.recorded;
+    return form;
+  }
+  form.kind = VIOMMU_TRANSLATED;
+  form.rights = completion.rights;
+  if (completion.rights == 0) return form;
+  form.gpa = completion.gpa;
+  form.mask = completion.mask;
+  return form;
 }
 
 [[nodiscard]] viommu_result result_of(const DmaAnswer& answer) noexcept {
@@ -346,6 +379,41 @@ viommu_result viommu_translate(viommu_reader* handle, const viommu_request* requ
   if (!engine.waist.enter_cheaply(reader)) [[unlikely]]
     return translate_behind_fence(reader, *request, *translation);
   return translate_plain(reader, *request, *translation);
+}
+
+viommu_result viommu_ats_translate(viommu_reader* handle, const viommu_request* request,
+                                   viommu_ats_completion* completion) {
+  if (handle == nullptr || request == nullptr || completion == nullptr || !makes_sense(*request) ||
+      (request->access & VIOMMU_READ) == 0 || (request->flags & VIOMMU_ZERO_LENGTH) != 0)
+    return VIOMMU_E_ARGUMENT;
+  Reader& reader = reader_of(handle);
+  viommu_engine& engine = engine_of(reader);
+  const CallGuard guard{engine.waist, reader};
+  DmaRequest asked = dma_request(*request);
+  asked.type = AddressType::translation_request;
+  if (!engine.unit.capabilities().no_write_flag) asked.asked = viommu::read_write;
+  const RecordedCall call{engine.recorder.get()};
+  const viommu::core::Counters before = reader.counters;
+  *completion = completion_of(engine.unit.dma().complete_translation_request(reader, asked));
+  if (engine.recorder != nullptr)
+    engine.recorder->translated(*request, recorded_form(*completion), source_since(reader, before), asked.type);
+  return VIOMMU_OK;
+}
+
+viommu_result viommu_ats_check(viommu_reader* handle, const viommu_request* request, viommu_translation* translation) {
+  if (handle == nullptr || request == nullptr || translation == nullptr || !makes_sense(*request))
+    return VIOMMU_E_ARGUMENT;
+  Reader& reader = reader_of(handle);
+  viommu_engine& engine = engine_of(reader);
+  const CallGuard guard{engine.waist, reader};
+  DmaRequest asked = dma_request(*request);
+  asked.type = AddressType::translated;
+  const RecordedCall call{engine.recorder.get()};
+  const DmaAnswer answer = engine.unit.dma().check_translated(reader, asked);
+  *translation = translation_of(answer);
+  if (engine.recorder != nullptr)
+    engine.recorder->translated(*request, *translation, AnswerSource::pass_through, asked.type);
+  return result_of(answer);
 }
 
 viommu_result viommu_translate_once(viommu_engine* engine, const viommu_request* request,

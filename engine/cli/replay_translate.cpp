@@ -14,7 +14,7 @@ namespace {
 
 /// The rights an answer must grant. A zero-length read is allowed where nothing can be read.
 std::uint8_t rights_needed(const trace::Translate& t) noexcept {
-  return t.access.zero_length ? std::uint8_t{0} : rights_of(t.access.rights);
+  return t.access.zero_length || t.access.translation_request ? std::uint8_t{0} : rights_of(t.access.rights);
 }
 
 /// A fault is remembered for the 4 KiB around its address.
@@ -24,13 +24,32 @@ std::uint64_t page_mask(const trace::Translate& t) noexcept { return t.ok ? t.ma
 
 viommu_translation Replayer::translate(const trace::Translate& t, bool report) {
   const std::optional<viommu_request> request = request_of(t, report);
-  return request ? reader_->translate(*request) : viommu_translation{};
+  if (!request) return {};
+  if (t.access.translated) return reader_->ats_check(*request);
+  if (!t.access.translation_request) return reader_->translate(*request);
+  const viommu_ats_completion completion = reader_->ats_translate(*request);
+  viommu_translation answer{};
+  answer.reason = completion.reason;
+  answer.status = completion.recorded;
+  if (completion.status != VIOMMU_ATS_SUCCESS) return answer;
+  answer.kind = VIOMMU_TRANSLATED;
+  answer.reason = 0;
+  answer.rights = completion.rights;
+  answer.gpa = completion.gpa;
+  answer.mask = completion.mask;
+  return answer;
 }
 
 bool Replayer::same_answer(const trace::Translate& t, const viommu_translation& found) {
   if (!t.ok) return !allowed(found) && found.reason == t.reason;
   const std::uint8_t asked = rights_needed(t);
-  if (!allowed(found) || (found.rights & asked) != asked) return false;
+  if (!allowed(found)) return false;
+  if (t.access.translation_request) {
+    if (found.rights != rights_of(t.perm)) return false;
+    if (found.rights == 0) return true;
+  } else if ((found.rights & asked) != asked) {
+    return false;
+  }
   return found.gpa == (t.gpa | (t.iova & t.mask)) && whole_block_alike(t, found);
 }
 

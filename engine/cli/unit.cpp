@@ -134,7 +134,7 @@ viommu_vtd_options options_of(const trace::VtdConfiguration& configuration) {
 std::optional<viommu_request> request_of(const trace::Translate& asked, bool report) {
   const trace::Access& access = asked.access;
   const bool has_pasid = asked.pasid != trace::no_pasid;
-  if (access.translation_request || access.translated) return std::nullopt;
+  if (access.translation_request && access.translated) return std::nullopt;
   if (!has_pasid && (access.supervisor || access.execute)) return std::nullopt;  // both belong to a PASID
   viommu_request request{};
   request.iova = asked.iova;

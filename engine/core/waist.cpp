@@ -89,13 +89,13 @@ caches::ContextEntry Waist::insert_if_free(const Insert& insert) noexcept {
 }
 
 caches::ContextEntry Waist::insert_context(std::uint64_t version, SourceId source, const caches::AddressSpaceKey& key,
-                                           bool fault_disable) noexcept {
-  return insert_if_free([&] { return contexts_.insert(version, source, key, fault_disable); });
+                                           caches::ContextFlags flags) noexcept {
+  return insert_if_free([&] { return contexts_.insert(version, source, key, flags); });
 }
 
 caches::ContextEntry Waist::insert_context(std::uint64_t version, const caches::PasidKey& pasid,
-                                           const caches::AddressSpaceKey& key, bool fault_disable) noexcept {
-  return insert_if_free([&] { return contexts_.insert(version, pasid, key, fault_disable); });
+                                           const caches::AddressSpaceKey& key, caches::ContextFlags flags) noexcept {
+  return insert_if_free([&] { return contexts_.insert(version, pasid, key, flags); });
 }
 
 void Waist::drop(const caches::Scope& scope) noexcept {

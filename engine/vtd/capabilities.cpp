@@ -88,10 +88,10 @@ constexpr Dependency dependencies[] = {
 
 // What the engine does not do. A guest would use what it is offered, so offering it is refused.
 constexpr Feature not_offered[] = {
-    feature(ecap::nest),   feature(ecap::prs),     feature(cap::ecmds),  feature(ecap::pms),   feature(cap::pi),
-    feature(ecap::ssads),  feature(ecap::ers),     feature(ecap::mts),   feature(ecap::nwfs),  feature(ecap::vcs),
-    feature(ecap::tdxcs),  feature(ecap::hpts),    feature(ecap::ptrs),  feature(ecap::sms),   feature(ecap::rdts),
-    feature(ecap::ssirws), feature(ecap::hpt1gps), feature(ecap::eimer), feature(ecap::irreq),
+    feature(ecap::nest),    feature(ecap::prs),   feature(cap::ecmds),  feature(ecap::pms),  feature(cap::pi),
+    feature(ecap::ssads),   feature(ecap::ers),   feature(ecap::mts),   feature(ecap::vcs),  feature(ecap::tdxcs),
+    feature(ecap::hpts),    feature(ecap::ptrs),  feature(ecap::sms),   feature(ecap::rdts), feature(ecap::ssirws),
+    feature(ecap::hpt1gps), feature(ecap::eimer), feature(ecap::irreq),
 };
 
 struct Block {
@@ -227,6 +227,7 @@ Capabilities Capabilities::decode(std::uint32_t version, std::uint64_t cap, std:
   result.queue = get(e, ecap::qi);
   result.device_tlb = get(e, ecap::dt);
   result.device_tlb_throttle = get(e, ecap::dit);
+  result.no_write_flag = get(e, ecap::nwfs);
   result.interrupt_remapping = get(e, ecap::ir);
   result.extended_interrupt_mode = get(e, ecap::eim);
   result.pass_through = get(e, ecap::pt);

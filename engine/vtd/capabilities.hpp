@@ -72,6 +72,7 @@ struct Capabilities {
   bool queue = false;
   bool device_tlb = false;
   bool device_tlb_throttle = false;  ///< DIT
+  bool no_write_flag = false;        ///< NWFS
   bool interrupt_remapping = false;
   bool extended_interrupt_mode = false;
   bool pass_through = false;

@@ -64,7 +64,7 @@ ContextWalk walk_context(const GuestMemory& memory, const Capabilities& capabili
     key.root = get(low, context_low::root);
     key.last = capabilities.last_input_address(width);
   }
-  return {FaultReason::none, fault_disable, key};
+  return {FaultReason::none, fault_disable, key, type == TranslationType::with_device_tlb};
 }
 
 }  // namespace viommu::vtd

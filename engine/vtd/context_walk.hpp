@@ -18,6 +18,7 @@ struct ContextWalk {
   FaultReason fault = FaultReason::none;
   bool fault_disable = false;
   caches::AddressSpaceKey key{};
+  bool device_tlb = false;  ///< TT allows translation requests and translated requests
 };
 
 /// Reads the root and the context entry of `source`, each in one 16-byte load. Checks, in this order: root access,

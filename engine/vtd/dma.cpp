@@ -7,8 +7,6 @@
 namespace viommu::vtd {
 namespace {
 
-constexpr unsigned no_execute_since = 8;  // major version
-
 [[nodiscard]] FaultedRequest faulted_request(const DmaRequest& request) noexcept {
   if (request.asked == read_write) return FaultedRequest::atomic;
   return request.asked.write() ? FaultedRequest::write : FaultedRequest::read;
@@ -58,16 +56,17 @@ void Dma::set_mode(RootPointer root, bool translate, bool protect) noexcept {
 Dma::Context Dma::walk_tables(const DmaRequest& request, Mode mode) const noexcept {
   if (!mode.has(Mode::scalable)) {
     const ContextWalk walk = walk_context(waist_.memory(), capabilities_, mode.root(), request.source);
-    return {walk.fault, walk.fault_disable, walk.key};
+    return {walk.fault, walk.fault_disable, walk.key, walk.device_tlb};
   }
   PasidRequest by_pasid;
   by_pasid.source = request.source;
   if (request.has_pasid) by_pasid.pasid = request.pasid;
   by_pasid.privileged = request.privileged;
   by_pasid.execute = request.execute;
+  by_pasid.type = request.type;
   const PasidWalk walk = walk_pasid(waist_.memory(), capabilities_, mode.root(), by_pasid);
   if (walk.fault != FaultReason::none) return {walk.fault, walk.fault_disable};
-  return {FaultReason::none, walk.fault_disable, key_of(walk.context, capabilities_)};
+  return {FaultReason::none, walk.fault_disable, key_of(walk.context, capabilities_), walk.context.device_tlb};
 }
 
 caches::ContextEntry Dma::find_context(const DmaRequest& request) const noexcept {
@@ -77,9 +76,10 @@ caches::ContextEntry Dma::find_context(const DmaRequest& request) const noexcept
 
 caches::ContextEntry Dma::insert_context(std::uint64_t version, const DmaRequest& request,
                                          const Context& context) noexcept {
-  if (!request.has_pasid) return waist_.insert_context(version, request.source, context.key, context.fault_disable);
-  const caches::PasidKey by{request.source, request.pasid, request.privileged};
-  return waist_.insert_context(version, by, context.key, context.fault_disable);
+  const caches::ContextFlags flags{context.fault_disable, context.device_tlb};
+  if (!request.has_pasid) return waist_.insert_context(version, request.source, context.key, flags);
+  return waist_.insert_context(version, caches::PasidKey{request.source, request.pasid, request.privileged},
+                               context.key, flags);
 }
 
 DmaAnswer Dma::translate_without_context(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept {
@@ -102,6 +102,16 @@ DmaAnswer Dma::translate_without_context(core::Reader& reader, const DmaRequest&
   return fault_in(reader, request, found, walked.key, walked.fault_disable);
 }
 
+FaultReason Dma::mode_fault(const DmaRequest& request, Mode mode) const noexcept {
+  constexpr unsigned no_execute_since = 8;  // major version
+  if (mode.has(Mode::invalid_table)) return FaultReason::root_address_invalid;
+  if (mode.has(Mode::aborting)) return FaultReason::aborted;
+  if (!request.has_pasid) return FaultReason::none;
+  if (!mode.has(Mode::scalable)) return FaultReason::pasid_in_legacy_mode;
+  if (request.execute && capabilities_.major_version >= no_execute_since) return FaultReason::execute_request;
+  return FaultReason::none;
+}
+
 DmaAnswer Dma::translate_special(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept {
   if (!mode.has(Mode::translating)) {
     reader.counters.add(core::Count::identities);
@@ -115,13 +125,8 @@ DmaAnswer Dma::translate_special(core::Reader& reader, const DmaRequest& request
   }
   if (!request.has_pasid && interrupt_window.contains(request.iova.value))
     return access_interrupt_window(reader, request);
-  if (mode.has(Mode::invalid_table)) return fault(reader, request, FaultReason::root_address_invalid, false);
-  if (mode.has(Mode::aborting)) return fault(reader, request, FaultReason::aborted, false);
-  if (request.has_pasid) {
-    if (!mode.has(Mode::scalable)) return fault(reader, request, FaultReason::pasid_in_legacy_mode, false);
-    if (request.execute && capabilities_.major_version >= no_execute_since)
-      return fault(reader, request, FaultReason::execute_request, false);
-  }
+  if (const FaultReason reason = mode_fault(request, mode); reason != FaultReason::none)
+    return fault(reader, request, reason, false);
   const DmaAnswer found = translate_by_context(reader, request, mode);
   // The regions are rare (firmware sets them, the OS clears them), so asking for them may cost.
   return mode.has(Mode::protecting) && found.kind != DmaKind::fault ? unless_protected(reader, found) : found;
@@ -172,6 +177,7 @@ DmaAnswer Dma::fault(core::Reader& reader, const DmaRequest& request, FaultReaso
   entry.source = request.source;
   entry.reason = reason;
   entry.request = faulted_request(request);
+  entry.address_type = request.type;
   entry.address = request.iova;
   if (request.has_pasid) entry.pasid = request.pasid;
   entry.privileged = request.privileged;

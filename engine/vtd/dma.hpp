@@ -21,13 +21,14 @@
 #include "engine/base/ids.hpp"
 #include "engine/base/scratch.hpp"
 #include "engine/core/waist.hpp"
+#include "engine/vtd/address_type.hpp"
 #include "engine/vtd/capabilities.hpp"
 #include "engine/vtd/context_walk.hpp"
 #include "engine/vtd/registers.hpp"
 
 namespace viommu::vtd {
 
-/// One untranslated request.
+/// One request of a device.
 struct DmaRequest {
   SourceId source;
   Iova iova;
@@ -39,6 +40,7 @@ struct DmaRequest {
   bool privileged = false;  ///< PR and ER: of a request with PASID
   bool execute = false;
   bool report = true;  ///< false: same answer, but no record and no event
+  AddressType type = AddressType::untranslated;
 };
 
 enum class DmaKind : std::uint8_t { fault, translated, identity, interrupt };
@@ -56,6 +58,22 @@ struct DmaAnswer {
   bool first_stage = false;
 };
 
+/// How a request of address translation services is completed.
+enum class AtsStatus : std::uint8_t { success, unsupported_request, completer_abort };
+
+/// The answer to a translation request.
+struct TranslationCompletion {
+  AtsStatus status = AtsStatus::success;
+  Rights rights;                   ///< none: the rest of a success says nothing
+  bool privileged = false;         ///< PRIV
+  bool untranslated_only = false;  ///< U: the range is to be accessed by untranslated requests
+  bool must_snoop = false;         ///< N
+  Gpa gpa;
+  std::uint64_t mask = 0;
+  FaultReason reason = FaultReason::none;
+  FaultStatus fault = FaultStatus::none;
+};
+
 /// Threads: translate() from any thread, inside a guard of its reader; set_mode() by the unit's worker.
 class Dma {
  public:
@@ -71,6 +89,13 @@ class Dma {
   /// The same, for a plain request with its context, under is_usual(), that the IOTLB has no hit for.
   [[nodiscard]] DmaAnswer translate_missed(core::Reader& reader, const DmaRequest& request,
                                            caches::ContextEntry context) noexcept;
+
+  /// A translation request (AT 01). To be asked with the right to write as well, unless the device said that it needs
+  /// none (NW) and ECAP.NWFS is set: the answer is then what is granted, and a page that may be written is dirty.
+  [[nodiscard]] TranslationCompletion complete_translation_request(core::Reader& reader,
+                                                                   const DmaRequest& request) noexcept;
+  /// Whether a translated request (AT 10) may go to the address that it names.
+  [[nodiscard]] DmaAnswer check_translated(core::Reader& reader, const DmaRequest& request) noexcept;
 
   /// Answers many requests; each is complete or a fault. Hits are answered in the first pass, misses walk together.
   /// @param batch  plain(i): report or not, and nothing else is special; source(i), iova(i), asked(i) as bits, and the
@@ -180,6 +205,7 @@ class Dma {
     FaultReason fault = FaultReason::none;
     bool fault_disable = false;
     caches::AddressSpaceKey key{};
+    bool device_tlb = false;
   };
   [[nodiscard]] Context walk_tables(const DmaRequest& request, Mode mode) const noexcept;
   [[nodiscard]] caches::ContextEntry find_context(const DmaRequest& request) const noexcept;
@@ -196,6 +222,14 @@ class Dma {
                                    const caches::AddressSpaceKey& key, bool fault_disable) noexcept;
   [[nodiscard]] DmaAnswer fault(core::Reader& reader, const DmaRequest& request, FaultReason reason,
                                 bool suppressed) noexcept;
+
+  /// What stops a request before any table, while translation is on.
+  [[nodiscard]] FaultReason mode_fault(const DmaRequest& request, Mode mode) const noexcept;
+  // dma_ats.cpp
+  [[nodiscard]] TranslationCompletion complete_with(core::Reader& reader, const DmaRequest& request, FaultReason reason,
+                                                    bool fault_disable) noexcept;
+  [[nodiscard]] core::Translation translate_as_granted(core::Reader& reader, const DmaRequest& request,
+                                                       caches::ContextEntry context, const Context& walked) noexcept;
 
   const Capabilities& capabilities_;
   core::Waist& waist_;

@@ -9,11 +9,9 @@
 #include "engine/base/bits.hpp"
 #include "engine/base/fault.hpp"
 #include "engine/base/ids.hpp"
+#include "engine/vtd/address_type.hpp"
 
 namespace viommu::vtd {
-
-/// FRCD_REG, AT.
-enum class AddressType : std::uint8_t { untranslated = 0, translation_request = 1, translated = 2 };
 
 /// FSTS_REG.
 struct FaultStatusRegister {

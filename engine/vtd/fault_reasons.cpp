@@ -94,4 +94,48 @@ bool qualified(FaultReason reason) noexcept {
   }
 }
 
+AtsStatus completion_of(FaultReason reason) noexcept {
+  switch (reason) {
+    case R::none:
+    case R::address_beyond_width:
+    case R::write_denied:
+    case R::read_denied:
+    case R::pasid_directory_not_present:
+    case R::pasid_entry_not_present:
+    case R::execute_blocked:
+    case R::supervisor_blocked:
+    case R::first_table_unreadable:
+    case R::first_entry_not_present:
+    case R::first_entry_reserved:
+    case R::first_top_table_unreadable:
+    case R::first_table_beyond_width:
+    case R::first_top_table_denied:
+    case R::first_table_denied:
+    case R::first_update_denied:
+    case R::first_update_not_snooped:
+    case R::first_update_failed:
+    case R::second_entry_not_present:
+    case R::address_not_canonical:
+    case R::user_denied:
+    case R::address_beyond_host_width:
+    case R::second_beyond_width:
+    case R::stage_write_denied:
+    case R::stage_read_denied:            return AtsStatus::success;
+    case R::root_not_present:
+    case R::context_not_present:
+    case R::request_type_blocked:
+    case R::pasid_in_legacy_mode:
+    case R::aborted:
+    case R::execute_request:
+    case R::scalable_root_not_present:
+    case R::scalable_context_not_present:
+    case R::device_tlb_blocked:
+    case R::pasid_blocked:
+    case R::pasid_beyond_directory:
+    case R::pasid_of_requests_without:
+    case R::pasid_beyond_width:           return AtsStatus::unsupported_request;
+    default:                              return AtsStatus::completer_abort;
+  }
+}
+
 }  // namespace viommu::vtd

@@ -6,6 +6,7 @@
 #include "engine/base/access.hpp"
 #include "engine/base/fault.hpp"
 #include "engine/core/waist.hpp"
+#include "engine/vtd/dma.hpp"
 
 namespace viommu::vtd {
 
@@ -15,5 +16,8 @@ namespace viommu::vtd {
 
 /// Whether FPD of a context or PASID entry on the way suppresses this fault's record.
 [[nodiscard]] bool qualified(FaultReason reason) noexcept;
+
+/// How a translation request that meets this fault is completed; a success grants nothing.
+[[nodiscard]] AtsStatus completion_of(FaultReason reason) noexcept;
 
 }  // namespace viommu::vtd

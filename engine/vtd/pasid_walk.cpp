@@ -36,6 +36,7 @@ class Walk {
     Gpa table;
     walk.fault = read_root(root_table, table);
     if (walk.fault == FaultReason::none) walk.fault = read_context(table, walk);
+    if (request_.type == AddressType::translated) return walk;
     if (walk.fault == FaultReason::none) walk.fault = read_directory(walk);
     if (walk.fault == FaultReason::none) walk.fault = read_entry(walk);
     return walk;
@@ -72,9 +73,14 @@ class Walk {
 
     const bool requests_without_device_tlb =
         get(low, scalable_context_low::page_requests) && !get(low, scalable_context_low::device_tlb);
-    const bool translated_without_pasids = get(low, scalable_context_low::translated) && !pasids;
+    const bool translated = get(low, scalable_context_low::translated);
+    const bool translated_without_pasids = translated && !pasids && request_.type != AddressType::translated;
     if (requests_without_device_tlb || rid_pasid.value > last || (translated_without_pasids && !request_.pasid))
       return FaultReason::scalable_context_invalid;
+    walk.context.device_tlb = get(low, scalable_context_low::device_tlb);
+    if (request_.type != AddressType::untranslated && !walk.context.device_tlb) return FaultReason::device_tlb_blocked;
+    if (request_.type == AddressType::translated && request_.pasid && !translated)
+      return FaultReason::translated_pasid_blocked;
     walk.context.pasid = request_.pasid.value_or(rid_pasid);
     walk.context.privileged = request_.pasid ? request_.privileged : get(high, scalable_context_high::rid_privileged);
     if (!request_.pasid) return FaultReason::none;

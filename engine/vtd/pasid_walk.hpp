@@ -10,17 +10,19 @@
 #include "engine/base/fault.hpp"
 #include "engine/base/guest_memory.hpp"
 #include "engine/base/ids.hpp"
+#include "engine/vtd/address_type.hpp"
 #include "engine/vtd/capabilities.hpp"
 #include "engine/vtd/scalable_layouts.hpp"
 
 namespace viommu::vtd {
 
-/// An untranslated request, as far as these tables are concerned.
+/// A request, as far as these tables are concerned.
 struct PasidRequest {
   SourceId source;
   std::optional<Pasid> pasid;  ///< nothing: the context's RID_PASID
   bool privileged = false;     ///< PR of a request with PASID
   bool execute = false;        ///< ER of one
+  AddressType type = AddressType::untranslated;
 };
 
 /// What a usable PASID table entry says.
@@ -38,6 +40,7 @@ struct PasidContext {
   bool page_snooped = false;
   bool write_protect = false;
   bool extended_accessed = false;
+  bool device_tlb = false;  ///< DTE of the context entry
 };
 
 /// With a fault, `context` says nothing. `fault_disable` is the OR of what was met on the way, and counts for the
@@ -48,6 +51,7 @@ struct PasidWalk {
   PasidContext context{};
 };
 
+/// The walk of a translated request ends at the context entry: of `context` only the request's side counts then.
 /// At most seven loads: root and context entry in one and two of 16 bytes, the directory entry in one of 8, the PASID
 /// table entry in four of 16, the one with P first.
 [[nodiscard]] PasidWalk walk_pasid(const GuestMemory& memory, const Capabilities& capabilities, Gpa root_table,

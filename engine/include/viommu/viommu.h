@@ -332,6 +332,53 @@ VIOMMU_API void viommu_leave(viommu_reader* reader);
 VIOMMU_API viommu_result viommu_translate(viommu_reader* reader, const struct viommu_request* request,
                                           struct viommu_translation* translation);
 
+/* ---- Address translation services ------------------------------------------------------------------------------- */
+
+/** viommu_ats_completion.status: how the request is completed on the bus. */
+enum {
+  VIOMMU_ATS_SUCCESS = 0,
+  VIOMMU_ATS_UNSUPPORTED_REQUEST = 1,
+  VIOMMU_ATS_COMPLETER_ABORT = 2,
+};
+/** viommu_ats_completion.flags. */
+enum {
+  VIOMMU_ATS_PRIVILEGED = 1,        /* PRIV */
+  VIOMMU_ATS_UNTRANSLATED_ONLY = 2, /* U: the range is to be accessed by untranslated requests */
+  VIOMMU_ATS_MUST_SNOOP = 4         /* N */
+};
+
+/** The answer to a translation request. A success without rights grants nothing, and gpa and mask say nothing then. */
+struct viommu_ats_completion {
+  uint64_t gpa;     /* of the address asked for */
+  uint64_t mask;    /* size - 1 of the aligned range that the answer is for; S is set when it is above 0xFFF */
+  uint8_t status;   /* VIOMMU_ATS_SUCCESS ... */
+  uint8_t rights;   /* what is granted of what was asked for */
+  uint8_t flags;    /* VIOMMU_ATS_PRIVILEGED ... */
+  uint8_t reason;   /* VT-d fault reason code, 0 without one; also of a success that grants nothing */
+  uint8_t recorded; /* VIOMMU_FAULT_* of the fault's record */
+  uint8_t reserved[3];
+};
+
+/**
+ * A translation request (AT 01) of a device that keeps translations of its own. `request->access` is VIOMMU_READ when
+ * the device needs no right to write (NW), which counts only in a unit with NWFS, and VIOMMU_READ | VIOMMU_WRITE
+ * otherwise: a page that may be written is then dirty from now on. The device must have dropped the translation before
+ * a device-TLB invalidation that names it is answered.
+ * Inside a guard as viommu_translate(), with the same bounds, asked for at most three times.
+ * @return VIOMMU_OK whatever the completion says, VIOMMU_E_ARGUMENT. Source: VT-d, "Address Translation Services".
+ */
+VIOMMU_API viommu_result viommu_ats_translate(viommu_reader* reader, const struct viommu_request* request,
+                                              struct viommu_ats_completion* completion);
+
+/**
+ * A translated request (AT 10): `request->iova` is what an ATS completion gave. Says whether it may go there.
+ * @return VIOMMU_OK: translation->kind is VIOMMU_IDENTITY; VIOMMU_E_FAULT: blocked (UR); VIOMMU_E_ARGUMENT.
+ */
+VIOMMU_API viommu_result viommu_ats_check(viommu_reader* reader, const struct viommu_request* request,
+                                          struct viommu_translation* translation);
+
+/* ---- Translating without a reader, ranges, batches, holds -------------------------------------------------------- */
+
 /** The same without a reader, for rare uses: the answer is a hint. VIOMMU_E_BUSY while 64 such calls run. */
 VIOMMU_API viommu_result viommu_translate_once(viommu_engine* engine, const struct viommu_request* request,
                                                struct viommu_translation* translation);

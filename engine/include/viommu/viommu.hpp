@@ -112,6 +112,17 @@ class Reader {
     static_cast<void>(viommu_translate(handle_, &asked, &answer));
     return answer;
   }
+  /// A translation request of a device, and one that goes to an address such a request was answered with.
+  [[nodiscard]] viommu_ats_completion ats_translate(const viommu_request& asked) noexcept {
+    viommu_ats_completion completion{};  // nothing granted, should the call not even look at the request
+    static_cast<void>(viommu_ats_translate(handle_, &asked, &completion));
+    return completion;
+  }
+  [[nodiscard]] viommu_translation ats_check(const viommu_request& asked) noexcept {
+    viommu_translation answer{};
+    static_cast<void>(viommu_ats_check(handle_, &asked, &answer));
+    return answer;
+  }
   [[nodiscard]] viommu_range_end translate_range(const viommu_request& asked, std::span<viommu_piece> pieces) noexcept {
     viommu_range_end end{};
     static_cast<void>(
