@@ -122,7 +122,7 @@ std::string_view reason_text(std::uint8_t reason) noexcept {
     case FaultReason::scalable_context_not_present:     return "the context entry is not present";
     case FaultReason::scalable_context_reserved:        return "reserved bits in the context entry";
     case FaultReason::scalable_context_invalid:         return "invalid programming of the context entry";
-    case FaultReason::device_tlb_blocked:               return "translation requests and translated requests are blocked";
+    case FaultReason::device_tlb_blocked:               return "translation requests are blocked, and translated ones";
     case FaultReason::translated_pasid_blocked:         return "translated requests with PASID are blocked";
     case FaultReason::pasid_blocked:                    return "requests with PASID are blocked";
     case FaultReason::pasid_beyond_directory:           return "the PASID is beyond the directory";

@@ -266,9 +266,11 @@ class Waist {
   [[nodiscard]] std::uint64_t context_version() const noexcept { return contexts_.version(); }
   /// Null when it cannot be cached now: use translate_uncached() then.
   [[nodiscard]] caches::ContextEntry insert_context(std::uint64_t version, SourceId source,
-                                                    const caches::AddressSpaceKey& key, caches::ContextFlags flags) noexcept;
+                                                    const caches::AddressSpaceKey& key,
+                                                    caches::ContextFlags flags) noexcept;
   [[nodiscard]] caches::ContextEntry insert_context(std::uint64_t version, const caches::PasidKey& pasid,
-                                                    const caches::AddressSpaceKey& key, caches::ContextFlags flags) noexcept;
+                                                    const caches::AddressSpaceKey& key,
+                                                    caches::ContextFlags flags) noexcept;
 
   // ---- Invalidation ----
   /// Drops what the scope names. When it returns no new lookup serves any of it, and no walk begun before fills it in.
