@@ -65,7 +65,7 @@ class World {
     return memory;
   }
   void let_in(Guest guest, LoggedMemory& memory, Random& random) const {
-    test::let_in(guest, memory, random, 0x20, [this](Random& from) { return entry(from); });
+    test::let_in(guest, memory, random, 0x20, [this](std::uint64_t, Random& from) { return entry(from); });
   }
   /// Its way leads through words that were filled, now and then past them.
   oracle::FirstStageRequest request() {

@@ -22,14 +22,14 @@ enum class Guest : std::uint8_t {
 
 /// Lets that guest come in before each access. Two with the same random numbers do the same.
 /// @param flag   the accessed flag
-/// @param entry  entry(random) is a table entry
+/// @param entry  entry(gpa, random) is a table entry for there
 template <class Entry>
 void let_in(Guest guest, LoggedMemory& memory, Random& random, std::uint64_t flag, const Entry& entry) {
   constexpr std::uint64_t ignored_bit = std::uint64_t{1} << 52;
   const auto rewrite = [&memory, &random, flag, entry](std::uint64_t gpa) {
     const std::uint64_t now = memory.words.load_u64(gpa).value_or(0);
     const std::uint64_t one_bit = std::uint64_t{1} << random.below(64);
-    const std::array<std::uint64_t, 4> next{now ^ ignored_bit, now ^ one_bit, now & ~flag, entry(random)};
+    const std::array<std::uint64_t, 4> next{now ^ ignored_bit, now ^ one_bit, now & ~flag, entry(gpa, random)};
     memory.words.store_u64(gpa, random.pick(next));
   };
   if (guest == Guest::interferes)
@@ -41,7 +41,9 @@ void let_in(Guest guest, LoggedMemory& memory, Random& random, std::uint64_t fla
       memory.words.store_u64(gpa, memory.words.load_u64(gpa).value_or(0) ^ ignored_bit);
     };
   if (guest == Guest::lies)
-    memory.before_load = [&memory, &random, entry](std::uint64_t gpa) { memory.words.store_u64(gpa, entry(random)); };
+    memory.before_load = [&memory, &random, entry](std::uint64_t gpa) {
+      memory.words.store_u64(gpa, entry(gpa, random));
+    };
 }
 
 /// What an oracle reads and writes through.
