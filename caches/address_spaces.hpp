@@ -63,7 +63,9 @@ struct AddressSpaceKey {
   // Of scalable mode:
   std::optional<Pasid> pasid{};  ///< of the PASID entry
   StageFlags flags{};
-  std::uint8_t second_top_level = 0;  ///< nested: as above, of the second stage
+  // Nested, of the second stage:
+  std::uint8_t second_top_level = 0;
+  std::uint8_t second_width = 0;  ///< bits of its input addresses
   Gpa second_root{};
 
   friend constexpr bool operator==(const AddressSpaceKey&, const AddressSpaceKey&) = default;

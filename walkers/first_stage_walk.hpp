@@ -19,6 +19,7 @@
 #include "engine/base/access.hpp"
 #include "engine/base/address.hpp"
 #include "engine/base/memory_view.hpp"
+#include "walkers/flag_update.hpp"
 #include "walkers/format/first_stage.hpp"
 #include "walkers/format/format.hpp"
 
@@ -28,9 +29,6 @@
 #include <optional>
 
 namespace viommu::walkers {
-
-inline constexpr unsigned exchanges_per_entry = 4;
-inline constexpr unsigned first_stage_passes = 2;
 
 /// Where a first-stage walk ended, in the order in which it is looked for. VT-d's reason beside each, and its code in
 /// "Fault Reason Encodings" for a walk that no second stage follows.
@@ -93,7 +91,7 @@ class FirstStageWalk {
       end(FirstStageEnd::not_canonical);
     } else {
       Step step = Step::lost;
-      for (unsigned pass = 0; pass < first_stage_passes && step == Step::lost; ++pass) step = go_down();
+      for (unsigned pass = 0; pass < walk_passes && step == Step::lost; ++pass) step = go_down();
       if (step == Step::lost) end(FirstStageEnd::update_failed);
     }
     return answer_;

@@ -7,9 +7,22 @@
 // same rights, because who asks may keep the answer. No neighbours: their flags are another request's to set.
 #include "engine/core/waist.hpp"
 #include "walkers/first_stage_walk.hpp"
+#include "walkers/nested_walk.hpp"
+#include "walkers/second_stage_walk.hpp"
 
 namespace viommu::core {
 namespace {
+
+/// What a walk of any stages comes to. `dirty`: without it there is no right to write yet.
+struct Walked {
+  Outcome outcome = Outcome::absent;
+  Stage stage = Stage::second;
+  unsigned level = 0;
+  unsigned loads = 0;
+  bool dirty = false;
+  Rights rights;
+  Gpa frame{};
+};
 
 [[nodiscard]] Outcome outcome_of(walkers::FirstStageEnd end) noexcept {
   switch (end) {
@@ -29,6 +42,56 @@ namespace {
   return Outcome::absent;
 }
 
+[[nodiscard]] Outcome outcome_of(walkers::SecondStageEnd end) noexcept {
+  switch (end) {
+    case walkers::SecondStageEnd::leaf:           return Outcome::translated;
+    case walkers::SecondStageEnd::top_unreadable: return Outcome::top_table_unreadable;
+    case walkers::SecondStageEnd::unreadable:     return Outcome::table_unreadable;
+    case walkers::SecondStageEnd::absent:         return Outcome::absent;
+    case walkers::SecondStageEnd::malformed:      return Outcome::malformed;
+    case walkers::SecondStageEnd::read_denied:
+    case walkers::SecondStageEnd::write_denied:   return Outcome::denied;
+    case walkers::SecondStageEnd::not_snooped:    return Outcome::flags_forbidden;
+    case walkers::SecondStageEnd::update_failed:  return Outcome::flags_not_set;
+  }
+  return Outcome::absent;
+}
+
+struct StageOutcome {
+  Stage stage;
+  Outcome outcome;
+};
+[[nodiscard]] StageOutcome outcome_of(walkers::NestedEnd end) noexcept {
+  using enum walkers::NestedEnd;
+  switch (end) {
+    case leaf:                  return {Stage::second, Outcome::translated};
+    case root_out_of_range:     // a PASID entry with such a root is no context
+    case address_out_of_range:  return {Stage::first, Outcome::table_beyond_width};
+    case execute_blocked:       // these two end before any walk
+    case supervisor_blocked:    return {Stage::first, Outcome::denied};
+    case not_canonical:         return {Stage::first, Outcome::beyond_width};
+    case top_unreadable:        return {Stage::first, Outcome::top_table_unreadable};
+    case unreadable:            return {Stage::first, Outcome::table_unreadable};
+    case absent:                return {Stage::first, Outcome::absent};
+    case malformed:             return {Stage::first, Outcome::malformed};
+    case top_entry_denied:      return {Stage::first, Outcome::top_table_denied};
+    case entry_denied:          return {Stage::first, Outcome::table_denied};
+    case update_denied:         return {Stage::first, Outcome::table_update_denied};
+    case user_denied:           return {Stage::first, Outcome::user_denied};
+    case not_snooped:           return {Stage::first, Outcome::flags_forbidden};
+    case update_failed:         return {Stage::first, Outcome::flags_not_set};
+    case write_denied:          // told by the right that is missing, not as an absent page
+    case read_denied:           return {Stage::first, Outcome::denied};
+    case second_top_unreadable: return {Stage::second, Outcome::top_table_unreadable};
+    case second_unreadable:     return {Stage::second, Outcome::table_unreadable};
+    case second_absent:         return {Stage::second, Outcome::absent};
+    case second_malformed:      return {Stage::second, Outcome::malformed};
+    case second_not_snooped:    return {Stage::second, Outcome::flags_forbidden};
+    case second_update_failed:  return {Stage::second, Outcome::flags_not_set};
+  }
+  return {Stage::second, Outcome::absent};
+}
+
 [[nodiscard]] walkers::FirstStage first_stage_of(const caches::AddressSpaceKey& key,
                                                  const walkers::FirstStageRules& rules) noexcept {
   walkers::FirstStageControls controls;
@@ -40,27 +103,68 @@ namespace {
   return {rules, controls};
 }
 
-}  // namespace
-
-bool Waist::walk_stages(Reader& reader, const caches::AddressSpaceKey& key, Iova iova, Rights asked, Translation& found,
-                        caches::CachedPage& page) const noexcept {
+[[nodiscard]] walkers::FirstStageRequest request_of(const caches::AddressSpaceKey& key, Iova iova,
+                                                    Rights asked) noexcept {
   walkers::FirstStageRequest request;
   request.root = key.root;
   request.iova = iova;
   request.asked = asked;
   request.privilege = key.flags.privileged ? walkers::Privilege::supervisor : walkers::Privilege::user;
-  const walkers::FirstStageAnswer walk =
-      walkers::walk_first_stage(first_stage_of(key, options_.first_stage_rules), memory_.view(), request);
+  return request;
+}
+
+[[nodiscard]] Walked walk(const walkers::FirstStage& first, const MemoryView& memory,
+                          const walkers::FirstStageRequest& request) noexcept {
+  const walkers::FirstStageAnswer walk = walkers::walk_first_stage(first, memory, request);
+  return {outcome_of(walk.end), Stage::first, walk.level, walk.loads, walk.dirty, walk.rights, walk.frame};
+}
+
+[[nodiscard]] Walked walk(const walkers::SecondStage& second, const caches::AddressSpaceKey& key,
+                          const MemoryView& memory, Iova iova, Rights asked) noexcept {
+  const walkers::SecondStageAnswer walk = walkers::walk_second_stage(
+      second, {key.flags.second_flags, key.flags.snooped}, memory, {key.root, key.top_level, iova, asked});
+  return {outcome_of(walk.end), Stage::second, walk.level, walk.loads, walk.dirty, walk.rights, walk.frame};
+}
+
+[[nodiscard]] Walked walk(const walkers::NestedStages& stages, const MemoryView& memory,
+                          const walkers::FirstStageRequest& request) noexcept {
+  const walkers::NestedAnswer walk = walkers::walk_nested(stages, memory, request);
+  const StageOutcome end = outcome_of(walk.end);
+  return {end.outcome, end.stage, walk.level, walk.loads, walk.dirty, walk.rights, walk.frame};
+}
+
+}  // namespace
+
+bool Waist::walk_stages(Reader& reader, const caches::AddressSpaceKey& key, Iova iova, Rights asked, Translation& found,
+                        caches::CachedPage& page) const noexcept {
+  const MemoryView memory = memory_.view();
+  Walked walked;
+  switch (key.interpretation) {
+    case caches::Interpretation::first_stage:
+      walked = walk(first_stage_of(key, options_.first_stage_rules), memory, request_of(key, iova, asked));
+      break;
+    case caches::Interpretation::nested: {
+      const walkers::NestedStages stages{first_stage_of(key, options_.first_stage_rules),
+                                         format_,
+                                         {key.flags.second_flags, key.flags.snooped},
+                                         key.second_root,
+                                         key.second_top_level,
+                                         key.second_width};
+      walked = walk(stages, memory, request_of(key, iova, asked));
+      break;
+    }
+    default: walked = walk(format_, key, memory, iova, asked); break;
+  }
   reader.counters.add(Count::walks);
-  reader.counters.add(Count::walk_loads, walk.loads);
-  found.stage = Stage::first;
-  if (walk.end != walkers::FirstStageEnd::leaf) {
-    found.set(outcome_of(walk.end), walk.rights);
+  reader.counters.add(Count::walk_loads, walked.loads);
+  found.stage = walked.stage;
+  if (walked.outcome != Outcome::translated) {
+    found.set(walked.outcome, walked.rights);
     return false;
   }
-  page.frame = walk.frame;
-  page.size = size_at(walk.level);
-  page.rights = walk.dirty ? walk.rights : Rights{walk.rights.read(), false};
+  page.frame = walked.frame;
+  page.size = size_at(walked.level);
+  page.rights = walked.dirty ? walked.rights : Rights{walked.rights.read(), false};
   const bool cacheable = judge(iova, page.frame, page.size, page.rights, found);
   if (found.outcome == Outcome::translated) reader.counters.add(Count::answers_with_walk);
   return cacheable && !interrupt_window.contains(iova.value);

@@ -88,10 +88,10 @@ constexpr Dependency dependencies[] = {
 
 // What the engine does not do. A guest would use what it is offered, so offering it is refused.
 constexpr Feature not_offered[] = {
-    feature(ecap::nest),    feature(ecap::prs),   feature(cap::ecmds),  feature(ecap::pms),  feature(cap::pi),
-    feature(ecap::ssads),   feature(ecap::ers),   feature(ecap::mts),   feature(ecap::vcs),  feature(ecap::tdxcs),
-    feature(ecap::hpts),    feature(ecap::ptrs),  feature(ecap::sms),   feature(ecap::rdts), feature(ecap::ssirws),
-    feature(ecap::hpt1gps), feature(ecap::eimer), feature(ecap::irreq),
+    feature(ecap::prs),    feature(cap::ecmds),    feature(ecap::pms),   feature(cap::pi),
+    feature(ecap::ers),    feature(ecap::mts),     feature(ecap::vcs),   feature(ecap::tdxcs),
+    feature(ecap::hpts),   feature(ecap::ptrs),    feature(ecap::sms),   feature(ecap::rdts),
+    feature(ecap::ssirws), feature(ecap::hpt1gps), feature(ecap::eimer), feature(ecap::irreq),
 };
 
 struct Block {

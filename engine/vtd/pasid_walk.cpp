@@ -2,6 +2,7 @@
 #include "engine/vtd/pasid_walk.hpp"
 
 #include <array>
+#include <bit>
 
 #include "engine/base/bits.hpp"
 #include "engine/vtd/table_layouts.hpp"
@@ -248,7 +249,11 @@ caches::AddressSpaceKey key_of(const PasidContext& context, const Capabilities& 
   if (second) {
     (first ? key.second_top_level : key.top_level) = top_level(levels_of(context.width));
     (first ? key.second_root : key.root) = context.second_root;
-    if (!first) key.last = capabilities.last_input_address(context.width);
+    const Iova last = capabilities.last_input_address(context.width);
+    if (first)
+      key.second_width = static_cast<std::uint8_t>(std::bit_width(last.value));
+    else
+      key.last = last;
     key.flags.second_flags = context.second_dirty;
   }
   if (first || key.flags.second_flags) key.flags.snooped = context.walk_snooped;

@@ -26,6 +26,8 @@ inline constexpr std::uint64_t eafs = bit(34);
 inline constexpr std::uint64_t pss_20 = std::uint64_t{19} << 35;
 inline constexpr std::uint64_t pasid = bit(40);
 inline constexpr std::uint64_t smts = bit(43);
+inline constexpr std::uint64_t nest = bit(26);
+inline constexpr std::uint64_t ssads = bit(45);
 inline constexpr std::uint64_t ssts = bit(46);
 inline constexpr std::uint64_t fsts = bit(47);
 inline constexpr std::uint64_t smpwcs = bit(48);
@@ -34,7 +36,7 @@ inline constexpr std::uint64_t adms = bit(52);
 inline constexpr std::uint64_t rprivs = bit(53);
 /// C, QI, IRO 0xF0, and all of scalable mode.
 inline constexpr std::uint64_t everything =
-    0xF03 | pt | srs | eafs | pss_20 | pasid | smts | ssts | fsts | smpwcs | rps | adms | rprivs;
+    0xF03 | pt | nest | srs | eafs | pss_20 | pasid | smts | ssads | ssts | fsts | smpwcs | rps | adms | rprivs;
 /// 39, 48 and 57 bit, MGAW 57, page-selective with AM up to 18, large pages of both stages, 5 levels, 8 fault records
 /// from 0x220 on, zero-length reads, 16-bit domain ids.
 inline constexpr std::uint64_t capability =
@@ -43,6 +45,7 @@ inline constexpr std::uint64_t capability =
 // PGTT of a PASID entry.
 inline constexpr std::uint64_t first_stage = 1;
 inline constexpr std::uint64_t second_stage = 2;
+inline constexpr std::uint64_t nested = 3;
 inline constexpr std::uint64_t pass_through = 4;
 
 // First-stage entry bits, beside entry_read (P) and entry_write (R/W) of guest_tables.hpp.
@@ -60,6 +63,7 @@ struct PasidEntry {
   std::uint64_t low = 0;    ///< further bits of the first word, as SSADE
   std::uint64_t high = 0;   ///< of the second, as PWSNP
   std::uint64_t third = 0;  ///< of the third, as SRE
+  Tree second{};            ///< of nested translation, behind which `tree` lies
 };
 
 /// Translation is on in scalable mode, and no source has a context.
@@ -127,9 +131,9 @@ class ScalableMachine {
   }
   void set_pasid(std::uint32_t pasid, const PasidEntry& fields) {
     const std::uint64_t at = pasid_entry(pasid);
-    const bool first = fields.type == scalable::first_stage;
-    const std::uint64_t second_stage =
-        first || fields.tree.levels == 0 ? 0 : fields.tree.root | std::uint64_t{fields.tree.levels - 2} << 2;
+    const bool first = fields.type == scalable::first_stage || fields.type == scalable::nested;
+    const Tree& second = first ? fields.second : fields.tree;
+    const std::uint64_t second_stage = second.levels == 0 ? 0 : second.root | std::uint64_t{second.levels - 2} << 2;
     put(at + 16, fields.third | (first ? fields.tree.root | std::uint64_t{fields.tree.levels - 4} << 2 : 0));
     put(at + 8, fields.high | fields.domain);
     put(at, fields.low | second_stage | fields.type << 6 | std::uint64_t{fields.fault_disable} << 1 | 1);

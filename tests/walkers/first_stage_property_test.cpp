@@ -16,23 +16,17 @@
 #include "tests/support/guarded_region.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/random.hpp"
+#include "tests/walkers/guest_at_work.hpp"
 #include "tests/walkers/logged_memory.hpp"
 #include "walkers/first_stage_walk.hpp"
 
 namespace viommu::walkers {
 namespace {
 
+using test::Guest;
 using test::LoggedMemory;
 using test::MemoryAccess;
 using test::Random;
-
-/// What the guest does between two accesses of a walk.
-enum class Guest : std::uint8_t {
-  sleeps,
-  interferes,  ///< changes the entry before an exchange now and then: by a flag, an ignored bit, or altogether
-  persists,    ///< changes it before every exchange
-  lies,        ///< another word at each load
-};
 
 /// Table entries in a small pool of pages, each of which may be a table of every level, of itself too.
 class World {
@@ -70,25 +64,8 @@ class World {
     for (const auto& [gpa, word] : words_) memory.words.store_u64(gpa, word);
     return memory;
   }
-  /// Lets that guest come in before each access. Two with the same random numbers do the same.
   void let_in(Guest guest, LoggedMemory& memory, Random& random) const {
-    const auto rewrite = [this, &memory, &random](std::uint64_t gpa) {
-      const std::uint64_t now = memory.words.load_u64(gpa).value_or(0);
-      const std::uint64_t one_bit = std::uint64_t{1} << random.below(64);
-      const std::array<std::uint64_t, 4> next{now ^ std::uint64_t{1} << 52, now ^ one_bit, now & ~std::uint64_t{0x20},
-                                              entry(random)};
-      memory.words.store_u64(gpa, random.pick(next));
-    };
-    if (guest == Guest::interferes)
-      memory.before_exchange = [rewrite, &random](std::uint64_t gpa) {
-        if (random.chance(1, 3)) rewrite(gpa);
-      };
-    if (guest == Guest::persists)
-      memory.before_exchange = [&memory](std::uint64_t gpa) {
-        memory.words.store_u64(gpa, memory.words.load_u64(gpa).value_or(0) ^ std::uint64_t{1} << 52);
-      };
-    if (guest == Guest::lies)
-      memory.before_load = [this, &memory, &random](std::uint64_t gpa) { memory.words.store_u64(gpa, entry(random)); };
+    test::let_in(guest, memory, random, 0x20, [this](std::uint64_t, Random& from) { return entry(from); });
   }
   /// Its way leads through words that were filled, now and then past them.
   oracle::FirstStageRequest request() {
@@ -161,17 +138,6 @@ FirstStageRequest to_request(const oracle::FirstStageUnit& unit, const oracle::F
           from.execute};
 }
 
-oracle::FirstStageAnswer ask_oracle(const oracle::FirstStageUnit& unit, LoggedMemory& memory,
-                                    const oracle::FirstStageRequest& request) {
-  return oracle::translate_first_stage(
-      unit, [&](std::uint64_t gpa) { return memory.load_u64({gpa}); },
-      [&](std::uint64_t gpa, std::uint64_t expected, std::uint64_t desired) {
-        const Exchange outcome = memory.compare_exchange_u64({gpa}, expected, desired);
-        return outcome == Exchange::done ? 0 : outcome == Exchange::lost ? 1 : -1;
-      },
-      request);
-}
-
 void require_same(const FirstStageAnswer& answer, const oracle::FirstStageAnswer& right,
                   const oracle::FirstStageRequest& request, unsigned levels) {
   REQUIRE(code_of(answer.end) == right.reason);
@@ -234,7 +200,8 @@ TEST_CASE("first-stage walk and oracle give the same answer, make the same acces
       mine.log.clear();
       theirs.log.clear();
       const FirstStageAnswer answer = walk_first_stage(format, mine, to_request(world.unit(), request));
-      const oracle::FirstStageAnswer right = ask_oracle(world.unit(), theirs, request);
+      const oracle::FirstStageAnswer right =
+          oracle::translate_first_stage(world.unit(), test::reader_of(theirs), test::exchanger_of(theirs), request);
       CAPTURE(seed, i, world.unit().pasid_entry_2, world.unit().haw, request.address, right.reason, right.level);
       require_same(answer, right, request, world.levels());
       REQUIRE(mine.log == theirs.log);  // and with the same accesses from the same words, the same tables

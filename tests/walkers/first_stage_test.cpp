@@ -83,6 +83,27 @@ TEST_CASE("a bit of a first-stage entry is a fault if and only if it is reserved
   }
 }
 
+TEST_CASE("within narrower tables a larger address is one more reserved bit, in table entries and leaves of all sizes",
+          "[walkers][first stage][nested][First-Stage Paging Entries]") {
+  for (const FirstStageRules& rules : all_rules()) {
+    const FirstStage format{rules, {}};
+    for (const unsigned width : {31U, 39U, 47U, 48U, 52U, 57U}) {
+      const FirstStage narrower = format.within(width);
+      for (unsigned level = 0; level < first_stage_levels; ++level) {
+        for (const std::uint64_t entry : {std::uint64_t{1}, 1 | bit(page_size_bit)}) {
+          CHECK(narrower.classify(entry, level) == format.classify(entry, level));
+          for (unsigned number = 1; number < 64; ++number) {
+            const bool beyond = number >= width && number < 52;
+            const EntryKind expected = beyond ? EntryKind::malformed : format.classify(entry | bit(number), level);
+            if (narrower.classify(entry | bit(number), level) != expected)
+              FAIL("width " << width << " level " << level << " entry " << entry << " bit " << number);
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("in a first-stage entry with P clear no bit counts", "[walkers][first stage][First-Stage Paging Entries]") {
   for (const FirstStageRules& rules : all_rules()) {
     const FirstStage format{rules, {}};

@@ -540,6 +540,22 @@ TEST_CASE("three losses on an entry cost three loads, the fourth begins the walk
   }
 }
 
+TEST_CASE("a first-stage walk that begins again has forgotten the rights it met before",
+          "[walkers][first stage][P4]") {
+  Path path{4};
+  path.clear_bits(3, writable);
+  unsigned losses = 0;
+  path.memory.before_exchange = [&](std::uint64_t gpa) {
+    if (gpa != path.slot(1) || losses == 4) return;
+    path.set(1, path.entry(1) ^ std::uint64_t{1} << 55);
+    if (++losses == 4) path.set_bits(3, writable);
+  };
+  const FirstStageAnswer answer = path.walk(read_only);
+  CHECK(losses == 4);
+  CHECK(answer.end == FirstStageEnd::leaf);
+  CHECK(answer.rights == read_write);
+}
+
 TEST_CASE("losing everywhere and for ever is 40 loads and 40 exchanges at most", "[walkers][first stage][SEC-4][P5]") {
   // The worst: three losses on each entry, four on the last, and all of it twice.
   Path path{5};

@@ -33,6 +33,15 @@ class FirstStage {
   constexpr FirstStage(const FirstStageRules& rules, const FirstStageControls& controls) noexcept
       : masks_{first_stage_masks(rules)}, controls_{controls} {}
 
+  /// The same where addresses in tables have `width` bits at most: an entry with a larger one is malformed too.
+  [[nodiscard]] constexpr FirstStage within(unsigned width) const noexcept {
+    FirstStage narrower = *this;
+    const std::uint64_t beyond = mask_of(first_stage_table::address) & ~low_bits(width);
+    for (std::uint64_t& table : narrower.masks_.table) table |= beyond;
+    for (std::uint64_t& leaf : narrower.masks_.leaf) leaf |= beyond;
+    return narrower;
+  }
+
   [[nodiscard]] constexpr const FirstStageControls& controls() const noexcept { return controls_; }
   [[nodiscard]] constexpr unsigned top_level() const noexcept { return controls_.levels - 1; }
 

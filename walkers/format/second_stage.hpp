@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// The VT-d second-stage format: what its entries mean. Source: VT-d, "Second-Stage Translation". No SSIRWE and no
-// accessed and dirty bits: neither exists in legacy mode.
+// The VT-d second-stage format: what its entries mean. Source: VT-d, "Second-Stage Translation". No SSIRWE.
+// Accessed and dirty flags count where a PASID table entry enables them (SSADE): never in legacy mode.
 #pragma once
 
 #include "engine/base/access.hpp"
@@ -61,7 +61,17 @@ class SecondStage {
     return viommu::page_shift + index_bits * level;
   }
 
+  /// The flags that are set in an entry before a request may use it: all in one step.
+  [[nodiscard]] static constexpr std::uint64_t flags(EntryKind kind, bool writes) noexcept {
+    std::uint64_t flags = mask_of(second_stage_table::accessed);
+    if (kind == EntryKind::leaf && writes) flags |= dirty_bit;
+    return flags;
+  }
+  /// Of a leaf.
+  [[nodiscard]] static constexpr bool is_dirty(std::uint64_t entry) noexcept { return (entry & dirty_bit) != 0; }
+
  private:
+  static constexpr std::uint64_t dirty_bit = mask_of(second_stage_leaf::dirty);  // at one place in leaves of all sizes
   static constexpr unsigned index_bits = 9;
   SecondStageMasks masks_;
 };

@@ -144,4 +144,11 @@ struct SecondStageMasks {
   return masks;
 }
 
+/// The flags lie at the same place in all entries that have them.
+static_assert(mask_of(second_stage_table::accessed) == mask_of(second_stage_leaf::accessed) &&
+              mask_of(second_stage_table::accessed) == mask_of(second_stage_leaf_2m::accessed) &&
+              mask_of(second_stage_table::accessed) == mask_of(second_stage_leaf_1g::accessed) &&
+              mask_of(second_stage_leaf::dirty) == mask_of(second_stage_leaf_2m::dirty) &&
+              mask_of(second_stage_leaf::dirty) == mask_of(second_stage_leaf_1g::dirty));
+
 }  // namespace viommu::walkers
