@@ -71,7 +71,7 @@ const std::vector<Damage> damages{
      "only a virtio-iommu"},
     {"RAM twice", lines({header, scenario, "ram 0 2000", "ram 1000 1000"}), "line 4", "RAM already"},
     {"no RAM to remove", lines({header, scenario, "ram 0 2000", "noram 1000 2000"}), "line 4", "no RAM"},
-    {"a request that cannot be sent", lines({header, scenario, "ready ok", "T 100 - 0 r+t ok 0 fff r d"}), "line 4",
+    {"a request that cannot be sent", lines({header, scenario, "ready ok", "T 100 - 0 r+tx ok 0 fff r d"}), "line 4",
      "cannot send"},
 };
 
