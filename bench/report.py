@@ -35,6 +35,7 @@ QUESTIONS = [
     Question("invalidate_domain", "domain invalidation", 5, r"<(Viommu|QemuShape)>/1024/"),
     Question("strict_unmap", "strict unmaps beside a reader", 5, r"<(Viommu|QemuShape)>"),
     Question("interference", "a reader beside invalidations", 5, r"<(Viommu|QemuShape)>/[0-9]+/1024/0/"),
+    Question("interrupt_route", "interrupts", 5, r"<(Viommu|ViommuRoute|QemuShape|Floor)>/65536/manual_time(/threads:2)?$"),
     Question("replacement", "which entries are kept", 1, None),
     Question("memory", "memory of an entry", 3, None),
     Question("allocator", "mimalloc", 5, None),
@@ -166,6 +167,13 @@ def aims():
         at_least("strict unmap beside a reader, 1 Ki", "strict_unmap<Viommu>/1024", "strict_unmap<QemuShape>/1024", 1),
         at_least("strict unmap beside a reader, 16 Ki", "strict_unmap<Viommu>/16384", "strict_unmap<QemuShape>/16384", 20),
     ]
+    for threads, many in (("", ""), ("/threads:2", ", 2 threads")):
+        rows += [
+            at_least(f"interrupt, 64 Ki entries{many}", f"interrupt_route<Viommu>/65536{threads}",
+                     f"interrupt_route<QemuShape>/65536{threads}", None),
+            at_least(f"route, 64 Ki entries{many}", f"interrupt_route<ViommuRoute>/65536{threads}",
+                     f"interrupt_route<QemuShape>/65536{threads}", None),
+        ]
     for entries in (1024, 16384):
         for rate, aim in ((100_000, 1.02), (1_000_000, 1.15), (1_000_000_000, None)):
             rows.append(at_most(f"reader beside {rate_name(rate)} invalidations, {count(entries)}",

@@ -176,6 +176,28 @@ bool GuestMemory::store_u32(Gpa gpa, std::uint32_t value) const noexcept {
   return done;
 }
 
+std::optional<std::uint64_t> GuestMemory::fetch_or_u64(Gpa gpa, std::uint64_t bits) const noexcept {
+  std::optional<std::uint64_t> before;
+  if (const Place place = find(gpa); place.host != nullptr) {
+    if (!place.read_only) {
+      before = std::atomic_ref{*reinterpret_cast<std::uint64_t*>(place.host)}.fetch_or(bits, std::memory_order_acq_rel);
+      tell_loaded(gpa, before);
+    }
+    tell_stored(gpa, before.has_value(), before.value_or(0) | bits, sizeof bits);
+    return before;
+  }
+  before = load_u64(gpa);
+  constexpr unsigned most_losses = 64;
+  for (unsigned losses = 0; before && losses < most_losses; ++losses) {
+    switch (compare_exchange_u64(gpa, *before, *before | bits)) {
+      case Exchange::done:   return before;
+      case Exchange::lost:   break;
+      case Exchange::failed: return std::nullopt;
+    }
+  }
+  return std::nullopt;
+}
+
 Exchange GuestMemory::compare_exchange_u64(Gpa gpa, std::uint64_t& expected, std::uint64_t desired) const noexcept {
   Exchange outcome = Exchange::failed;
   if (const Place place = find(gpa); place.host != nullptr) {

@@ -99,6 +99,10 @@ class GuestMemory {
   /// Compare-exchange of an aligned word; `expected` receives what was found when it is lost.
   [[nodiscard]] Exchange compare_exchange_u64(Gpa gpa, std::uint64_t& expected, std::uint64_t desired) const noexcept;
 
+  /// Sets bits of an aligned word, in one step whatever others do to it. @return the word before; nothing where nothing
+  /// writable is, or where a host function's exchange is lost too often (64 times).
+  [[nodiscard]] std::optional<std::uint64_t> fetch_or_u64(Gpa gpa, std::uint64_t bits) const noexcept;
+
   [[nodiscard]] const RegionMap* map() const noexcept { return map_.load(std::memory_order_acquire); }
   /// Puts `next` in force and returns the map it replaces, which readers may still be using.
   const RegionMap* publish(const RegionMap* next) noexcept { return map_.exchange(next, std::memory_order_acq_rel); }

@@ -75,6 +75,9 @@ constexpr const char* library_version = "0.1.0";
   s.tag_sweeps = caches.tag_sweeps;
   s.cache_bytes = caches.bytes;
   s.process_barriers = caches.barriers;
+  s.interrupts = waist.count(Count::messages);
+  s.interrupts_posted = waist.count(Count::messages_posted);
+  s.interrupts_blocked = waist.count(Count::messages_blocked);
   return s;
 }
 

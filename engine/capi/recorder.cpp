@@ -34,6 +34,21 @@ namespace {
   }
 }
 
+/// What the format has no word for, a posted interrupt, is its notification, or a message of zeros where there is none.
+[[nodiscard]] trace::Interrupt line_of(const viommu_message& message, const viommu_routed& routed) noexcept {
+  constexpr std::uint32_t unknown_source = 0xFFFF;
+  trace::Interrupt line;
+  line.address = message.address;
+  line.data = message.data;
+  line.source_id = (message.flags & VIOMMU_MESSAGE_ANY_SOURCE) != 0 ? unknown_source : message.source;
+  line.ok = routed.kind != VIOMMU_ROUTE_FAULT;
+  line.out_address = routed.address;
+  line.out_data = routed.data;
+  line.reason = routed.reason;
+  line.status = status_of(routed.status);
+  return line;
+}
+
 [[nodiscard]] trace::Perm perm_of(std::uint8_t rights) noexcept {
   return {(rights & VIOMMU_READ) != 0, (rights & VIOMMU_WRITE) != 0};
 }
@@ -115,6 +130,16 @@ void Recorder::translated(const viommu_request& request, const viommu_translatio
     line.reason = translation.reason;
     line.status = status_of(translation.status);
   }
+  write(line);
+}
+
+void Recorder::interrupted(const viommu_message& message, const viommu_routed& routed) noexcept {
+  write(line_of(message, routed));
+}
+
+void Recorder::asked_for_route(const viommu_message& message, const viommu_routed& routed) noexcept {
+  trace::Interrupt line = line_of(message, routed);
+  line.question = true;
   write(line);
 }
 

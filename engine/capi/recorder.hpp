@@ -41,6 +41,8 @@ class Recorder {
   void register_read(std::uint64_t offset, std::uint32_t size, std::uint64_t value) noexcept;
   void translated(const viommu_request& request, const viommu_translation& translation, AnswerSource source,
                   vtd::AddressType type = vtd::AddressType::untranslated) noexcept;
+  void interrupted(const viommu_message& message, const viommu_routed& routed) noexcept;
+  void asked_for_route(const viommu_message& message, const viommu_routed& routed) noexcept;
   void reset() noexcept;
   void caches_dropped() noexcept;
 

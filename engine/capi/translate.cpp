@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstring>
 
+#include "engine/capi/call_guard.hpp"
 #include "engine/capi/engine.hpp"
 #include "engine/vtd/range.hpp"
 
@@ -13,6 +14,9 @@ using viommu::Rights;
 using viommu::caches::AddressSpace;
 using viommu::caches::ContextEntry;
 using viommu::capi::AnswerSource;
+using viommu::capi::CallGuard;
+using viommu::capi::engine_of;
+using viommu::capi::reader_of;
 using viommu::capi::RecordedCall;
 using viommu::core::Count;
 using viommu::core::Reader;
@@ -24,26 +28,6 @@ using viommu::vtd::DmaKind;
 using viommu::vtd::DmaRequest;
 
 namespace {
-
-[[nodiscard]] Reader& reader_of(viommu_reader* handle) noexcept { return *reinterpret_cast<Reader*>(handle); }
-[[nodiscard]] viommu_engine& engine_of(const Reader& reader) noexcept {
-  return *static_cast<viommu_engine*>(reader.owner);
-}
-
-/// A guard for the length of one call, inside whatever guard is open.
-class CallGuard {
- public:
-  [[gnu::always_inline]] CallGuard(Waist& waist, Reader& reader) noexcept
-      : waist_{waist}, reader_{reader}, entered_{waist.enter_once(reader)} {}
-  CallGuard(const CallGuard&) = delete;
-  CallGuard& operator=(const CallGuard&) = delete;
-  [[gnu::always_inline]] ~CallGuard() { waist_.leave_once(reader_, entered_); }
-
- private:
-  Waist& waist_;
-  Reader& reader_;
-  bool entered_;
-};
 
 constexpr unsigned all_access = VIOMMU_READ | VIOMMU_WRITE;
 constexpr unsigned all_flags =

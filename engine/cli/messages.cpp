@@ -93,6 +93,19 @@ std::string answer_text(const viommu_translation& found) {
   return text;
 }
 
+std::string answer_text(const trace::Interrupt& v) {
+  if (!v.ok) return fault_text(v.reason, trace::spelling(v.status));
+  return "ok " + hex(v.out_address) + " " + hex(v.out_data);
+}
+
+std::string answer_text(const viommu_routed& found) {
+  if (found.kind == VIOMMU_ROUTE_FAULT) return fault_text(found.reason, status_text(found.status));
+  std::string text = "ok " + hex(found.address) + " " + hex(found.data);
+  if (found.kind == VIOMMU_ROUTE_UNCHANGED) text += " (unchanged)";
+  if (found.kind == VIOMMU_ROUTE_POSTED) text += " (posted to " + hex(found.descriptor) + ")";
+  return text;
+}
+
 std::string deviation_text(std::uint8_t recorded, std::uint8_t ours) { return hex(recorded) + " -> " + hex(ours); }
 
 std::string_view reason_text(std::uint8_t reason) noexcept {
@@ -113,6 +126,17 @@ std::string_view reason_text(std::uint8_t reason) noexcept {
     case FaultReason::request_type_blocked:             return "the context entry blocks this kind of request";
     case FaultReason::output_in_interrupt_window:       return "the output lies in the interrupt range";
     case FaultReason::not_an_interrupt:                 return "an access to the interrupt range that is no interrupt";
+    case FaultReason::message_reserved:                 return "reserved bits in an interrupt message";
+    case FaultReason::interrupt_index_beyond_table:     return "the interrupt index is beyond the table";
+    case FaultReason::interrupt_entry_not_present:      return "interrupt entry not present";
+    case FaultReason::interrupt_table_unreadable:       return "the interrupt entry cannot be read";
+    case FaultReason::interrupt_entry_invalid:          return "reserved bits or values in the interrupt entry";
+    case FaultReason::compatibility_format_blocked:     return "an interrupt in compatibility format, which is blocked";
+    case FaultReason::interrupt_source_denied:          return "the interrupt entry is not for this source";
+    case FaultReason::posted_descriptor_unreadable:     return "the posted-interrupt descriptor cannot be accessed";
+    case FaultReason::posted_descriptor_reserved:       return "reserved bits in the posted-interrupt descriptor";
+    case FaultReason::extended_interrupts_required:     return "an interrupt while extended interrupt mode is off";
+    case FaultReason::interrupt_remapping_required:     return "an interrupt while interrupt remapping is off";
     case FaultReason::root_address_invalid:             return "the root table address register is invalid";
     case FaultReason::pasid_in_legacy_mode:             return "a request with a PASID in legacy mode";
     case FaultReason::scalable_root_unreadable:         return "the root entry cannot be read";

@@ -27,6 +27,9 @@ namespace viommu::cli {
 /// `ok GPA MASK PERM` or `fault REASON (words)`.
 [[nodiscard]] std::string answer_text(const trace::Translate& expected);
 [[nodiscard]] std::string answer_text(const viommu_translation& found);
+/// `ok ADDR DATA` or `fault REASON (words)`.
+[[nodiscard]] std::string answer_text(const trace::Interrupt& expected);
+[[nodiscard]] std::string answer_text(const viommu_routed& found);
 
 /// What a fault reason code stands for; "unknown reason" for a code that is none.
 [[nodiscard]] std::string_view reason_text(std::uint8_t reason) noexcept;

@@ -29,7 +29,12 @@ constexpr bool ends_run = is_any_of<E, trace::RegisterWrite, trace::RegisterRead
 
 /// Lines that say nothing about what the unit did, so that effects may go on behind them.
 template <class E>
-constexpr bool is_silent = is_any_of<E, trace::Nothing, trace::Marker, trace::MemoryWrite, trace::Message>;
+constexpr bool is_silent =
+    is_any_of<E, trace::Nothing, trace::Marker, trace::MemoryWrite, trace::Message, trace::RoutesChanged>;
+
+/// Requests: what they cause stands before their line.
+template <class E>
+constexpr bool comes_behind_effects = is_any_of<E, trace::Translate, trace::Interrupt>;
 
 }  // namespace
 
@@ -40,10 +45,10 @@ bool Replayer::feed(const trace::Event& event, std::uint64_t line) {
       [this]<class E>(const E& e) {
         if constexpr (!std::is_same_v<E, trace::Nothing>) ++report_.events;
         if (configuration_.scenario) {
-          if constexpr (!is_silent<E>) close_effects(std::is_same_v<E, trace::Translate>);
+          if constexpr (!is_silent<E>) close_effects(comes_behind_effects<E>);
         } else if constexpr (ends_run<E>) {
           act_on_pending_write();
-          close_effects(std::is_same_v<E, trace::Translate> || std::is_same_v<E, trace::Interrupt>);
+          close_effects(comes_behind_effects<E>);
         }
         on(e);
       },
@@ -74,7 +79,7 @@ void Replayer::on(const trace::Configuration& cfg) {
   if (const trace::ParseError error = parse_vtd_configuration(cfg.pairs, configuration_)) return fail(text_of(error));
   if (std::string missing = missing_feature(configuration_); !missing.empty()) return fail(std::move(missing));
   configured_ = true;
-  host_.notes_failed_writes = !configuration_.scenario;
+  host_.of_recording = !configuration_.scenario;
   if (!configuration_.scenario) {
     ready_ = true;
     engine_exists();
@@ -196,12 +201,12 @@ void Replayer::match_effects() {
   }
 }
 
-void Replayer::close_effects(bool translation_follows) {
+void Replayer::close_effects(bool request_follows) {
   for (; found_done_ < host_.effects.size(); ++found_done_) {
     const Effect& found = host_.effects[found_done_];
     report_.mismatch({found.line, "effect", "no such line", found.text()});
   }
-  if (!translation_follows) {
+  if (!request_follows) {
     for (; expected_done_ < expected_.size(); ++expected_done_) {
       const Effect& expected = expected_[expected_done_];
       report_.mismatch({expected.line, expected.text(), expected.text(), "the unit did not do it"});
@@ -280,10 +285,24 @@ bool Replayer::in_scalable_mode() {
 
 void Replayer::on(const trace::CachesDropped&) { static_cast<void>(engine_->drop_caches()); }
 
-void Replayer::on(const trace::Interrupt&) {
-  // The event of a blocked interrupt stands before its line; without remapping nothing sends it.
-  for (; expected_done_ < expected_.size(); ++expected_done_) skip("I");
-  skip("V");
+void Replayer::on(const trace::RoutesChanged& routes) {
+  expect({Effect::Kind::routes, routes.first, routes.count, 0, line_});
+}
+
+void Replayer::on(const trace::Interrupt& v) {
+  if (!machine_is_ready("an interrupt")) return;
+  const viommu_message asked = message_of(v);
+  const bool unreported = !v.ok && v.status == trace::Status::none && !configuration_.scenario;
+  const viommu_routed found = v.question || unreported ? engine_->route(asked) : reader_->interrupt(asked);
+  if (found.kind == VIOMMU_ROUTE_FAULT) settle_unit(line_);  // a fault may send its event
+  close_effects(false);
+  const bool delivered = found.kind != VIOMMU_ROUTE_FAULT;
+  const bool same = v.ok ? delivered && found.address == v.out_address && found.data == v.out_data
+                         : !delivered && found.reason == v.reason;
+  if (same)
+    ++report_.matches;
+  else
+    mismatch(text_of(trace::Event{v}), answer_text(v), answer_text(found));
 }
 
 }  // namespace viommu::cli

@@ -5,8 +5,8 @@
 //              it
 //   scenario:  every line acts where it stands; nothing below it is read ahead
 //
-// What the unit does to the outside (w, I, U) is one list, what the trace says it does is another; they must be equal.
-// Effects of a T stand before it, those of everything else behind what caused them.
+// What the unit does to the outside (w, I, U, irte) is one list, what the trace says it does is another; they must be
+// equal. Effects of a T or V stand before it, those of everything else behind what caused them.
 #pragma once
 
 #include <cstdint>
@@ -67,7 +67,7 @@ class Replayer {
   void on(const trace::Translate& t);
   void on(const trace::CachesDropped&);
   void on(const trace::Reset&);
-  void on(const trace::Interrupt&);
+  void on(const trace::Interrupt& v);
   void on(const trace::ViewSwitch&) { skip("S"); }
   void on(const trace::Notify&) { skip("N"); }
   void on(const trace::ReplayAsked&) { skip("P"); }
@@ -79,6 +79,7 @@ class Replayer {
   void on(const trace::MemoryCheck& mem);
   void on(const trace::Ready& ready);
   void on(const trace::MachineReset& reset);
+  void on(const trace::RoutesChanged& routes);
 
   /// Creates the engine when it is not there yet. False on an error.
   bool engine_exists();
@@ -90,8 +91,8 @@ class Replayer {
   /// Runs the unit until it is idle and notes which line its new effects belong to.
   void settle_unit(std::uint64_t line);
   void match_effects();
-  /// Before an event that acts: nothing may be left over, but what a translation is about to cause.
-  void close_effects(bool translation_follows);
+  /// Before an event that acts: nothing may be left over, but what a request is about to cause.
+  void close_effects(bool request_follows);
   void reset_unit();
 
   [[nodiscard]] viommu_translation translate(const trace::Translate& t, bool report);

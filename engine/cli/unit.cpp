@@ -44,7 +44,7 @@ std::int32_t write(void* opaque, std::uint64_t gpa, const void* data, std::uint6
       std::uint64_t value = 0;
       std::memcpy(&value, data, size);
       host.effects.push_back({Effect::Kind::write, gpa, value, size, 0});
-    } else if (host.notes_failed_writes) {
+    } else if (host.of_recording) {
       host.effects.push_back({Effect::Kind::failed_write, gpa, 0, size, 0});
     }
     return written ? 0 : -1;
@@ -68,6 +68,15 @@ std::int32_t compare_exchange(void* opaque, std::uint64_t gpa, std::uint64_t* ex
 void message(void* opaque, std::uint64_t address, std::uint32_t data) noexcept {
   static_cast<void>(guarded([&] {
     host_of(opaque).effects.push_back({Effect::Kind::message, address, data, 0, 0});
+    return 0;
+  }));
+}
+
+void routes_changed(void* opaque, std::uint32_t first, std::uint32_t count) noexcept {
+  static_cast<void>(guarded([&] {
+    Host& host = host_of(opaque);
+    const bool names_entries = count != 0;
+    if (!host.of_recording && names_entries) host.effects.push_back({Effect::Kind::routes, first, count, 0, 0});
     return 0;
   }));
 }
@@ -97,6 +106,8 @@ std::string Effect::text() const {
     case Kind::write:        return text_of(trace::MemoryWrite{address, value, static_cast<std::uint8_t>(size)});
     case Kind::failed_write: return text_of(trace::FailedWrite{address, size});
     case Kind::message:      return text_of(trace::Message{address, static_cast<std::uint32_t>(value)});
+    case Kind::routes:
+      return text_of(trace::RoutesChanged{static_cast<std::uint32_t>(address), static_cast<std::uint32_t>(value)});
   }
   return {};
 }
@@ -109,6 +120,7 @@ viommu_host Host::table() {
   table.memory_write = write;
   table.memory_compare_exchange = compare_exchange;
   table.msi = message;
+  table.routes_changed = routes_changed;
   return table;
 }
 
@@ -129,6 +141,13 @@ viommu_vtd_options options_of(const trace::VtdConfiguration& configuration) {
   options.fill = VIOMMU_FILL_EXACT;
   options.hash_seed = 1;  // the same run every time
   return options;
+}
+
+viommu_message message_of(const trace::Interrupt& asked) {
+  constexpr std::uint32_t unknown_source = 0xFFFF;
+  const bool unknown = asked.source_id == unknown_source;
+  return interrupt_message(static_cast<std::uint16_t>(asked.source_id), asked.address, asked.data,
+                 unknown ? std::uint16_t{VIOMMU_MESSAGE_ANY_SOURCE} : std::uint16_t{0});
 }
 
 std::optional<viommu_request> request_of(const trace::Translate& asked, bool report) {

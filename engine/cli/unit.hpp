@@ -26,18 +26,21 @@ namespace viommu::cli {
 /// The request of a T line; nothing when this build cannot send its kind.
 [[nodiscard]] std::optional<viommu_request> request_of(const trace::Translate& asked, bool report);
 
+/// The message of a V line.
+[[nodiscard]] viommu_message message_of(const trace::Interrupt& asked);
+
 [[nodiscard]] constexpr std::uint8_t rights_of(trace::Perm perm) noexcept {
   return static_cast<std::uint8_t>((perm.read ? VIOMMU_READ : 0) | (perm.write ? VIOMMU_WRITE : 0));
 }
 
 /// Something the unit did to the outside, or a line that says it did.
 struct Effect {
-  enum class Kind : std::uint8_t { write, failed_write, message };
+  enum class Kind : std::uint8_t { write, failed_write, message, routes };
   Kind kind = Kind::write;
-  std::uint64_t address = 0;
-  std::uint64_t value = 0;  // of a message: its data
-  std::uint64_t size = 0;   // bytes of a write; 0 for a message
-  std::uint64_t line = 0;   // where the trace says it, or the line that made the unit do it
+  std::uint64_t address = 0;  // of routes: the first
+  std::uint64_t value = 0;    // of a message: its data; of routes: how many
+  std::uint64_t size = 0;     // bytes of a write; 0 for the others
+  std::uint64_t line = 0;     // where the trace says it, or the line that made the unit do it
 
   /// Everything but the line.
   [[nodiscard]] bool same_as(const Effect& other) const noexcept {
@@ -60,8 +63,8 @@ class Host {
   [[nodiscard]] viommu_host table();
 
   Memory memory;
-  std::vector<Effect> effects;      // in the order in which the unit did them
-  bool notes_failed_writes = true;  // recordings have a line for them, scenarios have not
+  std::vector<Effect> effects;  // in the order in which the unit did them
+  bool of_recording = true;     // these have lines for failed writes, scenarios for changed routes
 };
 
 }  // namespace viommu::cli

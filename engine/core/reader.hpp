@@ -30,8 +30,11 @@ enum class Count : std::uint8_t {
   context_faults,        ///< context walks that led to no address space
   protected_identities,  ///< counted as identities or pass-throughs, and blocked after that: faults
   protected_pages,       ///< counted as hits or walked answers, and blocked after that: faults
+  messages,              ///< interrupt requests, whatever became of them
+  messages_posted,
+  messages_blocked,
 };
-inline constexpr std::size_t counts = 15;
+inline constexpr std::size_t counts = 18;
 
 /// Counters with one writer, readable by anybody while it counts.
 class Counters {

@@ -43,6 +43,7 @@ struct FirstField {
   std::string_view operator()(const MemoryCheck&) const noexcept { return "mem"; }
   std::string_view operator()(const Ready&) const noexcept { return "ready"; }
   std::string_view operator()(const MachineReset&) const noexcept { return "reset"; }
+  std::string_view operator()(const RoutesChanged&) const noexcept { return "irte"; }
   std::string_view operator()(const Unknown& line) const noexcept { return line.word; }
 };
 

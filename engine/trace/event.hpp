@@ -226,6 +226,13 @@ struct MachineReset {
   friend constexpr bool operator==(MachineReset, MachineReset) = default;
 };
 
+/// `irte FIRST COUNT`: the host was told that these interrupt table entries may have changed.
+struct RoutesChanged {
+  std::uint32_t first = 0;
+  std::uint32_t count = 0;
+  friend constexpr bool operator==(const RoutesChanged&, const RoutesChanged&) = default;
+};
+
 /// A line of a recording whose first field the format does not know; a reader counts it and goes on.
 struct Unknown {
   std::string_view word;
@@ -240,7 +247,7 @@ struct Nothing {
 using Event =
     std::variant<Nothing, Configuration, ReservedRegion, GuestWord, FailedRead, MemoryWrite, FailedWrite, RegisterWrite,
                  RegisterRead, Translate, Message, ViewSwitch, CachesDropped, Reset, Notify, ReplayAsked, Interrupt,
-                 Marker, VirtioLine, RamAdded, RamRemoved, MemoryCheck, Ready, MachineReset, Unknown>;
+                 Marker, VirtioLine, RamAdded, RamRemoved, MemoryCheck, Ready, MachineReset, RoutesChanged, Unknown>;
 
 // A writer in the middle of the engine visits an event: no alternative may be able to fail in a copy.
 static_assert(std::is_trivially_copyable_v<Event>);

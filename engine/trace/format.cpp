@@ -122,6 +122,7 @@ struct Writer {
   std::string_view operator()(const MachineReset& e) const noexcept {
     return line().word(e.device ? "device" : "system").end();
   }
+  std::string_view operator()(const RoutesChanged& e) const noexcept { return line().hex(e.first).hex(e.count).end(); }
 };
 
 }  // namespace

@@ -103,6 +103,7 @@ std::optional<ParseError> parse_letter(char letter, Fields fields, Shape shape, 
       return finish(fields, m, event);
     }
     case 'T': return parse_translate(fields, shape, event);
+    case 'V': return parse_interrupt(fields, shape, event);
     case 'W': return parse_register<RegisterWrite>(fields, event);
     case 'R': return parse_register<RegisterRead>(fields, event);
     case 'w': {
@@ -150,7 +151,6 @@ std::optional<ParseError> parse_letter(char letter, Fields fields, Shape shape, 
       p.source_id = static_cast<std::uint32_t>(fields.hex("SID", shape.id_bits));
       return finish(fields, p, event);
     }
-    case 'V': return parse_interrupt(fields, shape, event);
     case 'C':
     case 'B':
     case 'Q':
@@ -181,6 +181,12 @@ std::optional<ParseError> parse_word(std::string_view word, Fields fields, Event
     mem.gpa = fields.hex("GPA", 64);
     mem.value = fields.hex("VALUE", 64);
     return finish(fields, mem, event);
+  }
+  if (word == "irte") {
+    RoutesChanged routes;
+    routes.first = static_cast<std::uint32_t>(fields.hex("FIRST", 16));
+    routes.count = static_cast<std::uint32_t>(fields.hex("COUNT", 20));
+    return finish(fields, routes, event);
   }
   if (word == "ready") return finish(fields, Ready{fields.take_rest("RESULT")}, event);
   if (word == "reset") return finish(fields, MachineReset{fields.choice("system|device", resets) == 1}, event);

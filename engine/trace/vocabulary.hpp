@@ -18,12 +18,11 @@ inline constexpr std::string_view mmio_word[] = {"mmio"};
 
 // Scenario lines of the format that bring devices, consumers, interrupts, queues and saved state.
 inline constexpr std::string_view later_words[] = {
-    "V",           "C",          "Q",        "E",      "discard", "populate", "private",  "shared",
-    "gone",        "bus",        "plug",     "driver", "unset",   "unplug",   "renumber", "subscribe",
-    "unsubscribe", "failnext",   "shadow",   "x",      "delta",   "count",    "errors",   "pins",
-    "view",        "isolatable", "inscope",  "caps",   "dmar",    "blockers", "hold",     "release",
-    "quiesce",     "save",       "load",     "dirty",  "bitmap",  "g",        "process",  "clock",
-    "irte",        "hostfault",  "hostpage", "reply",  "req",     "eventbuf"};
+    "C",    "Q",        "E",     "discard",   "populate", "private",   "shared",      "gone",     "bus",
+    "plug", "driver",   "unset", "unplug",    "renumber", "subscribe", "unsubscribe", "failnext", "shadow",
+    "x",    "delta",    "count", "errors",    "pins",     "view",      "isolatable",  "inscope",  "caps",
+    "dmar", "blockers", "hold",  "release",   "quiesce",  "save",      "load",        "dirty",    "bitmap",
+    "g",    "process",  "clock", "hostfault", "hostpage", "reply",     "req",         "eventbuf"};
 
 inline constexpr std::string_view recorded_letters[] = {"u", "U", "S", "O", "N", "P", "B", "Z"};
 

@@ -88,10 +88,9 @@ constexpr Dependency dependencies[] = {
 
 // What the engine does not do. A guest would use what it is offered, so offering it is refused.
 constexpr Feature not_offered[] = {
-    feature(ecap::prs),    feature(cap::ecmds),    feature(ecap::pms),   feature(cap::pi),
-    feature(ecap::ers),    feature(ecap::mts),     feature(ecap::vcs),   feature(ecap::tdxcs),
-    feature(ecap::hpts),   feature(ecap::ptrs),    feature(ecap::sms),   feature(ecap::rdts),
-    feature(ecap::ssirws), feature(ecap::hpt1gps), feature(ecap::eimer), feature(ecap::irreq),
+    feature(ecap::prs),    feature(cap::ecmds),  feature(ecap::pms),     feature(ecap::ers),  feature(ecap::mts),
+    feature(ecap::vcs),    feature(ecap::tdxcs), feature(ecap::hpts),    feature(ecap::ptrs), feature(ecap::sms),
+    feature(ecap::ssirws), feature(ecap::rdts),  feature(ecap::hpt1gps),
 };
 
 struct Block {
@@ -219,6 +218,7 @@ Capabilities Capabilities::decode(std::uint32_t version, std::uint64_t cap, std:
   result.drain_writes = get(c, cap::dwd);
   result.root_pointer_invalidates = get(c, cap::esrtps);
   result.interrupt_table_invalidates = get(c, cap::esirtps);
+  result.posted_interrupts = get(c, cap::pi);
   result.fault_records = get(c, cap::nfr) + 1;
   result.fault_record_offset = get(c, cap::fro) * bytes_per_offset_unit;
   result.iotlb_offset = get(e, ecap::iro) * bytes_per_offset_unit;
@@ -230,6 +230,8 @@ Capabilities Capabilities::decode(std::uint32_t version, std::uint64_t cap, std:
   result.no_write_flag = get(e, ecap::nwfs);
   result.interrupt_remapping = get(e, ecap::ir);
   result.extended_interrupt_mode = get(e, ecap::eim);
+  result.extended_interrupts_required = get(e, ecap::eimer);
+  result.interrupt_remapping_required = get(e, ecap::irreq);
   result.pass_through = get(e, ecap::pt);
   result.snoop_control = get(e, ecap::sc);
   result.page_requests = get(e, ecap::prs);

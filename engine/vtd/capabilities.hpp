@@ -63,6 +63,7 @@ struct Capabilities {
   bool drain_writes = false;
   bool root_pointer_invalidates = false;     ///< ESRTPS
   bool interrupt_table_invalidates = false;  ///< ESIRTPS
+  bool posted_interrupts = false;            ///< PI
   unsigned fault_records = 0;                ///< NFR + 1
   std::uint32_t fault_record_offset = 0;     ///< bytes
   std::uint32_t iotlb_offset = 0;            ///< bytes; IVA_REG, then IOTLB_REG
@@ -75,6 +76,8 @@ struct Capabilities {
   bool no_write_flag = false;        ///< NWFS
   bool interrupt_remapping = false;
   bool extended_interrupt_mode = false;
+  bool extended_interrupts_required = false;  ///< EIMER
+  bool interrupt_remapping_required = false;  ///< IRREQ
   bool pass_through = false;
   bool snoop_control = false;
   bool page_requests = false;       ///< PRS

@@ -182,15 +182,7 @@ DmaAnswer Dma::fault(core::Reader& reader, const DmaRequest& request, FaultReaso
   if (request.has_pasid) entry.pasid = request.pasid;
   entry.privileged = request.privileged;
   entry.execute = request.execute;
-  registers_.with([&](RegisterFile& file) {
-    const RecordedFault recorded = file.record_fault(entry);
-    blocked.status = recorded.status;
-    registers_.queue(recorded.event);
-  });
-  registers_.deliver();
-  if (blocked.status == FaultStatus::recorded) recorded_.fetch_add(1, std::memory_order_relaxed);
-  if (blocked.status == FaultStatus::overflow_set || blocked.status == FaultStatus::overflowed)
-    overflowed_.fetch_add(1, std::memory_order_relaxed);
+  blocked.status = faults_.report(entry);
   return blocked;
 }
 

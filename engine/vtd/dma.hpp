@@ -24,6 +24,7 @@
 #include "engine/vtd/address_type.hpp"
 #include "engine/vtd/capabilities.hpp"
 #include "engine/vtd/context_walk.hpp"
+#include "engine/vtd/fault_reporter.hpp"
 #include "engine/vtd/registers.hpp"
 
 namespace viommu::vtd {
@@ -77,8 +78,8 @@ struct TranslationCompletion {
 /// Threads: translate() from any thread, inside a guard of its reader; set_mode() by the unit's worker.
 class Dma {
  public:
-  Dma(const Capabilities& capabilities, core::Waist& waist, Registers& registers) noexcept
-      : capabilities_{capabilities}, waist_{waist}, registers_{registers} {}
+  Dma(const Capabilities& capabilities, core::Waist& waist, Registers& registers, FaultReporter& faults) noexcept
+      : capabilities_{capabilities}, waist_{waist}, registers_{registers}, faults_{faults} {}
 
   /// Whether translation is on and nothing else: the context of a plain request is then whatever the cache says.
   [[nodiscard, gnu::always_inline]] bool is_usual() const noexcept {
@@ -110,14 +111,6 @@ class Dma {
 
   /// What new requests see from now on. Requests that began earlier may still be under the old mode.
   void set_mode(RootPointer root, bool translate, bool protect) noexcept;
-
-  struct FaultFigures {
-    std::uint64_t recorded;
-    std::uint64_t overflowed;  ///< no record was free
-  };
-  [[nodiscard]] FaultFigures fault_figures() const noexcept {
-    return {recorded_.load(std::memory_order_relaxed), overflowed_.load(std::memory_order_relaxed)};
-  }
 
  private:
   /// RTADDR_REG as latched with, in bits that an aligned table leaves free, TES, PMEN and what TTM comes to.
@@ -234,8 +227,7 @@ class Dma {
   const Capabilities& capabilities_;
   core::Waist& waist_;
   Registers& registers_;
-  Atomic<std::uint64_t> recorded_{0};
-  Atomic<std::uint64_t> overflowed_{0};
+  FaultReporter& faults_;
   alignas(shared_line_bytes) Atomic<std::uint64_t> mode_{0};
 };
 

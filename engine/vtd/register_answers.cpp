@@ -87,8 +87,8 @@ RootPointer RegisterFile::root_pointer() const noexcept {
 }
 
 InterruptTable RegisterFile::interrupt_table() const noexcept {
-  const unsigned index_bits = get(latched_interrupt_table_, irta::size) + 1;
-  return {get(latched_interrupt_table_, irta::table), low_half(low_bits(index_bits) + 1),
+  const unsigned size = get(latched_interrupt_table_, irta::size);
+  return {get(latched_interrupt_table_, irta::table), size, low_half(low_bits(size + 1) + 1),
           get(latched_interrupt_table_, irta::extended)};
 }
 

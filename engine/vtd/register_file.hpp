@@ -72,6 +72,7 @@ struct RootPointer {
 };
 struct InterruptTable {
   Gpa table;
+  unsigned size = 0;  ///< S: 2^(S + 1) entries
   std::uint32_t entries = 0;
   bool extended = false;  ///< EIME
 };

@@ -8,12 +8,14 @@
 #include "engine/core/waist.hpp"
 #include "engine/vtd/capabilities.hpp"
 #include "engine/vtd/dma.hpp"
+#include "engine/vtd/fault_reporter.hpp"
+#include "engine/vtd/interrupt_remapping.hpp"
 #include "engine/vtd/registers.hpp"
 #include "engine/vtd/worker.hpp"
 
 namespace viommu::vtd {
 
-/// Threads: everything from any thread; not from a callback of the host, but for translating.
+/// Threads: everything from any thread; not from a callback of the host, but for translating and interrupts.
 class Unit {
  public:
   /// `capabilities` pass their check().
@@ -23,8 +25,10 @@ class Unit {
       : capabilities_{capabilities},
         host_{host},
         registers_{capabilities_, options, host},
-        dma_{capabilities_, waist, registers_},
-        worker_{capabilities_, waist, host, registers_, dma_, report_ns} {}
+        faults_{registers_},
+        dma_{capabilities_, waist, registers_, faults_},
+        interrupts_{capabilities_, waist.memory(), faults_},
+        worker_{capabilities_, waist, host, registers_, dma_, interrupts_, report_ns} {}
 
   [[nodiscard]] ReadResult read(std::uint64_t offset, unsigned size) noexcept {
     return registers_.with([&](const RegisterFile& file) { return file.read(offset, size); });
@@ -46,16 +50,19 @@ class Unit {
   [[nodiscard]] bool reset() noexcept { return worker_.reset(); }
 
   [[nodiscard]] Dma& dma() noexcept { return dma_; }
+  [[nodiscard]] InterruptRemapping& interrupts() noexcept { return interrupts_; }
   [[nodiscard]] const Capabilities& capabilities() const noexcept { return capabilities_; }
   [[nodiscard]] std::uint64_t count(WorkCount which) const noexcept { return worker_.count(which); }
   [[nodiscard]] std::uint64_t messages() const noexcept { return registers_.messages(); }
-  [[nodiscard]] Dma::FaultFigures fault_figures() const noexcept { return dma_.fault_figures(); }
+  [[nodiscard]] FaultReporter::Figures fault_figures() const noexcept { return faults_.figures(); }
 
  private:
   const Capabilities capabilities_;
   const core::Host& host_;
   Registers registers_;
+  FaultReporter faults_;
   Dma dma_;
+  InterruptRemapping interrupts_;
   Worker worker_;
 };
 

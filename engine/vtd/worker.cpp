@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 #include "engine/vtd/worker.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "engine/vtd/scopes.hpp"
@@ -60,11 +61,12 @@ WorkState Worker::process(std::uint32_t budget) noexcept {
 bool Worker::reset() noexcept {
   Role found = Role::free;
   if (!role_.compare_exchange_strong(found, Role::taken, std::memory_order_seq_cst)) return false;
-  tell_all_routes();
-  registers_.with([this](RegisterFile& file) {
+  const std::uint32_t entries = registers_.with([this](RegisterFile& file) {
+    const std::uint32_t before = file.interrupt_table().entries;
     file.reset();
     commands_ = {};
     commanded_.store(false, std::memory_order_release);
+    return before;
   });
   registers_.drop_messages();
   global_.reset();
@@ -72,8 +74,13 @@ bool Worker::reset() noexcept {
   iotlb_.reset();
   wait_.reset();
   since_last_wait_.clear();
+  interrupts_since_last_wait_ = false;
   dma_.set_mode({}, false, false);
+  interrupts_.set_mode({}, false, false);
   waist_.drop(caches::Scope{});
+  // Nobody keeps a route of a table that was never in force.
+  if (const std::uint32_t routed = std::exchange(routed_entries_, 0); routed != 0)
+    tell_routes(0, std::max(entries, routed));
   role_.exchange(Role::free, std::memory_order_seq_cst);  // a note that came meanwhile is the caller's process() to do
   return true;
 }
@@ -105,29 +112,26 @@ void Worker::begin_commands() noexcept {
     return {std::exchange(commands_, {}), file.root_pointer(), file.translation_enabled(), file.protection_enabled()};
   });
   const Commands& commands = taken.commands;
-  if (commands.interrupt_table || commands.interrupt_remapping) tell_all_routes();
   registers_.with([&](RegisterFile& file) {
-    // Nothing is buffered and nothing is remapped, so these have no effect to wait for.
+    // Nothing is buffered, so these have no effect to wait for.
     if (commands.write_buffer) file.complete_write_buffer_flush();
-    if (commands.interrupt_table) file.complete_interrupt_table();
-    if (commands.compatibility_format) file.complete_compatibility_format(*commands.compatibility_format);
-    if (commands.interrupt_remapping) file.complete_interrupt_remapping(*commands.interrupt_remapping);
     if (commands.queue) file.complete_queue(*commands.queue);
   });
   if (commands.queue) {  // a queue that was switched off forgets its open wait
     wait_.reset();
     since_last_wait_.clear();
+    interrupts_since_last_wait_ = false;
   }
-  if (commands.root_pointer || commands.translation || commands.protected_memory) {
+  caches::ScopeSet held;  // stays empty for interrupts: no hold concerns them
+  if (commands.of_translation()) {
     dma_.set_mode(taken.root, commands.translation.value_or(taken.translating),
                   commands.protected_memory.value_or(taken.protecting));
     const caches::Scope everything;
     waist_.drop(everything);
-    caches::ScopeSet scopes;
-    scopes.add(everything);
-    global_ =
-        GlobalCommand{waist_.ticket(scopes), commands.root_pointer, commands.translation, commands.protected_memory};
+    held.add(everything);
   }
+  if (commands.of_interrupts()) begin_interrupt_commands(commands);
+  if (commands.of_translation() || commands.of_interrupts()) global_ = GlobalCommand{waist_.ticket(held), commands};
   const auto begin = [this](const auto& invalidation) {
     const caches::Scope scope = scope_of(invalidation);
     waist_.drop(scope);
@@ -145,12 +149,33 @@ void Worker::begin_commands() noexcept {
   }
 }
 
+void Worker::begin_interrupt_commands(const Commands& commands) noexcept {
+  struct InForce {
+    InterruptTable table;
+    bool remapping;
+    bool compatibility;
+  };
+  const InForce before = registers_.with([](const RegisterFile& file) -> InForce {
+    return {file.interrupt_table(), file.interrupt_remapping_enabled(), file.compatibility_format_allowed()};
+  });
+  interrupts_.set_mode(before.table, commands.interrupt_remapping.value_or(before.remapping),
+                       commands.compatibility_format.value_or(before.compatibility));
+  // Without ESIRTPS entries of the old table may stay in use until the guest invalidates them, which is told then.
+  const bool new_table = commands.interrupt_table && capabilities_.interrupt_table_invalidates;
+  if (new_table || commands.interrupt_remapping) return tell_all_routes();
+  if (commands.compatibility_format) tell_routes(0, 0);
+}
+
 bool Worker::finish_commands() noexcept {
   if (global_ && drained(global_->ticket, global_->withheld, "a command of GCMD or PMEN")) {
     registers_.with([this](RegisterFile& file) {
-      if (global_->root_pointer) file.complete_root_pointer();
-      if (global_->translation) file.complete_translation(*global_->translation);
-      if (global_->protected_memory) file.complete_protected_memory(*global_->protected_memory);
+      const Commands& done = global_->commands;
+      if (done.root_pointer) file.complete_root_pointer();
+      if (done.interrupt_table) file.complete_interrupt_table();
+      if (done.compatibility_format) file.complete_compatibility_format(*done.compatibility_format);
+      if (done.interrupt_remapping) file.complete_interrupt_remapping(*done.interrupt_remapping);
+      if (done.translation) file.complete_translation(*done.translation);
+      if (done.protected_memory) file.complete_protected_memory(*done.protected_memory);
     });
     global_.reset();
   }
@@ -187,8 +212,10 @@ void Worker::count_iotlb(IotlbGranularity granularity) noexcept {
 void Worker::tell_routes(std::uint32_t first, std::uint32_t count) noexcept { host_.routes_changed(first, count); }
 
 void Worker::tell_all_routes() noexcept {
-  const std::uint32_t entries = registers_.with([](RegisterFile& file) { return file.interrupt_table().entries; });
-  tell_routes(0, entries);
+  const std::uint32_t entries =
+      registers_.with([](const RegisterFile& file) { return file.interrupt_table().entries; });
+  // A table that was larger leaves routes behind that lead nowhere now.
+  tell_routes(0, std::max(entries, std::exchange(routed_entries_, entries)));
 }
 
 }  // namespace viommu::vtd

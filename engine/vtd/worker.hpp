@@ -24,6 +24,7 @@
 #include "engine/vtd/capabilities.hpp"
 #include "engine/vtd/descriptors.hpp"
 #include "engine/vtd/dma.hpp"
+#include "engine/vtd/interrupt_remapping.hpp"
 #include "engine/vtd/registers.hpp"
 
 namespace viommu::vtd {
@@ -49,12 +50,13 @@ class Worker {
  public:
   /// @param report_ns  after this long a completion that is withheld is logged
   Worker(const Capabilities& capabilities, core::Waist& waist, const core::Host& host, Registers& registers, Dma& dma,
-         std::uint64_t report_ns) noexcept
+         InterruptRemapping& interrupts, std::uint64_t report_ns) noexcept
       : capabilities_{capabilities},
         waist_{waist},
         host_{host},
         registers_{registers},
         dma_{dma},
+        interrupts_{interrupts},
         report_ns_{report_ns} {}
 
   /// Takes note of what a register write asks for; process() does it. Called under the registers' lock.
@@ -82,6 +84,11 @@ class Worker {
     std::optional<bool> protected_memory;
     std::optional<ContextInvalidation> context;
     std::optional<IotlbInvalidation> iotlb;
+
+    [[nodiscard]] bool of_translation() const noexcept { return root_pointer || translation || protected_memory; }
+    [[nodiscard]] bool of_interrupts() const noexcept {
+      return interrupt_table || compatibility_format || interrupt_remapping;
+    }
   };
   /// Since when a completion has been waiting for its ticket; for the log alone.
   struct Withheld {
@@ -91,9 +98,7 @@ class Worker {
   /// Begun, and waiting for its ticket.
   struct GlobalCommand {
     core::Ticket ticket;
-    bool root_pointer = false;
-    std::optional<bool> translation;
-    std::optional<bool> protected_memory;
+    Commands commands;
     Withheld withheld{};
   };
   struct ContextCommand {
@@ -171,6 +176,8 @@ class Worker {
 
   [[nodiscard]] WorkState work(Budget& budget) noexcept;
   void begin_commands() noexcept;
+  /// New interrupt requests go by what the commands ask for, and the VMM is told.
+  void begin_interrupt_commands(const Commands& commands) noexcept;
   /// @return false while one of them waits for its ticket.
   [[nodiscard]] bool finish_commands() noexcept;
   [[nodiscard]] WorkState run_queue(Budget& budget) noexcept;
@@ -209,6 +216,7 @@ class Worker {
   const core::Host& host_;
   Registers& registers_;
   Dma& dma_;
+  InterruptRemapping& interrupts_;
   const std::uint64_t report_ns_;
 
   Atomic<Role> role_{Role::free};
@@ -220,6 +228,8 @@ class Worker {
   std::optional<IotlbCommand> iotlb_;
   std::optional<OpenWait> wait_;
   caches::ScopeSet since_last_wait_;
+  std::uint32_t routed_entries_ = 0;         ///< how large the table was when all of it was told last
+  bool interrupts_since_last_wait_ = false;  ///< interrupts under way may go by entries that were invalidated
   std::array<Atomic<std::uint64_t>, work_counts> counts_{};
   core::LogLimit stops_;
   core::LogLimit dropped_writes_;

@@ -143,6 +143,7 @@ void Worker::execute(const Descriptor& descriptor) noexcept {
                  [](const HostPermissionInvalidation&) {},
                  [&](const InterruptEntryInvalidation& invalidation) {
                    add(WorkCount::interrupt_entries);
+                   interrupts_since_last_wait_ = true;
                    if (invalidation.global) return tell_all_routes();
                    tell_routes(invalidation.first, invalidation.last - std::uint32_t{invalidation.first} + 1);
                  },
@@ -152,8 +153,9 @@ void Worker::execute(const Descriptor& descriptor) noexcept {
 
 bool Worker::begin_wait(const Wait& wait, std::uint32_t head, std::uint32_t next_head) noexcept {
   wait_ = OpenWait{{}, wait, next_head, {}};
-  if (!since_last_wait_.empty()) wait_->ticket = waist_.ticket(since_last_wait_);
+  if (!since_last_wait_.empty() || interrupts_since_last_wait_) wait_->ticket = waist_.ticket(since_last_wait_);
   since_last_wait_.clear();
+  interrupts_since_last_wait_ = false;
   if (finish_wait()) return true;
   show_head(head);  // while it waits, the head stands on it
   return false;

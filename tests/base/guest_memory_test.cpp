@@ -35,6 +35,7 @@ struct Callbacks {
   std::array<std::uint64_t, 2> words{0x1111111111111111, 0x2222222222222222};
   std::uint32_t written = 0;
   std::uint64_t found = 0;
+  bool lose_exchanges = false;
 
   [[nodiscard]] MemoryCallbacks functions() {
     MemoryCallbacks callbacks;
@@ -54,8 +55,8 @@ struct Callbacks {
     callbacks.compare_exchange = [](void* self, std::uint64_t gpa, std::uint64_t* expected, std::uint64_t) {
       auto& host = *static_cast<Callbacks*>(self);
       host.calls.push_back({'x', gpa, 8});
-      if (host.result == 1) *expected = host.found;
-      return host.result;
+      if (host.result == 1 || host.lose_exchanges) *expected = host.found;
+      return host.lose_exchanges ? 1 : host.result;
     };
     return callbacks;
   }
@@ -263,6 +264,9 @@ TEST_CASE("the tap is told of each access after it was made, by what became of i
   CHECK_FALSE(memory->store_u32({0x2000}, 1));
   CHECK(memory->compare_exchange_u64({0x2008}, expected, 1) == Exchange::failed);
   CHECK(take() == std::vector<Told>{{store_failed, 0x2000, 4}, {store_failed, 0x2008, 8}});
+  CHECK(memory->fetch_or_u64({0x1000}, 3) == 0xAC);
+  CHECK_FALSE(memory->fetch_or_u64({0x2008}, 3));
+  CHECK(take() == std::vector<Told>{{loaded, 0x1000, 0xAC}, {stored, 0x1000, 0xAF, 8}, {store_failed, 0x2008, 8}});
   host.result = -1;
   CHECK_FALSE(memory->load_u64({0x3000}));
   CHECK_FALSE(memory->load_u128({0x3010}));
@@ -286,6 +290,35 @@ TEST_CASE("a lost compare-exchange writes nothing and says what it found", "[bas
   CHECK(ram.load_u64(0x10008) == 1);
   CHECK(memory->compare_exchange_u64({0x20000}, expected, 1) == Exchange::lost);
   CHECK(expected == 66);
+}
+
+TEST_CASE("bits are set in one step, in a region at once, behind callbacks within 64 exchanges",
+          "[base][guest-memory][P4][P5]") {
+  GuardedRegion ram{0x10000, 0x1000};
+  GuardedRegion rom{0x20000, 0x1000};
+  Callbacks host;
+  Memory memory{host.functions()};
+  memory.add(ram);
+  memory.add(rom, true);
+  ram.store_u64(0x10FF8, 0x50);
+  CHECK(memory->fetch_or_u64({0x10FF8}, 0x0F) == 0x50);
+  CHECK(ram.load_u64(0x10FF8) == 0x5F);
+  rom.store_u64(0x20000, 0x50);
+  CHECK_FALSE(memory->fetch_or_u64({0x20000}, 0x0F));
+  CHECK(rom.load_u64(0x20000) == 0x50);
+  CHECK(host.calls.empty());
+  CHECK(memory->fetch_or_u64({0x30000}, 0x0F) == host.words[0]);
+  CHECK(host.calls == std::vector<Callbacks::Call>{{'r', 0x30000, 8}, {'x', 0x30000, 8}});
+  SECTION("no memory") {
+    host.result = -1;
+    CHECK_FALSE(memory->fetch_or_u64({0x30000}, 0x0F));
+  }
+  SECTION("an exchange that is lost for ever") {
+    host.calls.clear();
+    host.lose_exchanges = true;
+    CHECK_FALSE(memory->fetch_or_u64({0x30000}, 0x0F));
+    CHECK(host.calls.size() == 1 + 64);
+  }
 }
 
 TEST_CASE("a line is read from regions alone, and the callback is not asked for one", "[base][guest-memory][SEC-1]") {

@@ -98,6 +98,10 @@ TEST_CASE("from every callback translating and statistics work and every other c
     CHECK(other->translate(asked).gpa == 0x400000);
     CHECK(machine.engine.translate_once(asked).gpa == 0x400000);
     CHECK(machine.engine.translate_once(request(unmapped_device, 0x5000, VIOMMU_READ)).kind == VIOMMU_FAULT);
+    const viommu_message message = interrupt_message(device, 0xFEE0'0010, 0x41);  // remapping is off
+    CHECK(machine.engine.route(message).kind == VIOMMU_ROUTE_UNCHANGED);
+    CHECK(machine.engine.interrupt_once(message).kind == VIOMMU_ROUTE_UNCHANGED);
+    CHECK(other->interrupt(message).kind == VIOMMU_ROUTE_UNCHANGED);
     viommu_statistics statistics{};
     statistics.size = sizeof statistics;
     CHECK(viommu_statistics_get(engine, &statistics) == VIOMMU_OK);

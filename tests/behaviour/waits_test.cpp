@@ -121,7 +121,7 @@ TEST_CASE("interrupt entry invalidations tell the VMM which routes may have chan
   Ring ring{machine};
   machine.write(offset::interrupt_table, 0x4'000B, 8);  // 4096 entries
   machine.command(command::interrupt_table);
-  CHECK(machine.take_effects() == std::vector<Effect>{{Effect::routes, 0, 4096}});
+  CHECK(machine.take_effects().empty());  // without ESIRTPS the old entries stay in use until they are invalidated
   machine.command(command::interrupt_remapping);
   CHECK(machine.take_effects() == std::vector<Effect>{{Effect::routes, 0, 4096}});
   ring.enable();

@@ -82,6 +82,21 @@ static const struct abi_number numbers[] = {
     {"viommu_statistics.holds_open", offsetof(struct viommu_statistics, holds_open)},
     {"viommu_statistics.cache_bytes", offsetof(struct viommu_statistics, cache_bytes)},
     {"viommu_statistics.process_barriers", offsetof(struct viommu_statistics, process_barriers)},
+    {"viommu_statistics.interrupts_blocked", offsetof(struct viommu_statistics, interrupts_blocked)},
+    {"viommu_message", sizeof(struct viommu_message)},
+    {"viommu_message.data", offsetof(struct viommu_message, data)},
+    {"viommu_message.source", offsetof(struct viommu_message, source)},
+    {"viommu_message.flags", offsetof(struct viommu_message, flags)},
+    {"viommu_routed", sizeof(struct viommu_routed)},
+    {"viommu_routed.descriptor", offsetof(struct viommu_routed, descriptor)},
+    {"viommu_routed.data", offsetof(struct viommu_routed, data)},
+    {"viommu_routed.index", offsetof(struct viommu_routed, index)},
+    {"viommu_routed.kind", offsetof(struct viommu_routed, kind)},
+    {"viommu_routed.reason", offsetof(struct viommu_routed, reason)},
+    {"viommu_routed.status", offsetof(struct viommu_routed, status)},
+    {"viommu_routed.vector", offsetof(struct viommu_routed, vector)},
+    {"viommu_routed.notify", offsetof(struct viommu_routed, notify)},
+    {"viommu_routed.urgent", offsetof(struct viommu_routed, urgent)},
 };
 
 const struct abi_number* abi_numbers(size_t* count) {

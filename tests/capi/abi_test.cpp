@@ -88,12 +88,27 @@ TEST_CASE("sizes and places of the structs stay as they are", "[capi][abi]") {
       {"viommu_range_end.status", 13},
       {"viommu_range_end.complete", 14},
       {"viommu_range_end.reserved", 15},
-      {"viommu_statistics", 240},
+      {"viommu_statistics", 264},
       {"viommu_statistics.translations", 8},
       {"viommu_statistics.faults_recorded", 88},
       {"viommu_statistics.holds_open", 184},
       {"viommu_statistics.cache_bytes", 224},
       {"viommu_statistics.process_barriers", 232},
+      {"viommu_statistics.interrupts_blocked", 256},
+      {"viommu_message", 16},
+      {"viommu_message.data", 8},
+      {"viommu_message.source", 12},
+      {"viommu_message.flags", 14},
+      {"viommu_routed", 32},
+      {"viommu_routed.descriptor", 8},
+      {"viommu_routed.data", 16},
+      {"viommu_routed.index", 20},
+      {"viommu_routed.kind", 24},
+      {"viommu_routed.reason", 25},
+      {"viommu_routed.status", 26},
+      {"viommu_routed.vector", 27},
+      {"viommu_routed.notify", 28},
+      {"viommu_routed.urgent", 29},
   };
   std::size_t count = 0;
   const abi_number* const numbers = abi_numbers(&count);
@@ -119,6 +134,8 @@ TEST_CASE("C and C++ agree on the structs", "[capi][abi]") {
       {"viommu_piece", sizeof(viommu_piece)},
       {"viommu_range_end", sizeof(viommu_range_end)},
       {"viommu_statistics", sizeof(viommu_statistics)},
+      {"viommu_message", sizeof(viommu_message)},
+      {"viommu_routed", sizeof(viommu_routed)},
   };
   std::size_t found = 0;
   for (std::size_t i = 0; i < count; ++i) {

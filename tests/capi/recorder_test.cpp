@@ -39,6 +39,7 @@ class RecordedGuest {
       return to.memory_write(to.opaque, gpa, data, size);
     };
     table.memory_compare_exchange = nullptr;
+    table.routes_changed = nullptr;
     table.msi = [](void*, std::uint64_t, std::uint32_t) {};
     table.wake = nullptr;
     table.now_ns = nullptr;
@@ -91,6 +92,10 @@ std::uint64_t feed(RecordedGuest& guest, const std::vector<cli::NumberedEvent>& 
       REQUIRE(request);
       static_cast<void>(guest.reader().translate(*request));
       ++translations;
+    }
+    if (const auto* const v = std::get_if<trace::Interrupt>(&event)) {
+      const viommu_message message = cli::message_of(*v);
+      static_cast<void>(v->question ? guest.engine().route(message) : guest.reader().interrupt(message));
     }
     if (std::holds_alternative<trace::CachesDropped>(event)) CHECK(guest.engine().drop_caches() == VIOMMU_OK);
     if (std::holds_alternative<trace::Reset>(event)) CHECK(guest.engine().reset() == VIOMMU_OK);
@@ -147,7 +152,33 @@ void check_round_trip(const std::string& name, std::size_t most_events) {
 TEST_CASE("what the recorder wrote replays with every answer the same", "[recorder][trace]") {
   check_round_trip("kut-intel-iommu", 1000);
   check_round_trip("vtd-sriov-k612", 20000);
+  check_round_trip("vtd-intremap-k612", 60000);
   check_round_trip("vtd-legacy-strict-k61", 120000);
+}
+
+TEST_CASE("interrupts are recorded with what became of them, questions as such", "[recorder][trace]") {
+  trace::VtdConfiguration configuration;
+  REQUIRE_FALSE(trace::parse_vtd_configuration("aw=48 cap=80d2008c222f0606 ecap=f00f4a ver=10", configuration));
+  RecordedGuest guest{configuration};
+  guest.store(0x40050, 0x30000410001);
+  guest.store(0x40058, 0x40100);
+  CHECK(guest.engine().mmio_write(0xB8, 8, 0x40007) == VIOMMU_OK);
+  CHECK(guest.engine().mmio_write(0x18, 4, 0x01000000) == VIOMMU_OK);
+  CHECK(guest.engine().mmio_write(0x18, 4, 0x02000000) == VIOMMU_OK);
+  const std::uint16_t unknown = VIOMMU_MESSAGE_ANY_SOURCE;
+  CHECK(guest.reader().interrupt(interrupt_message(0x100, 0xFEE000B0, 1)).kind == VIOMMU_ROUTE_REMAPPED);
+  CHECK(guest.engine().interrupt_once(interrupt_message(7, 0xFEE000B0, 1, unknown)).kind == VIOMMU_ROUTE_REMAPPED);
+  CHECK(guest.engine().route(interrupt_message(0x108, 0xFEE000B0, 1)).reason == 0x26);
+  CHECK(guest.reader().interrupt(interrupt_message(0x108, 0xFEE000B0, 1)).reason == 0x26);
+  const std::size_t at = guest.recorded.find("V ");
+  REQUIRE(at != std::string::npos);
+  CHECK(guest.recorded.substr(at) ==
+        "V w 100 fee000b0 1 ok fee03000 4041\nV w ffff fee000b0 1 ok fee03000 4041\n"
+        "V q 108 fee000b0 1 fault 26 none\nV w 108 fee000b0 1 fault 26 rec\n");
+  const cli::Report report = replay(guest.recorded);
+  REQUIRE_FALSE(report.error);
+  CHECK(report.mismatches == 0);
+  CHECK(report.matches == 4);
 }
 
 TEST_CASE("a request that asked for no report is recorded as one that leaves no record", "[recorder][trace]") {

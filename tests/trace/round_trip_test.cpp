@@ -27,14 +27,14 @@ class Events {
   Events(std::uint64_t seed, Shape shape) : random_(seed), shape_(shape) {}
 
   Event next() {
-    switch (random_.below(shape_ == Shape::recording ? 14 : 6)) {
+    switch (random_.below(shape_ == Shape::recording ? 14 : shape_ == Shape::scenario ? 7 : 6)) {
       case 0:  return trace::GuestWord{number(64), number(64)};
       case 1:  return translate();
       case 2:  return trace::Message{number(64), narrow(32)};
       case 3:  return trace::Marker{"a phase  with spaces "};
       case 4:  return shape_ == Shape::virtio ? Event{trace::VirtioLine{'Q', "0100 00"}} : register_access();
       case 5:  return shape_ == Shape::scenario ? word() : memory_write();
-      case 6:  return trace::FailedRead{number(32), 1 + number(16)};
+      case 6:  return shape_ == Shape::scenario ? interrupt() : Event{trace::FailedRead{number(32), 1 + number(16)}};
       case 7:  return trace::FailedWrite{number(32), 1 + number(16)};
       case 8:  return trace::ViewSwitch{narrow(16), narrow(32), flag()};
       case 9:  return trace::CachesDropped{};
@@ -107,12 +107,13 @@ class Events {
   Event word() {
     const std::uint64_t first = number(63);
     const std::uint64_t last = first + number(63);
-    switch (random_.below(6)) {
+    switch (random_.below(7)) {
       case 0:  return trace::RamAdded{first, last, flag()};
       case 1:  return trace::RamAdded{0, ~std::uint64_t{0}, false};
       case 2:  return trace::RamRemoved{first, last};
       case 3:  return trace::MemoryCheck{number(64), number(64)};
       case 4:  return trace::Ready{"100:CachingModeRequired"};
+      case 5:  return trace::RoutesChanged{narrow(16), narrow(17)};
       default: return trace::MachineReset{flag()};
     }
   }

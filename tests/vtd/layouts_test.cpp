@@ -5,6 +5,8 @@
 #include "engine/vtd/capability_layouts.hpp"
 #include "engine/vtd/descriptor_layouts.hpp"
 #include "engine/vtd/fault_layouts.hpp"
+#include "engine/vtd/interrupt_layouts.hpp"
+#include "engine/vtd/posted_descriptor.hpp"
 #include "engine/vtd/register_layouts.hpp"
 #include "engine/vtd/scalable_layouts.hpp"
 #include "engine/vtd/table_layouts.hpp"
@@ -33,6 +35,21 @@ TEST_CASE("each field of the scalable-mode entries goes in and comes out alone",
   check_round_trips(pasid_entry_0::rows);
   check_round_trips(pasid_entry_1::rows);
   check_round_trips(pasid_entry_2::rows);
+}
+
+TEST_CASE("each field of interrupt messages, entries and posted descriptors goes in and comes out alone",
+          "[vtd][Interrupt Remapping Table Entry]") {
+  check_round_trips(remappable_address::rows);
+  check_round_trips(remappable_data::rows);
+  check_round_trips(message_address::rows);
+  check_round_trips(message_data::rows);
+  check_round_trips(interrupt_entry_low::remapped_rows);
+  check_round_trips(interrupt_entry_low::xapic_rows);
+  check_round_trips(interrupt_entry_low::posted_rows);
+  check_round_trips(interrupt_entry_high::remapped_rows);
+  check_round_trips(interrupt_entry_high::posted_rows);
+  check_round_trips(posted_control::rows);
+  check_round_trips(posted_control::xapic_rows);
 }
 
 TEST_CASE("each field of the second-stage entries goes in and comes out alone", "[vtd][Second-Stage Paging Entries]") {

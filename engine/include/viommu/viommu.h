@@ -11,6 +11,7 @@
  *   work       viommu_process()                           what a register write started and did not finish
  *   translate  viommu_reader_create(), viommu_enter(), viommu_translate*(), viommu_leave()
  *   DMA that outlives the call: viommu_hold(), viommu_release()
+ *   interrupts viommu_interrupt*(), viommu_route()        what becomes of a message, for delivery and for routes kept
  *
  * Rules that hold for every call
  * - Results are VIOMMU_OK (0) or a negative VIOMMU_E_*; nothing is thrown, printed or aborted, whatever the guest does.
@@ -19,8 +20,9 @@
  *   grow. A longer one is taken when all that this version does not know is zero.
  * - Everything but viommu_destroy() may be called from any thread at any time. One reader is used by one thread at a
  *   time.
- * - From a host callback: translating (with another reader, or viommu_translate_once), viommu_statistics_get() and
- *   the host's own wake are allowed; every other call on the same engine answers VIOMMU_E_BUSY and does nothing.
+ * - From a host callback: translating and interrupts (with another reader, or the calls without one), viommu_route(),
+ *   viommu_statistics_get() and the host's own wake are allowed; every other call on the same engine answers
+ *   VIOMMU_E_BUSY and does nothing.
  * - Addresses and lengths are bytes; lengths of 0 are errors; ranges may end at the last address.
  *
  * What a translation is worth
@@ -114,7 +116,11 @@ struct viommu_host {
   void (*deallocate)(void* opaque, void* memory, size_t size, size_t alignment);
   /** Nothing can reach the removed region `cookie` any more: the VMM may unmap it. */
   void (*region_gone)(void* opaque, uint64_t cookie);
-  /** Interrupt table entries [first, first + count) may have changed; before the guest sees the completion. */
+  /** Interrupt table entries [first, first + count) may have changed; before the guest sees the completion. Whoever
+   * keeps routes asks viommu_route() for them again, from here if it likes. Told at each invalidation of the interrupt
+   * entry cache, and with the whole table when remapping goes on or off, at a new table (CAP.ESIRTPS set), and at a
+   * reset after any of these.
+   * `count` 0: no entry, but whether messages in compatibility format pass (CFI). */
   void (*routes_changed)(void* opaque, uint32_t first, uint32_t count);
   /** A hold has kept a completion back for longer than hold_report_ns; told once for each hold. */
   void (*hold_overdue)(void* opaque, uint64_t hold, uint64_t cookie, uint64_t age_ns);
@@ -440,6 +446,69 @@ VIOMMU_API viommu_result viommu_release(viommu_engine* engine, uint64_t hold);
 /** The same, said by a VMM that has stopped the device: counted apart. A later viommu_release() of it is NOT_FOUND. */
 VIOMMU_API viommu_result viommu_hold_revoke(viommu_engine* engine, uint64_t hold);
 
+/* ---- Interrupts ------------------------------------------------------------------------------------------------- */
+
+/** viommu_message.flags. */
+enum {
+  VIOMMU_MESSAGE_ANY_SOURCE = 1 /* the source is not known and the VMM vouches for the request (an interrupt controller
+                                   of its own that has no requester id): it is not verified. `source` is recorded */
+};
+
+/** One interrupt request: what a device or an interrupt controller writes, 4 bytes into the interrupt address range. */
+struct viommu_message {
+  uint64_t address; /* 0xFEE0_0000 .. 0xFEEF_FFFF */
+  uint32_t data;
+  uint16_t source; /* requester id */
+  uint16_t flags;  /* VIOMMU_MESSAGE_ANY_SOURCE */
+};
+
+/** viommu_routed.kind. */
+enum {
+  VIOMMU_ROUTE_FAULT = 0,     /* blocked: see reason and status */
+  VIOMMU_ROUTE_UNCHANGED = 1, /* the message itself: remapping is off, or it passes in compatibility format */
+  VIOMMU_ROUTE_REMAPPED = 2,  /* what the table entry makes of it */
+  VIOMMU_ROUTE_POSTED = 3     /* goes into a posted-interrupt descriptor (CAP.PI) */
+};
+
+/** What becomes of one. */
+struct viommu_routed {
+  uint64_t address;    /* the message to be delivered: vector, delivery mode and trigger as the processors know them; */
+                       /* bits 31:8 of a 32-bit destination in bits 63:40 */
+  uint64_t descriptor; /* POSTED: guest-physical address of the descriptor; else 0 */
+  uint32_t data;
+  uint32_t index;      /* of the table entry, where the request names one; else 0 */
+  uint8_t kind;        /* VIOMMU_ROUTE_* */
+  uint8_t reason;      /* VT-d fault reason code, 20h to 2Bh; 0 without a fault */
+  uint8_t status;      /* VIOMMU_FAULT_*; NOT_REPORTED from viommu_route() */
+  uint8_t vector;      /* POSTED: the virtual vector; else 0 */
+  uint8_t notify;      /* POSTED: 1: the descriptor asks for a notification, which is the message above; 0 also from
+                          viommu_route() */
+  uint8_t urgent;      /* POSTED: the entry's URG */
+  uint8_t reserved[2]; /* 0 */
+};
+
+/**
+ * An interrupt request of a device, or of an interrupt controller that goes through the unit: remaps it, posts it, or
+ * blocks it and records the fault. Every write into the interrupt address range comes here, whether viommu_translate()
+ * calls it VIOMMU_INTERRUPT or, while translation is off, VIOMMU_IDENTITY. Never blocks and keeps nothing: the table
+ * entry is read each time, in one piece.
+ * The message may be delivered until the reader's guard ends: an invalidation of entries, and IRES, IRTPS and CFIS, are
+ * shown to the guest when the guards that began before have ended. Without a guard the answer is a hint.
+ * @return VIOMMU_OK, VIOMMU_E_FAULT (routed->reason says why), VIOMMU_E_ARGUMENT (address outside the range; flags).
+ *         Source: VT-d, "Interrupt Remapping".
+ */
+VIOMMU_API viommu_result viommu_interrupt(viommu_reader* reader, const struct viommu_message* message,
+                                          struct viommu_routed* routed);
+/** The same without a reader: the answer is a hint. VIOMMU_E_BUSY while 64 calls without a reader go on and on. */
+VIOMMU_API viommu_result viommu_interrupt_once(viommu_engine* engine, const struct viommu_message* message,
+                                               struct viommu_routed* routed);
+/** What would become of the message, for routes that the VMM keeps; nothing is posted, recorded or written, and a
+ *  descriptor is not looked at. Needs neither reader nor guard. Threads: any; allowed in callbacks, in
+ *  host.routes_changed above all: it answers by the state that the guest is about to be told of. Results as
+ *  viommu_interrupt_once(). */
+VIOMMU_API viommu_result viommu_route(viommu_engine* engine, const struct viommu_message* message,
+                                      struct viommu_routed* routed);
+
 /* ---- Statistics ------------------------------------------------------------------------------------------------- */
 
 /** Counters since creation. Those of readers that run are read without stopping them. */
@@ -474,6 +543,9 @@ struct viommu_statistics {
   uint64_t tag_sweeps;       /* times the IOTLB was swept to make tags free */
   uint64_t cache_bytes;      /* memory of all caches, their tags and address spaces */
   uint64_t process_barriers; /* made to see older guards gone */
+  uint64_t interrupts;       /* interrupt requests, whatever became of them; routes that were asked for are none */
+  uint64_t interrupts_posted;
+  uint64_t interrupts_blocked;
 };
 
 /** Fills in as many fields as statistics->size says. Threads: any; allowed in callbacks. */

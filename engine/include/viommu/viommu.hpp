@@ -45,6 +45,12 @@ class [[nodiscard]] Expected {
   return {.iova = iova, .length = length, .pasid = 0, .source = source, .access = access, .flags = flags};
 }
 
+/// Names for the fields of viommu_message.
+[[nodiscard]] constexpr viommu_message interrupt_message(std::uint16_t source, std::uint64_t address,
+                                                         std::uint32_t data, std::uint16_t flags = 0) noexcept {
+  return {.address = address, .data = data, .source = source, .flags = flags};
+}
+
 /// True when the answer lets the device go on.
 [[nodiscard]] constexpr bool allowed(const viommu_translation& translation) noexcept {
   return translation.kind != VIOMMU_FAULT;
@@ -134,6 +140,12 @@ class Reader {
     if (asked.size() != answers.size() || asked.size() > 65535) return VIOMMU_E_ARGUMENT;
     return viommu_translate_batch(handle_, asked.data(), answers.data(), static_cast<std::uint32_t>(asked.size()));
   }
+  /// The answer's kind is VIOMMU_ROUTE_FAULT when the interrupt is blocked.
+  [[nodiscard]] viommu_routed interrupt(const viommu_message& asked) noexcept {
+    viommu_routed answer{};
+    static_cast<void>(viommu_interrupt(handle_, &asked, &answer));
+    return answer;
+  }
   /// An empty hold when the request is blocked or no hold is left.
   [[nodiscard]] Hold hold(const viommu_request& asked, std::uint64_t cookie, viommu_translation& answer) noexcept {
     std::uint64_t handle = 0;
@@ -199,6 +211,18 @@ class Engine {
   [[nodiscard]] viommu_translation translate_once(const viommu_request& asked) noexcept {
     viommu_translation answer{};
     static_cast<void>(viommu_translate_once(handle_, &asked, &answer));
+    return answer;
+  }
+  /// Without a reader; the answer is a hint.
+  [[nodiscard]] viommu_routed interrupt_once(const viommu_message& asked) noexcept {
+    viommu_routed answer{};
+    static_cast<void>(viommu_interrupt_once(handle_, &asked, &answer));
+    return answer;
+  }
+  /// What would become of it, without any effect; from any thread and any callback.
+  [[nodiscard]] viommu_routed route(const viommu_message& asked) noexcept {
+    viommu_routed answer{};
+    static_cast<void>(viommu_route(handle_, &asked, &answer));
     return answer;
   }
 
