@@ -33,6 +33,8 @@ QUESTIONS = [
     Question("miss_fill", "whole misses", 5, r"<(Viommu|QemuShape)>/(128|2048)/"),
     Question("invalidate_page", "page invalidation", 5, r"<(Viommu|QemuShape)>/(1024|16384)/"),
     Question("invalidate_domain", "domain invalidation", 5, r"<(Viommu|QemuShape)>/1024/"),
+    Question("queue", "a full queue with work behind it", 5,
+             r"queue(_alone)?<(Serial|Parallel|Independent)>/((4|64)/(0|1000)|0)/iterations"),
     Question("strict_unmap", "strict unmaps beside a reader", 5, r"<(Viommu|QemuShape)>"),
     Question("interference", "a reader beside invalidations", 5, r"<(Viommu|QemuShape)>/[0-9]+/1024/0/"),
     Question("interrupt_route", "interrupts", 5, r"<(Viommu|ViommuRoute|QemuShape|Floor)>/65536/manual_time(/threads:2)?$"),
@@ -174,6 +176,15 @@ def aims():
             at_least(f"route, 64 Ki entries{many}", f"interrupt_route<ViommuRoute>/65536{threads}",
                      f"interrupt_route<QemuShape>/65536{threads}", None),
         ]
+    for domains in (4, 64):
+        for work, words in ((1000, "1 us of work each"), (0, "no work")):
+            aimed = domains == 64 and work != 0
+            parallel = f"queue<Parallel>/{domains}/{work}"
+            rows.append(at_least(f"queue of {domains} domains, {words}, 2 threads", parallel,
+                                 f"queue<Serial>/{domains}/{work}", 1.5 if aimed else None))
+            rows.append(at_least(f"queue of {domains} domains, {words}, 2 threads", parallel,
+                                 f"queue<Independent>/{domains}/{work}", 0.85 if aimed else None))
+    rows.append(at_most("a descriptor alone, with an executor", "queue_alone<Parallel>/0", "queue_alone<Serial>/0", 1.02))
     for entries in (1024, 16384):
         for rate, aim in ((100_000, 1.02), (1_000_000, 1.15), (1_000_000_000, None)):
             rows.append(at_most(f"reader beside {rate_name(rate)} invalidations, {count(entries)}",
@@ -275,7 +286,8 @@ def print_table(lines):
     print("""
 Times are of one translation, descriptor or unmap; the median of repetitions in shuffled order, without the time a thread
 waited for a core. `>=`: how many times faster than its neighbour; `<=`: how many times slower. `~`: another process took
-more than a tenth of a figure's time. QemuShape is QEMU's way of keeping translations, made anew; Floor is what the memory
+more than a tenth of a figure's time. Serial is the library without an executor, Independent two of it, each with half of
+the queue on a core of its own. QemuShape is QEMU's way of keeping translations, made anew; Floor is what the memory
 accesses alone cost.""")
 
 

@@ -95,18 +95,19 @@ void AddressSpaces::forget(AddressSpace& space) noexcept {
   ++sweeps_;
 }
 
-void AddressSpaces::drop_pages(AddressSpace& space, IovaRange given, bool keep_structures) noexcept {
-  const IovaRange range{{space.key.folded(given.first.value)}, {space.key.folded(given.last.value)}};
-  const std::uint64_t pages = (given.last.value >> page_shift) - (given.first.value >> page_shift) + 1;
-  // A probe touches a set; past this many a new tag is cheaper, and it bounds what one descriptor can cost.
-  constexpr std::uint64_t most_probes = 512;
-  if (pages == 0 || pages > most_probes) return forget(space);
-  const Place place{space.tag(), space.first_set};
+void AddressSpaces::drop_pages(AddressSpace& space, IovaRange range, bool keep_structures) noexcept {
+  if (!by_page(range)) return forget(space);
+  drop_pages(member(space), {{space.key.folded(range.first.value)}, {space.key.folded(range.last.value)}},
+             keep_structures);
+}
+
+void AddressSpaces::drop_pages(const Member& member, IovaRange range, bool keep_structures) noexcept {
+  const AddressSpace& space = *member.space;
   // Tables first, those that map most before the others: a walk that samples behind a drop finds no stale table to
   // begin at, and what it filled from one before is dropped after.
   const Sizes tables = keep_structures ? Sizes{0} : space.tables.load(std::memory_order_relaxed);  // B2
-  if (tables != 0) tagged_.structures->drop_large_pages({place.tag(), 0}, range, tables);
-  tagged_.iotlb->drop_pages(place, range, space.sizes);
+  if (tables != 0) tagged_.structures->drop_large_pages({member.place.tag(), 0}, range, tables);
+  tagged_.iotlb->drop_pages(member.place, range, space.sizes);
 }
 
 bool AddressSpaces::has_room() noexcept {

@@ -114,8 +114,8 @@ struct alignas(64) AddressSpace {
 [[nodiscard]] bool announce(Atomic<Sizes>& sizes, Atomic<Sizes>& fillable, Sizes sampled, PageSize size) noexcept;
 
 /// Threads: readers use AddressSpace's public members at any time inside a guard; sweep_slice() by one thread at a
-/// time; every other member function is called under one lock of the owner, which is held across no callback and no
-/// guest access.
+/// time; dropping pages of a Member from many; every other member function is called under one lock of the owner, which
+/// is held across no callback and no guest access.
 class AddressSpaces {
  public:
   /// What carries tags: translations, and cached tables.
@@ -139,12 +139,35 @@ class AddressSpaces {
   /// All objects in their order, so that a cache may name one by its number. Threads: any.
   [[nodiscard]] AddressSpace* objects() noexcept { return spaces_.begin(); }
 
+  /// An address space with the tag it has now, to be dropped from without the lock.
+  struct Member {
+    AddressSpace* space = nullptr;
+    Place place;
+  };
+  [[nodiscard]] static Member member(AddressSpace& space) noexcept {
+    return {&space, Place{space.tag(), space.first_set}};
+  }
+  /// Whether a range is dropped page by page: a probe touches a set, and past this many a new tag is cheaper. It bounds
+  /// what one command can cost.
+  [[nodiscard]] static constexpr bool by_page(IovaRange range) noexcept {
+    constexpr std::uint64_t most_probes = 512;
+    const std::uint64_t pages = (range.last.value >> page_shift) - (range.first.value >> page_shift) + 1;
+    return pages != 0 && pages <= most_probes;
+  }
+
   /// Forgets all translations of one address space.
   void forget(AddressSpace& space) noexcept;
   /// Drops the pages of one address space that overlap `range`; forgets it when that costs less. The caller has made a
   /// full fence (B1) since the guest asked for it.
   /// @param keep_structures  cached tables may stay
   void drop_pages(AddressSpace& space, IovaRange range, bool keep_structures) noexcept;
+  /// The same for a range that is dropped page by page. Not under the lock, from several threads: what is retired in
+  /// the meantime, the object or its tag, must not be used again before this has returned, so the caller sees to it
+  /// that no scan of the epochs begins behind member() and ends before.
+  void drop_pages(const Member& member, IovaRange range, bool keep_structures) noexcept;
+  void prefetch_for_drop(const Member& member, Iova iova) const noexcept {
+    tagged_.iotlb->prefetch_for_drop(member.place, iova);
+  }
 
   template <class Action>
   void for_each_of(DomainId domain, Action&& action) noexcept {

@@ -21,7 +21,7 @@ struct Usage {
   bool first_stage = false;                   ///< its addresses go through one
 };
 
-/// The most frequent scope: Scope::Kind::pages.
+/// The most frequent scopes: Scope::Kind::pages, and Kind::domain where the range is `all_iovas`.
 struct PageScope {
   IovaRange range{};
   DomainId domain{};
@@ -85,7 +85,7 @@ struct Scope {
 
 [[nodiscard]] inline Scope scope_of(const PageScope& pages) noexcept {
   Scope scope;
-  scope.kind = Scope::Kind::pages;
+  scope.kind = pages.range == all_iovas ? Scope::Kind::domain : Scope::Kind::pages;
   scope.domain = pages.domain;
   scope.range = pages.range;
   scope.keep_structures = pages.keep_structures;

@@ -40,10 +40,22 @@ class Sections {
   double ns_ = 0;
 };
 
+/// How long a chunk took, when this thread alone works on it.
+struct OneThread {
+  template <class Work>
+  [[nodiscard]] Elapsed operator()(Work work) const {
+    const Stopwatch whole;
+    work();
+    return whole.stop();
+  }
+  static constexpr int tries = quiet_tries;
+};
+
 /// Times the sections of `work(sections)`, which does `items` each time. Another process may not have taken more than
 /// 3 % of the whole of a chunk.
-template <class Work>
-void measure_sections(benchmark::State& state, std::int64_t items, Work work) {
+/// @param timer  how long the whole took, and what part of it was waited for a core; and how often it may be tried
+template <class Work, class Timer = OneThread>
+void measure_sections(benchmark::State& state, std::int64_t items, Work work, const Timer& timer = {}) {
   constexpr std::uint64_t chunk_ns = 2'000'000;
   pin_this_thread();
   Sections warm;
@@ -52,18 +64,19 @@ void measure_sections(benchmark::State& state, std::int64_t items, Work work) {
   Disturbance disturbance;
   for (auto _ : state) {
     std::int64_t done = 0;
-    const Elapsed elapsed = quietest([&] {
+    const auto chunk = [&] {
       Sections sections;
       done = 0;
-      const Stopwatch whole;
-      const std::uint64_t end = monotonic_ns() + chunk_ns;
-      do {
-        work(sections);
-        done += items;
-      } while (monotonic_ns() < end);
-      const double waited_part = whole.stop().waited_part;
-      return Elapsed{sections.ns() / static_cast<double>(done), waited_part};
-    });
+      const Elapsed whole = timer([&] {
+        const std::uint64_t end = monotonic_ns() + chunk_ns;
+        do {
+          work(sections);
+          done += items;
+        } while (monotonic_ns() < end);
+      });
+      return Elapsed{sections.ns() / static_cast<double>(done), whole.waited_part};
+    };
+    const Elapsed elapsed = quietest(chunk, Timer::tries);
     state.SetIterationTime(elapsed.ns * static_cast<double>(done) * 1e-9);
     disturbance.add(elapsed.waited_part);
     all += done;

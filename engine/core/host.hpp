@@ -49,6 +49,7 @@ class Host {
   void execute(std::uint32_t count, const Task& task) const noexcept {
     run(count, [](void* context, std::uint32_t index) { (*static_cast<const Task*>(context))(index); }, &task);
   }
+  [[nodiscard]] bool has_executor() const noexcept { return functions_.execute != nullptr; }
   void routes_changed(std::uint32_t first, std::uint32_t count) const noexcept;
   /// Also logged.
   void hold_overdue(std::uint64_t hold, std::uint64_t cookie, std::uint64_t age_ns) const noexcept;

@@ -37,7 +37,9 @@ bool Waist::reset() noexcept {
          iotlb_.reset(allocator, options_.iotlb_pages, options_.shards, options_.hash_seed) &&
          structures_.reset(allocator, options_.structures, 1, ~options_.hash_seed) &&
          spaces_.reset(allocator, options_.address_spaces, options_.tag_bits, epochs_, {&iotlb_, &structures_}) &&
-         contexts_.reset(allocator, options_.context_entries, spaces_, {options_.pasid_entries, options_.hash_seed});
+         contexts_.reset(allocator, options_.context_entries, spaces_, {options_.pasid_entries, options_.hash_seed}) &&
+         (options_.shards == 1 || !host_.has_executor() ||
+          groups_.reset(allocator, options_.shards, options_.address_spaces));
 }
 
 Reader* Waist::take(std::size_t first, std::size_t count) noexcept {
@@ -98,7 +100,7 @@ caches::ContextEntry Waist::insert_context(std::uint64_t version, const caches::
   return insert_if_free([&] { return contexts_.insert(version, pasid, key, flags); });
 }
 
-void Waist::drop(const caches::Scope& scope) noexcept {
+void Waist::drop_from_caches(const caches::Scope& scope) noexcept {
   full_fence();  // B1 of address_spaces.hpp
   using Kind = caches::Scope::Kind;
   const std::lock_guard lock{caches_lock_};
@@ -129,29 +131,6 @@ void Waist::drop(const caches::Scope& scope) noexcept {
     case Kind::domain_pasids:
     case Kind::pasid:           return;
   }
-}
-
-void Waist::drop(std::span<const caches::PageScope> scopes) noexcept {
-  full_fence();  // B1
-  const std::lock_guard lock{caches_lock_};
-  constexpr std::size_t ahead = 8;  // scopes whose lines are under way while one is worked on
-  for (std::size_t i = 0; i < scopes.size(); ++i) {
-    if (i + ahead < scopes.size()) {
-      const caches::PageScope& later = scopes[i + ahead];
-      spaces_.for_each_of(later.domain, [&](const caches::AddressSpace& space) {
-        iotlb_.prefetch_for_drop(space.place(), later.range.first);
-      });
-    }
-    const caches::PageScope& scope = scopes[i];
-    spaces_.for_each_of(scope.domain,
-                        [&](caches::AddressSpace& space) { drop_pages(space, scope.range, scope.keep_structures); });
-  }
-}
-
-/// Scope::Kind::pages, of one address space.
-void Waist::drop_pages(caches::AddressSpace& space, IovaRange range, bool keep_structures) noexcept {
-  if (space.key.has_first_stage()) return spaces_.forget(space);
-  spaces_.drop_pages(space, range, keep_structures);
 }
 
 bool Waist::still_in_use(const Ticket& ticket) noexcept {
@@ -215,9 +194,10 @@ std::uint64_t Waist::count(Count which) const noexcept {
 
 Waist::CacheFigures Waist::cache_figures() noexcept {
   const std::lock_guard lock{caches_lock_};
-  return {spaces_.in_use(), spaces_.sweeps(),
-          iotlb_.bytes() + structures_.bytes() + spaces_.bytes() + contexts_.bytes() + epochs_.bytes(),
-          epochs_.barriers()};
+  return {
+      spaces_.in_use(), spaces_.sweeps(),
+      iotlb_.bytes() + structures_.bytes() + spaces_.bytes() + contexts_.bytes() + epochs_.bytes() + groups_.bytes(),
+      epochs_.barriers()};
 }
 
 }  // namespace viommu::core

@@ -17,6 +17,8 @@
 #include "engine/base/access.hpp"
 #include "engine/base/address.hpp"
 #include "engine/base/guest_memory.hpp"
+#include "engine/core/drop_groups.hpp"
+#include "engine/core/drop_listener.hpp"
 #include "engine/core/holds.hpp"
 #include "engine/core/host.hpp"
 #include "engine/core/reader.hpp"
@@ -120,6 +122,10 @@ struct WaistOptions {
   FillMode fill = FillMode::all;
   bool uncached = false;  ///< nothing is filled: each request walks
   caches::Drain drain = caches::Drain::automatic;
+  DropListener listener{};
+  /// A run of drops that takes one thread less than this stays on it: a second one would not earn back the executor's
+  /// call, which costs some microseconds.
+  std::uint32_t hand_out_ns = 20'000;
   const walkers::Kernels* kernels = nullptr;  ///< null: the best that this CPU has
 };
 
@@ -275,8 +281,11 @@ class Waist {
   // ---- Invalidation ----
   /// Drops what the scope names. When it returns no new lookup serves any of it, and no walk begun before fills it in.
   void drop(const caches::Scope& scope) noexcept;
-  /// All of them, in order, which costs less than one by one.
+  /// All of them, which costs less than one by one: in order on this thread or, where it is worth it, several domains
+  /// side by side on the host's executor (waist_drop.cpp). Called by the thread that calls drained() and reclaim().
   void drop(std::span<const caches::PageScope> scopes) noexcept;
+  /// Where a longer run for drop() may be put together; empty where it would not be handed out.
+  [[nodiscard]] std::span<caches::PageScope> long_run() noexcept { return groups_.run(); }
   /// Everything dropped so far; drained when the guards open now, and the holds in `scopes` open now, have ended.
   [[nodiscard]] Ticket ticket(const caches::ScopeSet& scopes) noexcept { return {epochs_.advance(), scopes}; }
   /// Reports holds that are overdue. When it says false, host.wake is called once something has ended since. Called by
@@ -445,6 +454,15 @@ class Waist {
   template <class Insert>
   [[nodiscard]] caches::ContextEntry insert_if_free(const Insert& insert) noexcept;
   [[nodiscard]] bool still_in_use(const Ticket& ticket) noexcept;
+  /// drop(), but nobody is told.
+  void drop_from_caches(const caches::Scope& scope) noexcept;
+  /// On this thread, in order.
+  void drop_in_order(std::span<const caches::PageScope> scopes) noexcept;
+  /// Sorted by domain, on the host's executor.
+  void drop_side_by_side(std::span<const caches::PageScope> scopes) noexcept;
+  void drop_shard(std::uint16_t shard) noexcept;
+  [[nodiscard]] bool worth_handing_out(std::span<const caches::PageScope> scopes) const noexcept;
+  void tell_in_order(std::span<const caches::PageScope> scopes) const noexcept;
   /// A map with room for `extra` regions more than there are; taken before the lock, because the host's allocator is
   /// never called under one.
   [[nodiscard]] RegionMap* spare_map(std::size_t extra) noexcept;
@@ -465,6 +483,7 @@ class Waist {
   HostArray<caches::GuardWord> words_;
   HostArray<Reader> readers_;
   Holds holds_;
+  DropGroups groups_;         ///< of whoever calls drop() of a run
   std::size_t sweep_at_ = 0;  ///< first group of the next slice; of the thread that calls reclaim()
   bool sweeping_ = false;
   Atomic<bool> reclaim_asked_{false};  ///< host.wake was called for want of pools

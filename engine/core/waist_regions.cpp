@@ -68,7 +68,7 @@ void Waist::put_in_force(const RegionMap* next, std::optional<std::uint64_t> coo
   retired.map = memory_.publish(next);
   caches::ScopeSet scopes;
   if (cookie) {
-    drop(caches::Scope{});
+    drop_from_caches(caches::Scope{});  // a listener is not told: a lock is held
     scopes.add({});
   }
   retired.ticket = ticket(scopes);

@@ -12,6 +12,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 
@@ -145,25 +146,33 @@ class Worker {
     std::uint32_t left_;
     bool whole_ring_;
   };
-  /// Page-selective invalidations in a row, dropped together: the lines of the later ones are on their way meanwhile.
-  class PageRun {
+  /// Invalidations of a domain or of its pages in a row, dropped together: the lines of the later ones are on their way
+  /// meanwhile; and where the host has an executor, a long run may be dropped by several threads (Waist::drop()).
+  class DropRun {
    public:
-    PageRun() noexcept { scopes_.emplace(0); }
+    /// @param room  for a long run; empty: what is here is enough
+    explicit DropRun(std::span<caches::PageScope> room) noexcept : room_{room} {
+      if (room_.empty()) room_ = {here_.data(), few};
+      std::construct_at(room_.data());
+    }
+    DropRun(const DropRun&) = delete;
+    DropRun& operator=(const DropRun&) = delete;
     /// Where the next one is decoded into; there is always room.
-    [[nodiscard]] caches::PageScope& next() noexcept { return scopes_[count_]; }
+    [[nodiscard]] caches::PageScope& next() noexcept { return room_[count_]; }
     /// It counts. @return whether the run is full and has to be flushed
     [[nodiscard]] bool take() noexcept {
       ++count_;
-      if (count_ == most) return true;
-      scopes_.emplace(count_);
+      if (count_ == room_.size()) return true;
+      std::construct_at(room_.data() + count_);
       return false;
     }
     void clear() noexcept { count_ = 0; }
-    [[nodiscard]] std::span<const caches::PageScope> scopes() const noexcept { return {scopes_.data(), count_}; }
+    [[nodiscard]] std::span<const caches::PageScope> scopes() const noexcept { return room_.first(count_); }
 
    private:
-    static constexpr std::size_t most = 64;
-    Scratch<caches::PageScope, most> scopes_;
+    static constexpr std::size_t few = 64;
+    Scratch<caches::PageScope, few> here_;
+    std::span<caches::PageScope> room_;
     std::size_t count_ = 0;
   };
   /// The page of the ring that is being read.
@@ -186,7 +195,7 @@ class Worker {
   /// that is not drained, idle otherwise.
   [[nodiscard]] WorkState run_to_tail(QueueView queue, Budget& budget) noexcept;
   /// Drops what the run names.
-  void flush(PageRun& run) noexcept;
+  void flush(DropRun& run) noexcept;
   /// The descriptor at the head; nothing when there is no memory.
   [[nodiscard]] std::optional<RawDescriptor> fetch(const QueueView& queue, RingPage& page) const noexcept;
   void execute(const Descriptor& descriptor) noexcept;

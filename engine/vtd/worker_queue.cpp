@@ -3,6 +3,11 @@
 //
 // Order at a wait: caches dropped -> older guards and holds gone -> head visible -> status written -> interrupt.
 // The head moves behind a descriptor only when it was valid and is done; on an error it stays on the bad one.
+//
+// Invalidations of domains and their pages that follow each other form a run, which ends at anything else: a wait, an
+// error, the budget, and every other descriptor. So what has to come after a context or PASID-cache invalidation, or
+// before one of device TLBs, does ("Invalidation Descriptors", ordering). Inside a run the order does not show: all of
+// it lies before the tail that was loaded first, so it may be sorted by domain and done by several threads.
 #include <optional>
 #include <variant>
 
@@ -16,6 +21,13 @@ template <class... Handlers>
 struct Overloaded : Handlers... {
   using Handlers::operator()...;
 };
+
+/// The domain that a domain-selective IOTLB invalidation names.
+[[nodiscard]] std::optional<DomainId> whole_domain(const Descriptor& descriptor) noexcept {
+  const auto* const iotlb = std::get_if<IotlbInvalidation>(&descriptor);
+  if (iotlb == nullptr || iotlb->granularity != IotlbGranularity::domain) return std::nullopt;
+  return iotlb->domain;
+}
 
 }  // namespace
 
@@ -35,10 +47,10 @@ WorkState Worker::run_queue(Budget& budget) noexcept {
 
 WorkState Worker::run_to_tail(QueueView queue, Budget& budget) noexcept {
   std::uint32_t shown = queue.head;
-  PageRun pages;
+  DropRun run{waist_.long_run()};
   // What is done is dropped from the caches, and the guest sees how far the queue has come.
   const auto settle = [&] {
-    flush(pages);
+    flush(run);
     if (shown != queue.head) show_head(queue.head);
   };
   RingPage page;
@@ -49,14 +61,20 @@ WorkState Worker::run_to_tail(QueueView queue, Budget& budget) noexcept {
     }
     const std::uint32_t next = queue.geometry.next(queue.head);
     const std::optional<RawDescriptor> raw = fetch(queue, page);
-    if (raw && decode_pages(*raw, capabilities_, pages.next())) [[likely]] {
-      if (pages.take()) flush(pages);
+    if (raw && decode_pages(*raw, capabilities_, run.next())) [[likely]] {
+      if (run.take()) flush(run);
       queue.head = next;
       continue;
     }
-    flush(pages);
     const Descriptor descriptor =
         raw ? decode_descriptor(*raw, queue.mode, capabilities_) : QueueErrorCode::fetch_failed;
+    if (const std::optional domain = whole_domain(descriptor)) {
+      run.next() = {all_iovas, *domain, false};
+      if (run.take()) flush(run);
+      queue.head = next;
+      continue;
+    }
+    flush(run);
     if (const auto* const code = std::get_if<QueueErrorCode>(&descriptor)) {
       settle();
       stop_queue(*code, queue, raw);
@@ -75,12 +93,17 @@ WorkState Worker::run_to_tail(QueueView queue, Budget& budget) noexcept {
   return WorkState::idle;
 }
 
-void Worker::flush(PageRun& run) noexcept {
+void Worker::flush(DropRun& run) noexcept {
   if (run.scopes().empty()) return;
   waist_.drop(run.scopes());
-  for (const caches::PageScope& scope : run.scopes()) since_last_wait_.add(caches::scope_of(scope));
+  std::uint64_t domains = 0;
+  for (const caches::PageScope& scope : run.scopes()) {
+    since_last_wait_.add(caches::scope_of(scope));
+    domains += static_cast<std::uint64_t>(scope.range == all_iovas);
+  }
   add(WorkCount::descriptors, run.scopes().size());
-  add(WorkCount::iotlb_page, run.scopes().size());
+  add(WorkCount::iotlb_domain, domains);
+  add(WorkCount::iotlb_page, run.scopes().size() - domains);
   run.clear();
 }
 

@@ -16,7 +16,7 @@ bool long_run() { return std::getenv("VIOMMU_LONG") != nullptr; }
 std::vector<Scenario> all_scenarios() {
   std::vector<Scenario> all;
   for (const std::span<const Scenario> some :
-       {epoch_scenarios(), iotlb_scenarios(), tag_scenarios(), waist_scenarios(), worker_scenarios()})
+       {epoch_scenarios(), iotlb_scenarios(), tag_scenarios(), waist_scenarios(), drop_scenarios(), worker_scenarios()})
     all.insert(all.end(), some.begin(), some.end());
   return all;
 }

@@ -72,6 +72,7 @@ class Thing {
 [[nodiscard]] std::span<const Scenario> iotlb_scenarios();
 [[nodiscard]] std::span<const Scenario> tag_scenarios();
 [[nodiscard]] std::span<const Scenario> waist_scenarios();
+[[nodiscard]] std::span<const Scenario> drop_scenarios();
 [[nodiscard]] std::span<const Scenario> worker_scenarios();
 
 /// The checker checked: what small programs of known outcome do here. @return whether all is as it must be

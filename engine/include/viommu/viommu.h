@@ -108,8 +108,10 @@ struct viommu_host {
    *  now_ns). Each of these four is told the 1st, 2nd, 4th, 8th ... time only, with how often it was: no guest can
    *  flood the log. It comes after the guest can see what it is about; `level` is VIOMMU_LOG_WARNING for all so far. */
   void (*log)(void* opaque, int32_t level, const char* text);
-  /** Runs task(context, i) for every i in [0, count), in any order, perhaps in parallel; returns when all have ended.
-   *  Without it work stays on the calling thread. */
+  /** Runs task(context, i) for every i in [0, count), in any order, perhaps in parallel; returns when all have ended,
+   *  and what they wrote is visible then. Used for long work only: sweeps, and long runs of invalidations where there
+   *  is more than one of `shards`. Tasks wait for nothing. Without it work stays on the calling thread. viommu_tbb.h
+   *  offers one. */
   void (*execute)(void* opaque, uint32_t count, void (*task)(void* context, uint32_t index), void* context);
   /** Memory for the engine, at creation and for region changes only. Both or neither. `alignment` is a power of two. */
   void* (*allocate)(void* opaque, size_t size, size_t alignment);
@@ -180,8 +182,9 @@ struct viommu_vtd_options {
   const char* kernel;           /* walk kernel: "scalar", "avx2", "avx512", "neon", "avx2-gather", "avx512-gather";
                                    default: what VIOMMU_KERNEL in the environment names, else the best of this CPU */
   uint32_t structures;    /* page tables the paging-structure cache is laid out for; default 4,096, at most 2^20 */
-  uint32_t shards;        /* parts of the IOTLB, each domain in one: the width of the host's executor, a power of
-                             two up to 64; default 1 */
+  uint32_t shards;        /* parts of the IOTLB, each domain in one (its id modulo shards): what the host's executor
+                             can do at the same time; best some more than its threads. A power of two up to 64;
+                             default 1 */
   uint32_t pasid_entries; /* PASIDs of sources cached at a time, beside context_entries: a power of two from 8
                              to 65,536; default 4,096. A unit without scalable mode (SMTS) caches none */
   uint32_t reserved;      /* 0 */

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// Runs of page invalidations: in order on one thread, or their domains side by side.
+//
+//   sort      the run by domain and shard (drop_groups.hpp)
+//   collect   under the lock: who belongs to each domain, and with which tag; what is forgotten as a whole is so here
+//   drop      no lock: a task for each shard drops the pages of its domains, then tells whoever listens
+//
+// Side by side without the lock. Others may insert contexts, forget and release address spaces meanwhile:
+// - An object or tag that is retired meanwhile is not used again meanwhile: that takes a scan of the epochs which began
+//   after it, and only the caller of this function makes scans. So a task drops under a tag that is either still its
+//   address space's or nobody's.
+// - What is filled under a newer tag or in a newer address space is not stale: both were published under the lock and
+//   after collect(), so whoever walks for them sees guest memory as the guest had changed it.
+// - Two tasks touch different sets of the IOTLB. Cached tables are in one shard: their groups have locks of their own.
+// - B1 happens before every task's B2, and every I3 before the return: the executor starts tasks after it was called
+//   and returns when all have ended.
+// Tasks take no lock but those of groups, and wait for nothing else.
+#include <algorithm>
+
+#include "engine/core/waist.hpp"
+
+namespace viommu::core {
+namespace {
+
+constexpr std::size_t ahead = 8;  // ranges whose lines are under way while one is worked on
+
+/// What the caches' part of one range costs, about: a look at the group of each block.
+[[nodiscard]] std::uint64_t drop_ns(const caches::PageScope& scope) noexcept {
+  constexpr std::uint64_t one_block_ns = 5;
+  constexpr std::uint64_t forget_ns = 20;
+  if (!caches::AddressSpaces::by_page(scope.range)) return forget_ns;
+  return ((scope.range.last.value - scope.range.first.value) >> caches::block_shift) * one_block_ns + one_block_ns;
+}
+
+/// Pages are named by addresses that go into a second stage: behind a first one nobody knows which they are.
+[[nodiscard]] bool pages_mean_all(const caches::AddressSpace& space) noexcept { return space.key.has_first_stage(); }
+
+}  // namespace
+
+void Waist::drop(const caches::Scope& scope) noexcept {
+  using Kind = caches::Scope::Kind;
+  drop_from_caches(scope);
+  const DropListener& listener = options_.listener;
+  if (listener.pages == nullptr) return;
+  if (scope.kind != Kind::pages && scope.kind != Kind::domain) return listener.other(listener.opaque, scope);
+  const caches::PageScope pages{scope.kind == Kind::pages ? scope.range : all_iovas, scope.domain,
+                                scope.keep_structures};
+  listener.pages(listener.opaque, {&pages, 1});
+}
+
+void Waist::drop(std::span<const caches::PageScope> scopes) noexcept {
+  full_fence();  // B1
+  if (groups_.ready() && worth_handing_out(scopes)) return drop_side_by_side(scopes);
+  drop_in_order(scopes);
+  if (options_.listener.pages != nullptr) tell_in_order(scopes);
+}
+
+bool Waist::worth_handing_out(std::span<const caches::PageScope> scopes) const noexcept {
+  if (scopes.size() < 2 || scopes.size() > DropGroups::most_in_run) return false;
+  const std::uint64_t least_ns = options_.hand_out_ns;
+  std::uint64_t total_ns = scopes.size() * options_.listener.range_ns;
+  for (std::size_t i = 0; total_ns < least_ns && i < scopes.size(); ++i) total_ns += drop_ns(scopes[i]);
+  return total_ns >= least_ns;
+}
+
+void Waist::drop_in_order(std::span<const caches::PageScope> scopes) noexcept {
+  const std::lock_guard lock{caches_lock_};
+  for (std::size_t i = 0; i < scopes.size(); ++i) {
+    if (i + ahead < scopes.size()) {
+      const caches::PageScope& later = scopes[i + ahead];
+      spaces_.for_each_of(later.domain, [&](const caches::AddressSpace& space) {
+        iotlb_.prefetch_for_drop(space.place(), later.range.first);
+      });
+    }
+    const caches::PageScope& scope = scopes[i];
+    spaces_.for_each_of(scope.domain,
+                        [&](caches::AddressSpace& space) { drop_pages(space, scope.range, scope.keep_structures); });
+  }
+}
+
+/// Scope::Kind::pages, of one address space.
+void Waist::drop_pages(caches::AddressSpace& space, IovaRange range, bool keep_structures) noexcept {
+  if (pages_mean_all(space)) return spaces_.forget(space);
+  spaces_.drop_pages(space, range, keep_structures);
+}
+
+void Waist::tell_in_order(std::span<const caches::PageScope> scopes) const noexcept {
+  while (!scopes.empty()) {
+    const auto other = std::ranges::find_if(
+        scopes, [&](const caches::PageScope& scope) { return scope.domain != scopes.front().domain; });
+    const auto count = static_cast<std::size_t>(other - scopes.begin());
+    options_.listener.pages(options_.listener.opaque, scopes.first(count));
+    scopes = scopes.subspan(count);
+  }
+}
+
+void Waist::drop_side_by_side(std::span<const caches::PageScope> scopes) noexcept {
+  groups_.sort(scopes);
+  {
+    const std::lock_guard lock{caches_lock_};
+    groups_.collect(spaces_, pages_mean_all);
+  }
+  const std::span<const std::uint16_t> shards = groups_.shards();
+  if (shards.size() == 1) return drop_shard(shards.front());
+  host_.execute(static_cast<std::uint32_t>(shards.size()), [&](std::uint32_t i) { drop_shard(shards[i]); });
+}
+
+void Waist::drop_shard(std::uint16_t shard) noexcept {
+  const auto prefetch = [this](const DropGroups::Group& group, std::size_t range) {
+    for (const caches::AddressSpaces::Member& member : groups_.members(group))
+      spaces_.prefetch_for_drop(member, groups_.ranges(group)[range].range.first);
+  };
+  groups_.for_each_of(shard, [&](const DropGroups::Group& group, const DropGroups::Group* next) {
+    const std::span<const caches::PageScope> ranges = groups_.ranges(group);
+    if (next != nullptr) prefetch(*next, 0);
+    for (std::size_t i = 0; i < ranges.size(); ++i) {
+      if (i + ahead < ranges.size()) prefetch(group, i + ahead);
+      for (const caches::AddressSpaces::Member& member : groups_.members(group))
+        spaces_.drop_pages(member, ranges[i].range, ranges[i].keep_structures);
+    }
+    if (options_.listener.pages != nullptr) options_.listener.pages(options_.listener.opaque, ranges);
+  });
+}
+
+}  // namespace viommu::core
