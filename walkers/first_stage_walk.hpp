@@ -22,11 +22,11 @@
 #include "walkers/flag_update.hpp"
 #include "walkers/format/first_stage.hpp"
 #include "walkers/format/format.hpp"
+#include "walkers/guest_word.hpp"
 
 #include <atomic>
 #include <cassert>
 #include <cstdint>
-#include <optional>
 
 namespace viommu::walkers {
 
@@ -76,12 +76,14 @@ struct FirstStageAnswer {
 template <class Memory>
 class FirstStageWalk {
  public:
-  FirstStageWalk(const FirstStage& format, const Memory& memory, const FirstStageRequest& request) noexcept
-      : format_{format}, memory_{memory}, request_{request} {
+  FirstStageWalk(const FirstStage& format, const Memory& memory, const FirstStageRequest& request,
+                 FirstStageAnswer& answer) noexcept
+      : format_{format}, memory_{memory}, request_{request}, answer_{answer} {
+    answer = {};
     assert(format.controls().levels == 4 || format.controls().levels == first_stage_levels);
   }
 
-  [[nodiscard]] FirstStageAnswer run() noexcept {
+  void run() noexcept {
     answer_.level = static_cast<std::uint8_t>(format_.top_level());
     if (request_.execute) {
       end(FirstStageEnd::execute_blocked);
@@ -94,7 +96,6 @@ class FirstStageWalk {
       for (unsigned pass = 0; pass < walk_passes && step == Step::lost; ++pass) step = go_down();
       if (step == Step::lost) end(FirstStageEnd::update_failed);
     }
-    return answer_;
   }
 
  private:
@@ -117,25 +118,27 @@ class FirstStageWalk {
     const std::uint64_t above = common_;
     answer_.level = static_cast<std::uint8_t>(level);
     for (unsigned exchange = 0; exchange < exchanges_per_entry; ++exchange) {
-      const std::optional<std::uint64_t> entry = memory_.load_u64(slot);
+      std::uint64_t entry = 0;
+      const bool is_there = load_word(memory_, slot, entry);
       ++answer_.loads;
-      if (!entry) return end(level == format_.top_level() ? FirstStageEnd::top_unreadable : FirstStageEnd::unreadable);
+      if (!is_there)
+        return end(level == format_.top_level() ? FirstStageEnd::top_unreadable : FirstStageEnd::unreadable);
       // The guest may rewrite the entry at any time: every decision below uses this one copy.
-      const EntryKind kind = format_.classify(*entry, level);
+      const EntryKind kind = format_.classify(entry, level);
       if (kind == EntryKind::absent) return end(FirstStageEnd::absent);
       if (kind == EntryKind::malformed) return end(FirstStageEnd::malformed);
-      common_ = above & *entry;
+      common_ = above & entry;
       const FirstStageEnd verdict = judge();
       if (kind == EntryKind::leaf && verdict != FirstStageEnd::leaf) return end(verdict);
-      const std::uint64_t updated = *entry | format_.flags(kind, request_.asked.write());
-      if (updated == *entry || verdict != FirstStageEnd::leaf) return go_on(kind, *entry);
+      const std::uint64_t updated = entry | format_.flags(kind, request_.asked.write());
+      if (updated == entry || verdict != FirstStageEnd::leaf) return go_on(kind, entry);
       if (!format_.controls().snooped) return end(FirstStageEnd::not_snooped);
-      std::uint64_t expected = *entry;
+      std::uint64_t expected = entry;
       ++answer_.exchanges;
       switch (memory_.compare_exchange_u64(slot, expected, updated)) {
         case Exchange::done:
           ++answer_.updates;
-          answer_.wrote_dirty = FirstStage::is_dirty(updated & ~*entry);
+          answer_.wrote_dirty = FirstStage::is_dirty(updated & ~entry);
           return go_on(kind, updated);
         case Exchange::failed: return end(FirstStageEnd::update_failed);
         case Exchange::lost:   break;
@@ -174,7 +177,7 @@ class FirstStageWalk {
   const FirstStage& format_;
   const Memory& memory_;
   const FirstStageRequest& request_;
-  FirstStageAnswer answer_;
+  FirstStageAnswer& answer_;
   Gpa table_{};               // is looked at next
   std::uint64_t common_ = 0;  // the right bits of all entries above it
 };
@@ -183,7 +186,8 @@ class FirstStageWalk {
 template <class Memory>
 [[nodiscard]] FirstStageAnswer walk_first_stage(const FirstStage& format, const Memory& memory,
                                                 const FirstStageRequest& request) noexcept {
-  const FirstStageAnswer answer = FirstStageWalk{format, memory, request}.run();
+  FirstStageAnswer answer;
+  FirstStageWalk{format, memory, request, answer}.run();
   std::atomic_thread_fence(std::memory_order_acquire);  // behind it, no look at anything else is older than these loads
   return answer;
 }

@@ -27,6 +27,7 @@
 #include "walkers/format/first_stage.hpp"
 #include "walkers/format/format.hpp"
 #include "walkers/format/second_stage.hpp"
+#include "walkers/guest_word.hpp"
 #include "walkers/second_stage_walk.hpp"
 
 #include <algorithm>
@@ -117,7 +118,8 @@ class NestedWalk {
     }
     const FirstStage format = stages_.first.within(stages_.input_width);
     const Tables tables{*this};
-    const FirstStageAnswer first = FirstStageWalk{format, tables, request_}.run();
+    FirstStageAnswer first;
+    FirstStageWalk{format, tables, request_, first}.run();
     answer_.level = first.level;
     answer_.end = end_of(first);
     if (answer_.end == NestedEnd::leaf) look_up_page(first);
@@ -129,28 +131,29 @@ class NestedWalk {
   struct Tables {
     NestedWalk& walk;
 
-    [[nodiscard]] std::optional<std::uint64_t> load_u64(Gpa at) const noexcept { return walk.load(at); }
+    [[nodiscard]] bool load_word(Gpa at, std::uint64_t& word) const noexcept { return walk.load(at, word); }
     [[nodiscard]] Exchange compare_exchange_u64(Gpa, std::uint64_t& expected, std::uint64_t desired) const noexcept {
       return walk.compare_exchange(expected, desired);
     }
   };
 
-  std::optional<std::uint64_t> load(Gpa at) noexcept {
+  [[nodiscard]] bool load(Gpa at, std::uint64_t& entry) noexcept {
     if (looked_at_ != at) {
       looked_at_ = at;
       const Rights asked = stages_.second_controls.flags ? read_write : read_only;
-      const SecondStageAnswer place = count(translate_table_(second_request({at.value}, asked)));
+      const SecondStageAnswer place = translate_table_(second_request({at.value}, asked));
+      count(place);
       if (place.end != SecondStageEnd::leaf) {
         trouble_ = place.end;
-        return std::nullopt;
+        return false;
       }
       place_ = place.frame + (at.value & low_bits(SecondStage::page_shift(place.level)));
       writable_ = place.rights.write();
     }
     ++answer_.loads;
-    const std::optional<std::uint64_t> entry = memory_.load_u64(place_);
-    entry_ = entry.value_or(0);
-    return entry;
+    const bool is_there = walkers::load_word(memory_, place_, entry);
+    entry_ = entry;
+    return is_there;
   }
 
   /// Of the entry loaded last.
@@ -209,8 +212,8 @@ class NestedWalk {
   void look_up_page(const FirstStageAnswer& first) noexcept {
     const std::uint64_t offset = request_.iova.value & low_bits(FirstStage::page_shift(first.level));
     const SecondStageRequest request = second_request({first.frame.value + offset}, request_.asked);
-    const SecondStageAnswer second =
-        count(walk_second_stage(stages_.second, stages_.second_controls, memory_, request));
+    const SecondStageAnswer second = walk_second_stage(stages_.second, stages_.second_controls, memory_, request);
+    count(second);
     answer_.end = end_of(second.end);
     answer_.rights = first.rights & second.rights;
     const bool is_page = answer_.end == NestedEnd::leaf || answer_.end == NestedEnd::read_denied ||
@@ -229,11 +232,10 @@ class NestedWalk {
   [[nodiscard]] SecondStageRequest second_request(Iova at, Rights asked) const noexcept {
     return {stages_.second_root, stages_.second_top_level, at, asked};
   }
-  const SecondStageAnswer& count(const SecondStageAnswer& walk) noexcept {
+  void count(const SecondStageAnswer& walk) noexcept {
     answer_.loads = static_cast<std::uint16_t>(answer_.loads + walk.loads);
     answer_.exchanges = static_cast<std::uint16_t>(answer_.exchanges + walk.exchanges);
     answer_.updates = static_cast<std::uint16_t>(answer_.updates + walk.updates);
-    return walk;
   }
 
   const NestedStages& stages_;

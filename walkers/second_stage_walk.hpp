@@ -24,11 +24,11 @@
 #include "walkers/flag_update.hpp"
 #include "walkers/format/format.hpp"
 #include "walkers/format/second_stage.hpp"
+#include "walkers/guest_word.hpp"
 
 #include <atomic>
 #include <cassert>
 #include <cstdint>
-#include <optional>
 
 namespace viommu::walkers {
 
@@ -77,16 +77,16 @@ template <class Memory>
 class SecondStageWalk {
  public:
   SecondStageWalk(const SecondStage& format, const SecondStageControls& controls, const Memory& memory,
-                  const SecondStageRequest& request) noexcept
-      : format_{format}, controls_{controls}, memory_{memory}, request_{request} {
+                  const SecondStageRequest& request, SecondStageAnswer& answer) noexcept
+      : format_{format}, controls_{controls}, memory_{memory}, request_{request}, answer_{answer} {
+    answer = {};
     assert(request.top_level >= second_stage_leaf_levels - 1 && request.top_level < second_stage_levels);
   }
 
-  [[nodiscard]] SecondStageAnswer run() noexcept {
+  void run() noexcept {
     Step step = Step::lost;
     for (unsigned pass = 0; pass < walk_passes && step == Step::lost; ++pass) step = go_down();
     if (step == Step::lost) end(SecondStageEnd::update_failed);
-    return answer_;
   }
 
  private:
@@ -109,25 +109,27 @@ class SecondStageWalk {
     const std::uint64_t above = common_;
     answer_.level = static_cast<std::uint8_t>(level);
     for (unsigned exchange = 0; exchange < exchanges_per_entry; ++exchange) {
-      const std::optional<std::uint64_t> entry = memory_.load_u64(slot);
+      std::uint64_t entry = 0;
+      const bool is_there = load_word(memory_, slot, entry);
       ++answer_.loads;
-      if (!entry) return end(level == request_.top_level ? SecondStageEnd::top_unreadable : SecondStageEnd::unreadable);
+      if (!is_there)
+        return end(level == request_.top_level ? SecondStageEnd::top_unreadable : SecondStageEnd::unreadable);
       // The guest may rewrite the entry at any time: every decision below uses this one copy.
-      const EntryKind kind = format_.classify(*entry, level);
+      const EntryKind kind = format_.classify(entry, level);
       if (kind == EntryKind::absent) return end(SecondStageEnd::absent);
       if (kind == EntryKind::malformed) return end(SecondStageEnd::malformed);
-      common_ = above & *entry;
+      common_ = above & entry;
       const SecondStageEnd verdict = judge();
       if (kind == EntryKind::leaf && verdict != SecondStageEnd::leaf) return end(verdict);
-      const std::uint64_t updated = *entry | flags(kind);
-      if (updated == *entry || verdict != SecondStageEnd::leaf) return go_on(kind, *entry);
+      const std::uint64_t updated = entry | flags(kind);
+      if (updated == entry || verdict != SecondStageEnd::leaf) return go_on(kind, entry);
       if (!controls_.snooped) return end(SecondStageEnd::not_snooped);
-      std::uint64_t expected = *entry;
+      std::uint64_t expected = entry;
       ++answer_.exchanges;
       switch (memory_.compare_exchange_u64(slot, expected, updated)) {
         case Exchange::done:
           ++answer_.updates;
-          answer_.wrote_dirty = SecondStage::is_dirty(updated & ~*entry);
+          answer_.wrote_dirty = SecondStage::is_dirty(updated & ~entry);
           return go_on(kind, updated);
         case Exchange::failed: return end(SecondStageEnd::update_failed);
         case Exchange::lost:   break;
@@ -168,7 +170,7 @@ class SecondStageWalk {
   const SecondStageControls& controls_;
   const Memory& memory_;
   const SecondStageRequest& request_;
-  SecondStageAnswer answer_;
+  SecondStageAnswer& answer_;
   Gpa table_{};               // is looked at next
   std::uint64_t common_ = 0;  // the right bits of all entries above it
 };
@@ -177,7 +179,8 @@ class SecondStageWalk {
 template <class Memory>
 [[nodiscard]] SecondStageAnswer walk_second_stage(const SecondStage& format, const SecondStageControls& controls,
                                                   const Memory& memory, const SecondStageRequest& request) noexcept {
-  const SecondStageAnswer answer = SecondStageWalk{format, controls, memory, request}.run();
+  SecondStageAnswer answer;
+  SecondStageWalk{format, controls, memory, request, answer}.run();
   std::atomic_thread_fence(std::memory_order_acquire);  // behind it, no look at anything else is older than these loads
   return answer;
 }
