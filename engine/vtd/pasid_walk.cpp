@@ -179,12 +179,15 @@ class Walk {
            unless(capabilities_.rid_privileged, rid_privileged);
   }
   // Fields that only some kinds of translation use are checked for those alone: Linux writes AW whatever the kind is,
-  // and on units without second stage too.
+  // and on units without second stage too. What belongs to a stage that is not offered is reserved before the kind is
+  // looked at. FSPM has no kind that ignores it.
   [[nodiscard]] std::uint64_t reserved_0(PasidTranslation translation) const noexcept {
     using namespace pasid_entry_0;
     std::uint64_t mask = reserved_mask(rows);
     if (uses_second_stage(translation))
-      mask |= unless(capabilities_.second_dirty, second_dirty) | (mask_of(second_root) & beyond_);
+      mask |= unless(capabilities_.second_stage, width, second_root) |
+              unless(capabilities_.second_stage && capabilities_.second_dirty, second_dirty) |
+              (mask_of(second_root) & beyond_);
     return mask;
   }
   [[nodiscard]] std::uint64_t reserved_1(PasidTranslation translation) const noexcept {
@@ -198,9 +201,11 @@ class Walk {
   }
   [[nodiscard]] std::uint64_t reserved_2(PasidTranslation translation) const noexcept {
     using namespace pasid_entry_2;
-    std::uint64_t mask = reserved_mask(rows) | unless(capabilities_.supervisor, supervisor);
+    std::uint64_t mask = reserved_mask(rows) | unless(capabilities_.supervisor, supervisor) |
+                         unless(capabilities_.first_stage, paging_mode);
     if (uses_first_stage(translation))
-      mask |= unless(capabilities_.extended_accessed, extended_accessed) | (mask_of(first_root) & beyond_);
+      mask |= unless(capabilities_.first_stage, write_protect, first_root) |
+              unless(capabilities_.extended_accessed, extended_accessed) | (mask_of(first_root) & beyond_);
     return mask;
   }
 

@@ -36,6 +36,8 @@ viommu_request engine_request(const oracle::Request& request, std::uint8_t flags
     asked.flags |= VIOMMU_HAS_PASID;
   }
   if (request.zero_length) asked.flags |= VIOMMU_ZERO_LENGTH;
+  if (request.privileged) asked.flags |= VIOMMU_PRIVILEGED;
+  if (request.execute) asked.flags |= VIOMMU_EXECUTE;
   return asked;
 }
 
@@ -55,28 +57,34 @@ std::optional<FaultRecord> expected_record(const oracle::Unit& unit, const oracl
                                            const Answer& answer) {
   if (answer.kind != Answer::fault || !answer.reported) return std::nullopt;
   const std::uint64_t widths = unit.cap >> 9 & 7;
-  const unsigned largest = widths >= 4 ? 57 : widths >= 2 ? 48 : 39;
-  const bool pasids = (unit.ecap >> 40 & 1) != 0;  // without them the two PASID fields are reserved
+  const auto guest_width = static_cast<unsigned>(unit.cap >> 16 & 0x3F) + 1;
+  const unsigned largest = widths >= 4 ? 57 : widths >= 2 ? 48 : widths >= 1 ? 39 : guest_width;
+  const bool pasids = (unit.ecap >> 40 & 1) != 0;  // without them what belongs to a PASID is reserved
   FaultRecord record;
   record.low = request.iova & ((std::uint64_t{1} << largest) - 1) & ~std::uint64_t{0xFFF};
   record.high = std::uint64_t{1} << 63 | std::uint64_t{request.read} << 62 | std::uint64_t{answer.reason} << 32 |
                 request.source_id;
   if (request.read && request.write) record.high |= std::uint64_t{1} << 28;
-  if (request.pasid && pasids) record.high |= std::uint64_t{*request.pasid} << 40 | std::uint64_t{1} << 31;
+  if (request.pasid && pasids) {
+    record.high |= std::uint64_t{*request.pasid} << 40 | std::uint64_t{1} << 31 | std::uint64_t{request.execute} << 30 |
+                   std::uint64_t{request.privileged} << 29;
+  }
   return record;
 }
 
 std::string describe(const oracle::Unit& unit, const oracle::Request& request, const Answer& answer,
                      const viommu_translation& engine) {
   std::ostringstream text;
-  text << std::hex << "cap " << unit.cap << " ecap " << unit.ecap << " haw " << std::dec << unit.haw << std::hex
-       << " root " << unit.root_table << " | source " << request.source_id << " iova " << request.iova << ' '
-       << (request.read ? "r" : "") << (request.write ? "w" : "") << (request.zero_length ? " zero-length" : "")
-       << (request.pasid ? " pasid" : "") << " length " << request.length << " | oracle kind "
-       << unsigned{engine_kind(answer.kind)} << " gpa " << answer.gpa << " mask " << answer.page_mask << " rights "
-       << unsigned{rights(answer.read, answer.write)} << " reason " << unsigned{answer.reason} << " | engine kind "
-       << unsigned{engine.kind} << " gpa " << engine.gpa << " mask " << engine.mask << " rights "
-       << unsigned{engine.rights} << " reason " << unsigned{engine.reason} << " status " << unsigned{engine.status};
+  text << "version " << unit.major_version << std::hex << " cap " << unit.cap << " ecap " << unit.ecap << " haw "
+       << std::dec << unit.haw << std::hex << " root " << unit.root_table << " | source " << request.source_id
+       << " iova " << request.iova << ' ' << (request.read ? "r" : "") << (request.write ? "w" : "")
+       << (request.zero_length ? " zero-length" : "") << " pasid " << request.pasid.value_or(~0U)
+       << (request.privileged ? " privileged" : "") << (request.execute ? " execute" : "") << " length "
+       << request.length << " | oracle kind " << unsigned{engine_kind(answer.kind)} << " gpa " << answer.gpa << " mask "
+       << answer.page_mask << " rights " << unsigned{rights(answer.read, answer.write)} << " reason "
+       << unsigned{answer.reason} << " | engine kind " << unsigned{engine.kind} << " gpa " << engine.gpa << " mask "
+       << engine.mask << " rights " << unsigned{engine.rights} << " reason " << unsigned{engine.reason} << " status "
+       << unsigned{engine.status};
   return text.str();
 }
 

@@ -33,6 +33,7 @@ void MemoryBackend::install(viommu_host& host) {
 
 void MemoryBackend::begin_decision() {
   loads_.clear();
+  exchanges_.clear();
   reads_ = 0;
 }
 
@@ -66,6 +67,13 @@ std::int32_t MemoryBackend::write(std::uint64_t gpa, const void* data, std::uint
 }
 
 std::int32_t MemoryBackend::compare_exchange(std::uint64_t gpa, std::uint64_t& expected, std::uint64_t desired) {
+  const std::uint64_t asked = expected;
+  const std::int32_t outcome = outcome_ ? outcome_() : exchange(gpa, expected, desired);
+  exchanges_.push_back({gpa, asked, desired, outcome});
+  return outcome;
+}
+
+std::int32_t MemoryBackend::exchange(std::uint64_t gpa, std::uint64_t& expected, std::uint64_t desired) {
   const std::optional<std::uint64_t> found = memory_->load_u64(gpa);
   if (!found) return no_memory;
   if (*found != expected) {

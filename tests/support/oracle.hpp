@@ -19,17 +19,20 @@ struct Unit {
   unsigned haw = 0;  ///< host address width in bits
   bool translation_enabled = false;
   std::uint64_t root_table = 0;  ///< RTADDR_REG as the last SRTP command latched it
+  unsigned major_version = 1;    ///< of VER_REG
 };
 
 /// One untranslated request of a device. An atomic is a request that reads and writes.
 struct Request {
   std::uint16_t source_id = 0;
-  std::optional<std::uint32_t> pasid;
+  std::optional<std::uint32_t> pasid{};
   std::uint64_t iova = 0;
   bool read = false;
   bool write = false;
   bool zero_length = false;
-  unsigned length = 0;  ///< bytes, 0 when not known
+  unsigned length = 0;      ///< bytes, 0 when not known
+  bool privileged = false;  ///< PR and ER: of a request with PASID
+  bool execute = false;
 };
 
 struct Answer {

@@ -155,13 +155,14 @@ Expected expect(const Unit& unit, const Tables& tables, const Request& request) 
   const bool first = kind == 1 || kind == 3;
   const bool second = kind == 2 || kind == 3;
   std::uint64_t r0 = bit(5) | bit(10) | bit(11);
-  if (second) r0 |= beyond | (has(ssads) ? 0 : bit(9));
+  if (second) r0 |= beyond | (has(ssads) ? 0 : bit(9)) | (has(ssts) ? 0 : 0x1C | bit(9) | ~std::uint64_t{0xFFF});
   std::uint64_t r1 = 0x007F'0000 | 0xF800'0000;
   if (!has(smpwcs)) r1 |= bit(23);
   if (!has(sc)) r1 |= bit(24);
   if (!has(mts)) r1 |= bit(25) | 0xFFFF'FFFF'0000'0000 | (second ? bit(26) : 0);
   std::uint64_t r2 = 2 | 0xF00;
   if (!has(srs)) r2 |= 1;
+  if (!has(fsts)) r2 |= 0xC | (first ? bit(4) | ~std::uint64_t{0xFFF} : 0);
   if (first) r2 |= beyond | (has(eafs) ? 0 : bit(7));
   bool bad = (e[0] & r0) != 0 || (e[1] & r1) != 0 || (e[2] & r2) != 0;
   for (unsigned i = 3; i < 8; ++i) bad = bad || e[i] != 0;
@@ -346,6 +347,40 @@ TEST_CASE("random scalable tables end as a second reading of the figures says", 
     CAPTURE(code);
     CHECK(seen[code] > 20);
   }
+}
+
+TEST_CASE("what belongs to a stage that is not there is reserved in a PASID entry, before its kind counts",
+          "[vtd][pasid][Scalable-Mode PASID Table Entry][normative]") {
+  Machine machine;
+  const auto fault = [&](const Unit& unit, const Tables& tables) {
+    return static_cast<unsigned>(machine.walk(unit, tables, {}).fault);
+  };
+  Unit one_stage = poor();
+  one_stage.ecap &= ~fsts;
+  Tables tables = good(2);
+  CHECK(fault(one_stage, tables) == 0);  // FSPTPTR is ignored
+  tables.entry[2] |= bit(2);             // FSPM is not
+  CHECK(fault(one_stage, tables) == 0x5A);
+  tables = good(1);
+  CHECK(fault(one_stage, tables) == 0x5A);
+  tables.entry[2] = bit(4);  // WPE
+  CHECK(fault(one_stage, tables) == 0x5A);
+  tables.entry[2] = 0;
+  CHECK(fault(one_stage, tables) == 0x5B);
+
+  one_stage = poor();
+  one_stage.ecap &= ~ssts;
+  tables = good(1);
+  CHECK(fault(one_stage, tables) == 0);  // AW and SSPTPTR are ignored
+  tables = good(2);
+  CHECK(fault(one_stage, tables) == 0x5A);
+  for (const std::uint64_t field : std::array<std::uint64_t, 3>{bit(2), bit(9), bit(12)}) {  // AW, SSADE, SSPTPTR
+    one_stage.ecap |= ssads;
+    tables.entry[0] = 1 | 2U << 6 | field;
+    CHECK(fault(one_stage, tables) == 0x5A);
+  }
+  tables.entry[0] = 1 | 2U << 6;
+  CHECK(fault(one_stage, tables) == 0x5B);
 }
 
 TEST_CASE("what of the scalable tables cannot be read faults at its place", "[vtd][pasid]") {
