@@ -95,6 +95,7 @@ enum class FaultStatus : std::uint8_t {
   overflow_set = 3,  ///< the register was in use: the overflow bit is set now
   overflowed = 4,    ///< the overflow bit was set already
   disabled = 5,      ///< fault processing is disabled in the entry (FPD)
+  limited = 6,       ///< the source has had its records for this second
 };
 
 }  // namespace viommu

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdio>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -57,6 +58,7 @@ constexpr const char* library_version = "0.1.0";
   const auto faults = unit.fault_figures();
   s.faults_recorded = faults.recorded;
   s.faults_overflowed = faults.overflowed;
+  s.faults_limited = faults.suppressed;
   s.descriptors = unit.count(WorkCount::descriptors);
   s.context_invalidations = unit.count(WorkCount::context_invalidations);
   s.iotlb_global = unit.count(WorkCount::iotlb_global);
@@ -117,6 +119,10 @@ viommu_result viommu_create_vtd(const viommu_vtd_options* options, const viommu_
   Settings settings;
   const viommu_result result = viommu::capi::read_settings(*options, settings, error, error_size);
   if (result != VIOMMU_OK) return result;
+  if (settings.fault_limit != 0 && known.now_ns == nullptr) {
+    if (error != nullptr && error_size != 0) std::snprintf(error, error_size, "options.fault_limit: needs host.now_ns");
+    return VIOMMU_E_ARGUMENT;
+  }
   std::unique_ptr<Recorder> recorder;
   if (known.record != nullptr) {
     recorder.reset(new (std::nothrow) Recorder{known.record, known.opaque});
@@ -126,7 +132,7 @@ viommu_result viommu_create_vtd(const viommu_vtd_options* options, const viommu_
   void* const memory = functions.allocator.get(sizeof(viommu_engine), alignof(viommu_engine));
   if (memory == nullptr) return VIOMMU_E_MEMORY;
   auto* const created = new (memory) viommu_engine{settings, functions, std::move(recorder)};
-  if (!created->waist.reset()) {
+  if (!created->waist.reset() || !created->unit.limit_faults(settings.fault_limit)) {
     created->~viommu_engine();
     functions.allocator.put(memory, sizeof(viommu_engine), alignof(viommu_engine));
     return VIOMMU_E_MEMORY;
@@ -232,6 +238,12 @@ viommu_result viommu_drop_caches(viommu_engine* engine) {
   const RecordedCall call{engine->recorder.get()};
   if (engine->recorder != nullptr) engine->recorder->caches_dropped();
   engine->waist.drop(viommu::caches::Scope{});
+  return VIOMMU_OK;
+}
+
+viommu_result viommu_faults_limited(viommu_engine* engine, uint16_t source, uint64_t* count) {
+  if (engine == nullptr || count == nullptr) return VIOMMU_E_ARGUMENT;
+  *count = engine->unit.suppressed_faults({source});
   return VIOMMU_OK;
 }
 

@@ -20,6 +20,7 @@ struct Settings {
   vtd::Capabilities capabilities;
   vtd::RegisterFile::Options registers;
   core::WaistOptions waist;
+  std::uint32_t fault_limit = 0;  ///< records a second of one source
 };
 
 /// Fills in and checks. `text` receives what is wrong, at most `text_size` bytes with the terminating zero.

@@ -156,8 +156,7 @@ viommu_result read_settings(const viommu_vtd_options& given, Settings& settings,
     }
   }
 
-  if (options.reserved != 0)
-    return complain(VIOMMU_E_UNSUPPORTED, "options: a field that this version does not know is set");
+  settings.fault_limit = options.fault_limit;
   if ((options.flags & ~std::uint32_t{VIOMMU_FAULT_COMPRESSION | VIOMMU_UNCACHED}) != 0)
     return complain(VIOMMU_E_ARGUMENT, "options.flags: an unknown flag");
   if (options.drain > VIOMMU_DRAIN_AUTO) return complain(VIOMMU_E_ARGUMENT, "options.drain: an unknown mode");

@@ -6,6 +6,8 @@
 
 #include "engine/base/atomic.hpp"
 #include "engine/base/fault.hpp"
+#include "engine/core/host.hpp"
+#include "engine/vtd/fault_limit.hpp"
 #include "engine/vtd/fault_log.hpp"
 #include "engine/vtd/registers.hpp"
 
@@ -14,7 +16,11 @@ namespace viommu::vtd {
 /// Threads: any.
 class FaultReporter {
  public:
-  explicit FaultReporter(Registers& registers) noexcept : registers_{registers} {}
+  FaultReporter(Registers& registers, const core::Host& host) noexcept : registers_{registers}, host_{host} {}
+  /// @param records_a_second  of one source, 0 for all of them @return false when the host has no memory
+  [[nodiscard]] bool limit(std::uint32_t records_a_second) noexcept {
+    return limit_.reset(host_.allocator(), records_a_second);
+  }
 
   /// Records a fault that is to be reported, and sends the event that follows from it.
   FaultStatus report(const FaultEntry& entry) noexcept;
@@ -22,13 +28,22 @@ class FaultReporter {
   struct Figures {
     std::uint64_t recorded;
     std::uint64_t overflowed;  ///< no record was free
+    std::uint64_t suppressed;  ///< beyond the limit of their source
   };
   [[nodiscard]] Figures figures() const noexcept {
-    return {recorded_.load(std::memory_order_relaxed), overflowed_.load(std::memory_order_relaxed)};
+    return {recorded_.load(std::memory_order_relaxed), overflowed_.load(std::memory_order_relaxed),
+            suppressed_.load(std::memory_order_relaxed)};
+  }
+  /// Faults of one source that its limit kept from being recorded.
+  [[nodiscard]] std::uint64_t suppressed(SourceId source) noexcept {
+    return registers_.with([&](const RegisterFile&) { return limit_.suppressed(source); });
   }
 
  private:
   Registers& registers_;
+  const core::Host& host_;
+  FaultLimit limit_;  ///< under the registers' lock
+  Atomic<std::uint64_t> suppressed_{0};
   Atomic<std::uint64_t> recorded_{0};
   Atomic<std::uint64_t> overflowed_{0};
 };

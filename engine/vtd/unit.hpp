@@ -25,10 +25,13 @@ class Unit {
       : capabilities_{capabilities},
         host_{host},
         registers_{capabilities_, options, host},
-        faults_{registers_},
+        faults_{registers_, host},
         dma_{capabilities_, waist, registers_, faults_},
         interrupts_{capabilities_, waist.memory(), faults_},
         worker_{capabilities_, waist, host, registers_, dma_, interrupts_, report_ns} {}
+
+  /// @param records_a_second  of one source's faults, 0 for all @return false when the host has no memory
+  [[nodiscard]] bool limit_faults(std::uint32_t records_a_second) noexcept { return faults_.limit(records_a_second); }
 
   [[nodiscard]] ReadResult read(std::uint64_t offset, unsigned size) noexcept {
     return registers_.with([&](const RegisterFile& file) { return file.read(offset, size); });
@@ -55,6 +58,7 @@ class Unit {
   [[nodiscard]] std::uint64_t count(WorkCount which) const noexcept { return worker_.count(which); }
   [[nodiscard]] std::uint64_t messages() const noexcept { return registers_.messages(); }
   [[nodiscard]] FaultReporter::Figures fault_figures() const noexcept { return faults_.figures(); }
+  [[nodiscard]] std::uint64_t suppressed_faults(SourceId source) noexcept { return faults_.suppressed(source); }
 
  private:
   const Capabilities capabilities_;

@@ -106,6 +106,9 @@ TEST_CASE("from every callback translating and statistics work and every other c
     statistics.size = sizeof statistics;
     CHECK(viommu_statistics_get(engine, &statistics) == VIOMMU_OK);
     std::uint64_t value = 1;
+    CHECK(viommu_faults_limited(engine, device, &value) == VIOMMU_OK);
+    CHECK(other->ats_translate(asked).reason == 0x0D);  // TT 01 is not offered
+    CHECK(other->ats_check(asked).reason == 0x0D);
     viommu_progress progress{};
     viommu_reader* reader = nullptr;
     const viommu_region region{0, 0x1000, guest.removable().data(), 0};

@@ -43,7 +43,7 @@ static const struct abi_number numbers[] = {
     {"viommu_vtd_options.structures", offsetof(struct viommu_vtd_options, structures)},
     {"viommu_vtd_options.shards", offsetof(struct viommu_vtd_options, shards)},
     {"viommu_vtd_options.pasid_entries", offsetof(struct viommu_vtd_options, pasid_entries)},
-    {"viommu_vtd_options.reserved", offsetof(struct viommu_vtd_options, reserved)},
+    {"viommu_vtd_options.fault_limit", offsetof(struct viommu_vtd_options, fault_limit)},
     {"viommu_region", sizeof(struct viommu_region)},
     {"viommu_region.length", offsetof(struct viommu_region, length)},
     {"viommu_region.hva", offsetof(struct viommu_region, hva)},

@@ -97,6 +97,7 @@ TEST_CASE("without an engine every function refuses, and destroying nothing is f
   CHECK(viommu_release(nullptr, 1) == VIOMMU_E_ARGUMENT);
   CHECK(viommu_hold_revoke(nullptr, 1) == VIOMMU_E_ARGUMENT);
   CHECK(viommu_statistics_get(nullptr, &statistics) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_faults_limited(nullptr, 0, &value) == VIOMMU_E_ARGUMENT);
 }
 
 TEST_CASE("without a reader every function refuses, and destroying or closing nothing is fine", "[capi]") {
@@ -112,6 +113,9 @@ TEST_CASE("without a reader every function refuses, and destroying or closing no
   CHECK(viommu_translate_range(nullptr, &asked, &piece, 1, &end) == VIOMMU_E_ARGUMENT);
   CHECK(viommu_translate_batch(nullptr, &asked, &translation, 1) == VIOMMU_E_ARGUMENT);
   CHECK(viommu_hold(nullptr, &asked, 0, &translation, &hold) == VIOMMU_E_ARGUMENT);
+  viommu_ats_completion completion{};
+  CHECK(viommu_ats_translate(nullptr, &asked, &completion) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_ats_check(nullptr, &asked, &translation) == VIOMMU_E_ARGUMENT);
 }
 
 TEST_CASE("a missing request or answer is refused", "[capi]") {
@@ -141,6 +145,12 @@ TEST_CASE("a missing request or answer is refused", "[capi]") {
   CHECK(viommu_reader_create(engine, nullptr) == VIOMMU_E_ARGUMENT);
   CHECK(viommu_region_add(engine, nullptr) == VIOMMU_E_ARGUMENT);
   CHECK(viommu_statistics_get(engine, nullptr) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_faults_limited(engine, 0, nullptr) == VIOMMU_E_ARGUMENT);
+  viommu_ats_completion completion{};
+  CHECK(viommu_ats_translate(reader, nullptr, &completion) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_ats_translate(reader, &asked, nullptr) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_ats_check(reader, nullptr, &translation) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_ats_check(reader, &asked, nullptr) == VIOMMU_E_ARGUMENT);
   CHECK(machine.engine.statistics().translations == 0);
 }
 

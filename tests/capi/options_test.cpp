@@ -120,11 +120,11 @@ TEST_CASE("the number of PASID entries is a power of two from 8", "[capi][option
     CHECK(make(options).result == VIOMMU_OK);
 }
 
-TEST_CASE("a reserved option is refused when it is set", "[capi][options]") {
+TEST_CASE("a limit on faults needs a clock", "[capi][options][S5.10]") {
   viommu_vtd_options options = default_options();
-  options.reserved = 1;
-  CHECK(make(options).result == VIOMMU_E_UNSUPPORTED);
-  CHECK(make(options).text == "options: a field that this version does not know is set");
+  options.fault_limit = 1;
+  CHECK(make(options).result == VIOMMU_E_ARGUMENT);
+  CHECK(make(options).text == "options.fault_limit: needs host.now_ns");
 }
 
 TEST_CASE("flags and modes that are not known are refused by name", "[capi][options]") {

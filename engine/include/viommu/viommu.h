@@ -187,7 +187,8 @@ struct viommu_vtd_options {
                              default 1 */
   uint32_t pasid_entries; /* PASIDs of sources cached at a time, beside context_entries: a power of two from 8
                              to 65,536; default 4,096. A unit without scalable mode (SMTS) caches none */
-  uint32_t reserved;      /* 0 */
+  uint32_t fault_limit;   /* faults of one source that are recorded in a second of the host's clock, so that it cannot
+                             keep the records from the others; default: all. Needs host.now_ns */
 };
 
 /**
@@ -305,7 +306,8 @@ enum {
   VIOMMU_FAULT_COMPRESSED = 2,   /* one of the same source is still pending */
   VIOMMU_FAULT_OVERFLOW_SET = 3, /* no register was free: the overflow bit is set now */
   VIOMMU_FAULT_OVERFLOWED = 4,   /* the overflow bit was set already */
-  VIOMMU_FAULT_DISABLED = 5      /* fault processing is disabled for the source (FPD) */
+  VIOMMU_FAULT_DISABLED = 5,     /* fault processing is disabled for the source (FPD) */
+  VIOMMU_FAULT_LIMITED = 6       /* the source has had its records for this second (options.fault_limit) */
 };
 
 /** The answer to one request. */
@@ -549,7 +551,12 @@ struct viommu_statistics {
   uint64_t interrupts;       /* interrupt requests, whatever became of them; routes that were asked for are none */
   uint64_t interrupts_posted;
   uint64_t interrupts_blocked;
+  uint64_t faults_limited; /* not recorded because of options.fault_limit */
 };
+
+/** Faults of this source that options.fault_limit kept from being recorded, since creation. Threads: any; allowed in
+ *  callbacks. */
+VIOMMU_API viommu_result viommu_faults_limited(viommu_engine* engine, uint16_t source, uint64_t* count);
 
 /** Fills in as many fields as statistics->size says. Threads: any; allowed in callbacks. */
 VIOMMU_API viommu_result viommu_statistics_get(viommu_engine* engine, struct viommu_statistics* statistics);
