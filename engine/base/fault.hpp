@@ -37,6 +37,7 @@ enum class FaultReason : std::uint8_t {
   interrupt_remapping_required = 0x2B,
   root_address_invalid = 0x30,
   pasid_in_legacy_mode = 0x31,
+  page_request_in_legacy_mode = 0x32,
   aborted = 0x33,          ///< abort-DMA mode
   execute_request = 0x34,  ///< from major version 8 on
   scalable_root_unreadable = 0x38,
@@ -49,6 +50,7 @@ enum class FaultReason : std::uint8_t {
   device_tlb_blocked = 0x44,  ///< translation requests and translated ones
   pasid_blocked = 0x45,
   pasid_beyond_directory = 0x46,
+  page_requests_blocked = 0x47,
   pasid_of_requests_without = 0x48,  ///< the request names the PASID of requests without one
   translated_pasid_blocked = 0x49,
   pasid_directory_unreadable = 0x50,

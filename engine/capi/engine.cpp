@@ -59,6 +59,7 @@ constexpr const char* library_version = "0.1.0";
   s.faults_recorded = faults.recorded;
   s.faults_overflowed = faults.overflowed;
   s.faults_limited = faults.suppressed;
+  s.page_responses_dropped = unit.count(WorkCount::page_responses_dropped);
   s.descriptors = unit.count(WorkCount::descriptors);
   s.context_invalidations = unit.count(WorkCount::context_invalidations);
   s.iotlb_global = unit.count(WorkCount::iotlb_global);

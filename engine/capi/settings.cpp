@@ -230,6 +230,7 @@ core::HostFunctions functions_of(const viommu_host& host) noexcept {
   functions.region_gone = host.region_gone;
   functions.routes_changed = host.routes_changed;
   functions.hold_overdue = host.hold_overdue;
+  functions.page_response = host.page_response;
   return functions;
 }
 

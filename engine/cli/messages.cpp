@@ -158,6 +158,8 @@ std::string_view reason_text(std::uint8_t reason) noexcept {
     case FaultReason::pasid_entry_not_present:          return "the PASID table entry is not present";
     case FaultReason::pasid_entry_reserved:             return "reserved bits in the PASID table entry";
     case FaultReason::pasid_entry_invalid:              return "invalid programming of the PASID table entry";
+    case FaultReason::page_request_in_legacy_mode:      return "a page request in legacy mode";
+    case FaultReason::page_requests_blocked:            return "page requests are blocked";
     case FaultReason::aborted:                          return "the unit is in abort-DMA mode";
     case FaultReason::execute_request:                  return "an execute request, which this version knows no more";
     case FaultReason::execute_blocked:                  return "execute requests are blocked";

@@ -44,6 +44,11 @@ void Host::run(std::uint32_t count, void (*task)(void* context, std::uint32_t in
 void Host::routes_changed(std::uint32_t first, std::uint32_t count) const noexcept {
   call(this, functions_.routes_changed, functions_.opaque, first, count);
 }
+void Host::page_response(SourceId source, std::optional<Pasid> pasid, unsigned group, unsigned code) const noexcept {
+  constexpr std::uint32_t none = ~std::uint32_t{0};
+  call(this, functions_.page_response, functions_.opaque, source.value, pasid ? pasid->value : none,
+       std::uint32_t{group}, std::uint32_t{code});
+}
 void Host::hold_overdue(std::uint64_t hold, std::uint64_t cookie, std::uint64_t age_ns) const noexcept {
   call(this, functions_.hold_overdue, functions_.opaque, hold, cookie, age_ns);
   const std::uint64_t times = overdue_holds_.happened();

@@ -4,9 +4,11 @@
 
 #include "engine/base/guest_memory.hpp"
 #include "engine/base/host_memory.hpp"
+#include "engine/base/ids.hpp"
 #include "engine/core/log_limit.hpp"
 
 #include <cstdint>
+#include <optional>
 
 namespace viommu::core {
 
@@ -24,6 +26,8 @@ struct HostFunctions {
                   void* context) = nullptr;
   void (*routes_changed)(void* opaque, std::uint32_t first, std::uint32_t count) = nullptr;
   void (*hold_overdue)(void* opaque, std::uint64_t hold, std::uint64_t cookie, std::uint64_t age_ns) = nullptr;
+  void (*page_response)(void* opaque, std::uint16_t source, std::uint32_t pasid, std::uint32_t group,
+                        std::uint32_t code) = nullptr;
   /// For a recorder: told about every guest access, and about each message just before it is sent.
   MemoryTap memory_tap;
   void (*message_tap)(void* opaque, std::uint64_t address, std::uint32_t data) = nullptr;
@@ -53,6 +57,7 @@ class Host {
   void routes_changed(std::uint32_t first, std::uint32_t count) const noexcept;
   /// Also logged.
   void hold_overdue(std::uint64_t hold, std::uint64_t cookie, std::uint64_t age_ns) const noexcept;
+  void page_response(SourceId source, std::optional<Pasid> pasid, unsigned group, unsigned code) const noexcept;
   /// 0 without a clock.
   [[nodiscard]] std::uint64_t now_ns() const noexcept;
   [[nodiscard]] bool has_clock() const noexcept { return functions_.now_ns != nullptr; }

@@ -8,6 +8,7 @@ namespace viommu::vtd {
 namespace {
 
 [[nodiscard]] FaultedRequest faulted_request(const DmaRequest& request) noexcept {
+  if (request.page_request) return FaultedRequest::page_request;
   if (request.asked == read_write) return FaultedRequest::atomic;
   return request.asked.write() ? FaultedRequest::write : FaultedRequest::read;
 }
@@ -64,6 +65,7 @@ Dma::Context Dma::walk_tables(const DmaRequest& request, Mode mode) const noexce
   by_pasid.privileged = request.privileged;
   by_pasid.execute = request.execute;
   by_pasid.type = request.type;
+  by_pasid.page_request = request.page_request;
   const PasidWalk walk = walk_pasid(waist_.memory(), capabilities_, mode.root(), by_pasid);
   if (walk.fault != FaultReason::none) return {walk.fault, walk.fault_disable};
   return {FaultReason::none, walk.fault_disable, key_of(walk.context, capabilities_), walk.context.device_tlb};
@@ -106,6 +108,7 @@ FaultReason Dma::mode_fault(const DmaRequest& request, Mode mode) const noexcept
   constexpr unsigned no_execute_since = 8;  // major version
   if (mode.has(Mode::invalid_table)) return FaultReason::root_address_invalid;
   if (mode.has(Mode::aborting)) return FaultReason::aborted;
+  if (request.page_request && !mode.has(Mode::scalable)) return FaultReason::page_request_in_legacy_mode;
   if (!request.has_pasid) return FaultReason::none;
   if (!mode.has(Mode::scalable)) return FaultReason::pasid_in_legacy_mode;
   if (request.execute && capabilities_.major_version >= no_execute_since) return FaultReason::execute_request;

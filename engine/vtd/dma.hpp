@@ -42,6 +42,7 @@ struct DmaRequest {
   bool execute = false;
   bool report = true;  ///< false: same answer, but no record and no event
   AddressType type = AddressType::untranslated;
+  bool page_request = false;  ///< the request is for a page, not for its contents
 };
 
 enum class DmaKind : std::uint8_t { fault, translated, identity, interrupt };
@@ -97,6 +98,10 @@ class Dma {
                                                                    const DmaRequest& request) noexcept;
   /// Whether a translated request (AT 10) may go to the address that it names.
   [[nodiscard]] DmaAnswer check_translated(core::Reader& reader, const DmaRequest& request) noexcept;
+
+  /// What a page request would be translated by; nothing when it is blocked, which is recorded.
+  [[nodiscard]] std::optional<caches::AddressSpaceKey> admit_page_request(core::Reader& reader,
+                                                                          const DmaRequest& request) noexcept;
 
   /// Answers many requests; each is complete or a fault. Hits are answered in the first pass, misses walk together.
   /// @param batch  plain(i): report or not, and nothing else is special; source(i), iova(i), asked(i) as bits, and the

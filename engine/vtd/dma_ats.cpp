@@ -116,4 +116,20 @@ DmaAnswer Dma::check_translated(core::Reader& reader, const DmaRequest& request)
   return {DmaKind::identity, read_write, gpa, mask_clear_of_interrupts(gpa.value)};
 }
 
+std::optional<caches::AddressSpaceKey> Dma::admit_page_request(core::Reader& reader,
+                                                               const DmaRequest& request) noexcept {
+  const Mode mode{mode_.load(std::memory_order_acquire)};
+  if (!mode.has(Mode::translating)) return std::nullopt;  // never recorded
+  Context walked;
+  walked.fault = mode_fault(request, mode);
+  if (walked.fault == FaultReason::none) {
+    walked = walk_tables(request, mode);  // what is cached does not know PRE, and page requests are rare
+    reader.counters.add(core::Count::context_walks);
+    if (walked.fault != FaultReason::none) reader.counters.add(core::Count::context_faults);
+  }
+  if (walked.fault == FaultReason::none) return walked.key;
+  static_cast<void>(fault(reader, request, walked.fault, walked.fault_disable && qualified(walked.fault)));
+  return std::nullopt;
+}
+
 }  // namespace viommu::vtd

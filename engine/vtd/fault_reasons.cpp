@@ -82,6 +82,7 @@ bool qualified(FaultReason reason) noexcept {
     case R::not_an_interrupt:
     case R::root_address_invalid:
     case R::pasid_in_legacy_mode:
+    case R::page_request_in_legacy_mode:
     case R::aborted:
     case R::execute_request:
     case R::scalable_root_unreadable:
@@ -125,6 +126,7 @@ AtsStatus completion_of(FaultReason reason) noexcept {
     case R::context_not_present:
     case R::request_type_blocked:
     case R::pasid_in_legacy_mode:
+    case R::page_request_in_legacy_mode:
     case R::aborted:
     case R::execute_request:
     case R::scalable_root_not_present:

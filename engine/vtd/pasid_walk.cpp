@@ -80,6 +80,8 @@ class Walk {
       return FaultReason::scalable_context_invalid;
     walk.context.device_tlb = get(low, scalable_context_low::device_tlb);
     if (request_.type != AddressType::untranslated && !walk.context.device_tlb) return FaultReason::device_tlb_blocked;
+    if (request_.page_request && !get(low, scalable_context_low::page_requests))
+      return FaultReason::page_requests_blocked;
     if (request_.type == AddressType::translated && request_.pasid && !translated)
       return FaultReason::translated_pasid_blocked;
     walk.context.pasid = request_.pasid.value_or(rid_pasid);

@@ -23,6 +23,7 @@ struct PasidRequest {
   bool privileged = false;     ///< PR of a request with PASID
   bool execute = false;        ///< ER of one
   AddressType type = AddressType::untranslated;
+  bool page_request = false;
 };
 
 /// What a usable PASID table entry says.

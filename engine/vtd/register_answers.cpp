@@ -2,6 +2,7 @@
 // What the unit reports back to the register file, and the events that follow from it.
 #include "engine/base/bits.hpp"
 #include "engine/vtd/fault_layouts.hpp"
+#include "engine/vtd/page_request_layouts.hpp"
 #include "engine/vtd/register_file.hpp"
 #include "engine/vtd/register_places.hpp"
 
@@ -153,6 +154,47 @@ std::optional<EventMessage> RegisterFile::complete_wait_interrupt() noexcept {
   if (get(status, ics::complete)) return std::nullopt;
   at(offset::completion_status) = with(status, ics::complete, true).raw;
   return raise_event(offset::completion_event_control);
+}
+
+bool RegisterFile::page_overflow() const noexcept {
+  return get(PageRequestStatus{at(offset::page_request_status)}, prs::overflow);
+}
+
+std::uint32_t RegisterFile::free_page_requests() const noexcept {
+  const std::uint32_t entries = page_queue_entries();
+  const PageQueuePointer head{wide_at(offset::page_queue_head)};
+  const PageQueuePointer tail{wide_at(offset::page_queue_tail)};
+  const std::uint32_t used = get(tail, page_queue_pointer::entry) - get(head, page_queue_pointer::entry);
+  return entries - 1 - used % entries;  // a power of two, so the difference may wrap
+}
+
+Gpa RegisterFile::next_page_request() const noexcept {
+  const std::uint32_t tail = get(PageQueuePointer{wide_at(offset::page_queue_tail)}, page_queue_pointer::entry);
+  const Gpa base = get(PageQueueAddress{wide_at(offset::page_queue_address)}, pqa::base);
+  return base + tail % page_queue_entries() * std::uint64_t{page_request_bytes};
+}
+
+std::uint32_t RegisterFile::page_queue_entries() const noexcept {
+  constexpr std::uint32_t least = 128;
+  return least << get(PageQueueAddress{wide_at(offset::page_queue_address)}, pqa::size);
+}
+
+std::optional<EventMessage> RegisterFile::publish_page_request() noexcept {
+  const PageQueuePointer tail{wide_at(offset::page_queue_tail)};
+  const std::uint32_t next = (get(tail, page_queue_pointer::entry) + 1) % page_queue_entries();
+  set_wide(offset::page_queue_tail, with(tail, page_queue_pointer::entry, next).raw);
+  return raise_page_status(mask_of(prs::pending));
+}
+
+std::optional<EventMessage> RegisterFile::raise_page_overflow() noexcept {
+  return raise_page_status(mask_of(prs::overflow));
+}
+
+/// The event is raised by the first bit, while the other is clear.
+std::optional<EventMessage> RegisterFile::raise_page_status(std::uint32_t bit) noexcept {
+  const bool quiet = at(offset::page_request_status) == 0;
+  at(offset::page_request_status) |= bit;
+  return quiet ? raise_event(offset::page_event_control) : std::nullopt;
 }
 
 RecordedFault RegisterFile::record_fault(const FaultEntry& entry) noexcept {

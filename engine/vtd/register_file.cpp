@@ -164,6 +164,10 @@ void RegisterFile::react(std::size_t slot, std::uint32_t before, std::uint32_t v
     case offset::completion_event_control:
       actions.completion_event = release_event(offset::completion_event_control);
       break;
+    case offset::page_event_control: actions.page_event = release_event(offset::page_event_control); break;
+    case offset::page_request_status:
+      if (at(offset::page_request_status) == 0) withdraw_event(offset::page_event_control);
+      break;
     case offset::completion_status:
       if (at(offset::completion_status) == 0) withdraw_event(offset::completion_event_control);
       break;

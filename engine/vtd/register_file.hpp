@@ -63,6 +63,7 @@ struct Actions {
   // Unmasking let a pending event go: to be sent now.
   std::optional<EventMessage> fault_event;
   std::optional<EventMessage> completion_event;
+  std::optional<EventMessage> page_event;
 };
 
 /// A root or interrupt table pointer in force, that is as SRTP or SIRTP latched it.
@@ -118,6 +119,13 @@ class RegisterFile {
   [[nodiscard]] std::optional<EventMessage> raise_completion_error(SourceId source) noexcept;
   /// A wait descriptor with IF has completed.
   [[nodiscard]] std::optional<EventMessage> complete_wait_interrupt() noexcept;
+
+  // The page request queue. A returned message is to be sent.
+  [[nodiscard]] bool page_overflow() const noexcept;
+  [[nodiscard]] std::uint32_t free_page_requests() const noexcept;  ///< places; the last one always stays free
+  [[nodiscard]] Gpa next_page_request() const noexcept;             ///< where the descriptor behind the tail lies
+  [[nodiscard]] std::optional<EventMessage> publish_page_request() noexcept;  ///< it has been written there
+  [[nodiscard]] std::optional<EventMessage> raise_page_overflow() noexcept;
 
   /// Records a fault that is to be reported.
   [[nodiscard]] RecordedFault record_fault(const FaultEntry& entry) noexcept;
@@ -185,6 +193,8 @@ class RegisterFile {
   [[nodiscard]] FaultStatusRegister fault_status() const noexcept;
   void refresh_fault_status() noexcept;
   [[nodiscard]] std::optional<EventMessage> raise_status(const Field<FaultStatusRegister, bool>& field) noexcept;
+  [[nodiscard]] std::uint32_t page_queue_entries() const noexcept;
+  [[nodiscard]] std::optional<EventMessage> raise_page_status(std::uint32_t bit) noexcept;
   [[nodiscard]] std::optional<EventMessage> raise_event(std::uint32_t control_offset) noexcept;
   [[nodiscard]] std::optional<EventMessage> release_event(std::uint32_t control_offset) noexcept;
   [[nodiscard]] EventMessage message(std::uint32_t control_offset) const noexcept;

@@ -3,6 +3,7 @@
 
 #include "engine/base/bits.hpp"
 #include "engine/vtd/fault_layouts.hpp"
+#include "engine/vtd/page_request_layouts.hpp"
 #include "engine/vtd/register_layouts.hpp"
 
 namespace viommu::vtd {
@@ -38,6 +39,7 @@ std::array<RegisterRow, register_count> register_rows(const Capabilities& c) noe
   const std::uint64_t invalidation_errors = c.device_tlb ? mask_of(fsts::completion_error, fsts::timeout) : 0;
   const std::uint64_t queue_error = c.queue ? mask_of(fsts::queue_error) : 0;
   const std::uint64_t event_masked = mask_of(event_control::mask);
+  const bool pages = c.page_requests;
   const std::uint64_t context_write_only = mask_of(ccmd::source, ccmd::function_mask);
   const std::uint64_t context = mask_of(ccmd::domain, ccmd::granularity) | context_write_only;
   const std::uint64_t invalidate = mask_of(iva::address_mask, iva::hint, iva::address);
@@ -75,6 +77,16 @@ std::array<RegisterRow, register_count> register_rows(const Capabilities& c) noe
       where_present(c.queue, stored("IEUADDR_REG", offset::completion_event_upper_address, false, low_bits(32))),
       constant("IQERCD_REG", offset::queue_error_record, true),
       where_present(c.interrupt_remapping, stored("IRTA_REG", offset::interrupt_table, true, interrupts)),
+      where_present(pages, stored("PQH_REG", offset::page_queue_head, true, mask_of(page_queue_pointer::entry))),
+      where_present(pages, stored("PQT_REG", offset::page_queue_tail, true, mask_of(page_queue_pointer::entry))),
+      where_present(pages, stored("PQA_REG", offset::page_queue_address, true,
+                                  mask_of(pqa::size) | (mask_of(pqa::base) & host_bits))),
+      where_present(pages,
+                    {"PRS_REG", offset::page_request_status, false, 0, 0, mask_of(prs::pending, prs::overflow), 0}),
+      where_present(pages, stored("PECTL_REG", offset::page_event_control, false, event_masked, event_masked)),
+      where_present(pages, stored("PEDATA_REG", offset::page_event_data, false, mask_of(event_data::data))),
+      where_present(pages, stored("PEADDR_REG", offset::page_event_address, false, mask_of(event_address::address))),
+      where_present(pages, stored("PEUADDR_REG", offset::page_event_upper_address, false, low_bits(32))),
       {"IVA_REG", c.iotlb_offset, true, 0, invalidate, 0, invalidate},
       stored("IOTLB_REG", c.iotlb_offset + 8, true, iotlb),
   }};

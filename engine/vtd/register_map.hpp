@@ -40,7 +40,15 @@ inline constexpr std::uint32_t completion_event_address = 0x0A8;
 inline constexpr std::uint32_t completion_event_upper_address = 0x0AC;
 inline constexpr std::uint32_t queue_error_record = 0x0B0;
 inline constexpr std::uint32_t interrupt_table = 0x0B8;
-inline constexpr std::uint32_t fixed_end = 0x0F0;  ///< behind the last register of a fixed place (page requests)
+inline constexpr std::uint32_t page_queue_head = 0x0C0;
+inline constexpr std::uint32_t page_queue_tail = 0x0C8;
+inline constexpr std::uint32_t page_queue_address = 0x0D0;
+inline constexpr std::uint32_t page_request_status = 0x0DC;
+inline constexpr std::uint32_t page_event_control = 0x0E0;
+inline constexpr std::uint32_t page_event_data = 0x0E4;
+inline constexpr std::uint32_t page_event_address = 0x0E8;
+inline constexpr std::uint32_t page_event_upper_address = 0x0EC;
+inline constexpr std::uint32_t fixed_end = 0x0F0;  ///< behind the last register of a fixed place
 }  // namespace offset
 
 /// One register. Bits in none of the masks read as they were reset and ignore writes.
@@ -55,7 +63,7 @@ struct RegisterRow {
 };
 
 /// All registers but the fault records.
-inline constexpr std::size_t register_count = 29;
+inline constexpr std::size_t register_count = 37;
 [[nodiscard]] std::array<RegisterRow, register_count> register_rows(const Capabilities& capabilities) noexcept;
 
 }  // namespace viommu::vtd

@@ -28,7 +28,8 @@ class Unit {
         faults_{registers_, host},
         dma_{capabilities_, waist, registers_, faults_},
         interrupts_{capabilities_, waist.memory(), faults_},
-        worker_{capabilities_, waist, host, registers_, dma_, interrupts_, report_ns} {}
+        pages_{capabilities_, waist, registers_, dma_, host},
+        worker_{capabilities_, waist, host, registers_, dma_, interrupts_, pages_, report_ns} {}
 
   /// @param records_a_second  of one source's faults, 0 for all @return false when the host has no memory
   [[nodiscard]] bool limit_faults(std::uint32_t records_a_second) noexcept { return faults_.limit(records_a_second); }
@@ -42,6 +43,7 @@ class Unit {
       const Actions actions = file.write(offset, size, value);
       registers_.queue(actions.fault_event);
       registers_.queue(actions.completion_event);
+      registers_.queue(actions.page_event);
       work = worker_.request(actions);
       return actions.access;
     });
@@ -53,6 +55,7 @@ class Unit {
   [[nodiscard]] bool reset() noexcept { return worker_.reset(); }
 
   [[nodiscard]] Dma& dma() noexcept { return dma_; }
+  [[nodiscard]] PageRequests& pages() noexcept { return pages_; }
   [[nodiscard]] InterruptRemapping& interrupts() noexcept { return interrupts_; }
   [[nodiscard]] const Capabilities& capabilities() const noexcept { return capabilities_; }
   [[nodiscard]] std::uint64_t count(WorkCount which) const noexcept { return worker_.count(which); }
@@ -67,6 +70,7 @@ class Unit {
   FaultReporter faults_;
   Dma dma_;
   InterruptRemapping interrupts_;
+  PageRequests pages_;
   Worker worker_;
 };
 

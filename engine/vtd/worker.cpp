@@ -78,6 +78,7 @@ bool Worker::reset() noexcept {
   dma_.set_mode({}, false, false);
   interrupts_.set_mode({}, false, false);
   waist_.drop(caches::Scope{});
+  pages_.reset();
   // Nobody keeps a route of a table that was never in force.
   if (const std::uint32_t routed = std::exchange(routed_entries_, 0); routed != 0)
     tell_routes(0, std::max(entries, routed));
@@ -92,6 +93,7 @@ WorkState Worker::work(Budget& budget) noexcept {
     begin_commands();
     waiting = !finish_commands();
   }
+  pages_.write_posted();
   const WorkState queue = run_queue(budget);
   if (!waist_.reclaim_regions()) waiting = true;
   const bool more = waist_.reclaim();

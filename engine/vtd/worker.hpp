@@ -26,6 +26,7 @@
 #include "engine/vtd/descriptors.hpp"
 #include "engine/vtd/dma.hpp"
 #include "engine/vtd/interrupt_remapping.hpp"
+#include "engine/vtd/page_requests.hpp"
 #include "engine/vtd/registers.hpp"
 
 namespace viommu::vtd {
@@ -43,21 +44,23 @@ enum class WorkCount : std::uint8_t {
   interrupt_entries,
   waits,
   status_writes_dropped,
+  page_responses_dropped,
 };
-inline constexpr std::size_t work_counts = 9;
+inline constexpr std::size_t work_counts = 10;
 
 /// Threads: everything from any thread.
 class Worker {
  public:
   /// @param report_ns  after this long a completion that is withheld is logged
   Worker(const Capabilities& capabilities, core::Waist& waist, const core::Host& host, Registers& registers, Dma& dma,
-         InterruptRemapping& interrupts, std::uint64_t report_ns) noexcept
+         InterruptRemapping& interrupts, PageRequests& pages, std::uint64_t report_ns) noexcept
       : capabilities_{capabilities},
         waist_{waist},
         host_{host},
         registers_{registers},
         dma_{dma},
         interrupts_{interrupts},
+        pages_{pages},
         report_ns_{report_ns} {}
 
   /// Takes note of what a register write asks for; process() does it. Called under the registers' lock.
@@ -226,6 +229,7 @@ class Worker {
   Registers& registers_;
   Dma& dma_;
   InterruptRemapping& interrupts_;
+  PageRequests& pages_;
   const std::uint64_t report_ns_;
 
   Atomic<Role> role_{Role::free};

@@ -161,9 +161,10 @@ void Worker::execute(const Descriptor& descriptor) noexcept {
                  // Translations that were given out are dropped by the IOTLB invalidation before it.
                  [&](const DeviceTlbInvalidation&) { add(WorkCount::device_tlb); },
                  [&](const PasidDeviceTlbInvalidation&) { add(WorkCount::device_tlb); },
-                 // There is no page request that it could answer, and no host permission table that is cached.
-                 [](const PageGroupResponse&) {},
-                 [](const HostPermissionInvalidation&) {},
+                 [&](const PageGroupResponse& response) {
+                   if (!pages_.respond(response)) add(WorkCount::page_responses_dropped);
+                 },
+                 [](const HostPermissionInvalidation&) {},  // no host permission table is cached
                  [&](const InterruptEntryInvalidation& invalidation) {
                    add(WorkCount::interrupt_entries);
                    interrupts_since_last_wait_ = true;
@@ -188,6 +189,7 @@ bool Worker::finish_wait() noexcept {
   if (!wait_) return true;
   if (!drained(wait_->ticket, wait_->withheld, "an invalidation wait")) return false;
   const Wait wait = wait_->wait;
+  if (wait.page_drain) pages_.write_posted();
   show_head(wait_->next_head);
   wait_.reset();
   const bool dropped = wait.status_write && !waist_.memory().store_u32(wait.status_address, wait.status_data);

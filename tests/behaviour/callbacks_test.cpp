@@ -112,6 +112,9 @@ TEST_CASE("from every callback translating and statistics work and every other c
     viommu_progress progress{};
     viommu_reader* reader = nullptr;
     const viommu_region region{0, 0x1000, guest.removable().data(), 0};
+    const viommu_page_request page{};
+    std::uint32_t code = 0;
+    CHECK(viommu_request_page(engine, &page, &code) == VIOMMU_E_BUSY);
     CHECK(viommu_mmio_read(engine, 0, 4, &value) == VIOMMU_E_BUSY);
     CHECK(viommu_mmio_write(engine, offset::global_command, 4, 0) == VIOMMU_E_BUSY);
     CHECK(viommu_process(engine, 0, &progress) == VIOMMU_E_BUSY);

@@ -88,7 +88,7 @@ TEST_CASE("sizes and places of the structs stay as they are", "[capi][abi]") {
       {"viommu_range_end.status", 13},
       {"viommu_range_end.complete", 14},
       {"viommu_range_end.reserved", 15},
-      {"viommu_statistics", 272},
+      {"viommu_statistics", 280},
       {"viommu_statistics.translations", 8},
       {"viommu_statistics.faults_recorded", 88},
       {"viommu_statistics.holds_open", 184},

@@ -98,6 +98,9 @@ TEST_CASE("without an engine every function refuses, and destroying nothing is f
   CHECK(viommu_hold_revoke(nullptr, 1) == VIOMMU_E_ARGUMENT);
   CHECK(viommu_statistics_get(nullptr, &statistics) == VIOMMU_E_ARGUMENT);
   CHECK(viommu_faults_limited(nullptr, 0, &value) == VIOMMU_E_ARGUMENT);
+  const viommu_page_request page{};
+  std::uint32_t code = 0;
+  CHECK(viommu_request_page(nullptr, &page, &code) == VIOMMU_E_ARGUMENT);
 }
 
 TEST_CASE("without a reader every function refuses, and destroying or closing nothing is fine", "[capi]") {
@@ -146,6 +149,11 @@ TEST_CASE("a missing request or answer is refused", "[capi]") {
   CHECK(viommu_region_add(engine, nullptr) == VIOMMU_E_ARGUMENT);
   CHECK(viommu_statistics_get(engine, nullptr) == VIOMMU_E_ARGUMENT);
   CHECK(viommu_faults_limited(engine, 0, nullptr) == VIOMMU_E_ARGUMENT);
+  const viommu_page_request page{};
+  std::uint32_t code = 0;
+  CHECK(viommu_request_page(engine, nullptr, &code) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_request_page(engine, &page, nullptr) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_request_page(engine, &page, &code) == VIOMMU_E_UNSUPPORTED);
   viommu_ats_completion completion{};
   CHECK(viommu_ats_translate(reader, nullptr, &completion) == VIOMMU_E_ARGUMENT);
   CHECK(viommu_ats_translate(reader, &asked, nullptr) == VIOMMU_E_ARGUMENT);

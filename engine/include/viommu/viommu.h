@@ -129,6 +129,9 @@ struct viommu_host {
   /** Recording sink: receives the trace (one or more whole lines, with line feeds) of everything the engine is asked
    * and answers. An engine with a sink serves one call at a time and reads regions through the recorder. */
   void (*record)(void* opaque, const char* text, size_t length);
+  /** The answer to a page request that viommu_request_page() queued as the last of its group: `pasid` is all ones for a
+   * request without one, `code` VIOMMU_PAGE_SUCCESS ... Once for each; a reset answers what is open with failure. */
+  void (*page_response)(void* opaque, uint16_t source, uint32_t pasid, uint32_t group, uint32_t code);
 };
 
 /* ---- Engine ----------------------------------------------------------------------------------------------------- */
@@ -388,6 +391,39 @@ VIOMMU_API viommu_result viommu_ats_translate(viommu_reader* reader, const struc
 VIOMMU_API viommu_result viommu_ats_check(viommu_reader* reader, const struct viommu_request* request,
                                           struct viommu_translation* translation);
 
+/** Answers to page requests, as the guest gives them. */
+enum { VIOMMU_PAGE_SUCCESS = 0, VIOMMU_PAGE_INVALID = 1, VIOMMU_PAGE_FAILURE = 15 };
+
+/** A device's request for a page (PRI). */
+struct viommu_page_request {
+  uint64_t iova;
+  uint32_t pasid;  /* with VIOMMU_HAS_PASID */
+  uint16_t source; /* requester id */
+  uint16_t group;  /* page request group index, 0 to 511 */
+  uint8_t access;  /* VIOMMU_READ | VIOMMU_WRITE */
+  uint8_t flags;   /* VIOMMU_HAS_PASID, with it VIOMMU_PRIVILEGED and VIOMMU_EXECUTE */
+  uint8_t last;    /* 1: the last of its group, which is answered */
+  uint8_t reserved[5];
+};
+
+/** What became of a page request. */
+enum {
+  VIOMMU_PAGE_QUEUED = 0,   /* the guest is asked; host.page_response answers the last of the group */
+  VIOMMU_PAGE_ANSWERED = 1, /* *code is the answer: success where the guest's queue has no place, else invalid */
+  VIOMMU_PAGE_DROPPED = 2   /* the same, and there is no answer because it is not the last of its group */
+};
+
+/**
+ * Puts a page request into the guest's page request queue, or answers it. At most 512 groups wait for their answer, and
+ * 64 requests for being written; more are as many for which the queue is full. The guest sees it, and the event, before
+ * this call or another thread's viommu_process() returns.
+ * @param code  of VIOMMU_PAGE_ANSWERED
+ * @return VIOMMU_PAGE_QUEUED ..., or VIOMMU_E_ARGUMENT, VIOMMU_E_BUSY (from a callback, or while 64 calls without a
+ *         reader run), VIOMMU_E_UNSUPPORTED (the unit has no PRS). Threads: any. Source: VT-d, "Page Requests".
+ */
+VIOMMU_API viommu_result viommu_request_page(viommu_engine* engine, const struct viommu_page_request* request,
+                                             uint32_t* code);
+
 /* ---- Translating without a reader, ranges, batches, holds -------------------------------------------------------- */
 
 /** The same without a reader, for rare uses: the answer is a hint. VIOMMU_E_BUSY while 64 such calls run. */
@@ -551,7 +587,8 @@ struct viommu_statistics {
   uint64_t interrupts;       /* interrupt requests, whatever became of them; routes that were asked for are none */
   uint64_t interrupts_posted;
   uint64_t interrupts_blocked;
-  uint64_t faults_limited; /* not recorded because of options.fault_limit */
+  uint64_t faults_limited;         /* not recorded because of options.fault_limit */
+  uint64_t page_responses_dropped; /* that no request waited for */
 };
 
 /** Faults of this source that options.fault_limit kept from being recorded, since creation. Threads: any; allowed in

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// Page requests.
+#include "engine/capi/engine.hpp"
+
+using viommu::Rights;
+using viommu::core::Reader;
+using viommu::vtd::PagePosted;
+using viommu::vtd::PageRequest;
+using viommu::vtd::WorkState;
+
+namespace {
+
+[[nodiscard]] bool makes_sense(const viommu_page_request& request) noexcept {
+  constexpr std::uint32_t pasid_limit = 1U << 20;
+  constexpr std::uint32_t groups = 512;
+  constexpr unsigned with_pasid = VIOMMU_PRIVILEGED | VIOMMU_EXECUTE;
+  constexpr unsigned all_access = VIOMMU_READ | VIOMMU_WRITE;
+  const bool has_pasid = (request.flags & VIOMMU_HAS_PASID) != 0;
+  if ((request.flags & ~(with_pasid | VIOMMU_HAS_PASID)) != 0 || (request.access & ~all_access) != 0) return false;
+  if (has_pasid ? request.pasid >= pasid_limit : (request.flags & with_pasid) != 0) return false;
+  return request.group < groups && request.last <= 1;
+}
+
+[[nodiscard]] PageRequest page_request(const viommu_page_request& from) noexcept {
+  PageRequest request;
+  request.source = {from.source};
+  request.address = {from.iova};
+  request.asked = Rights::in(from.access);
+  if ((from.flags & VIOMMU_HAS_PASID) != 0) request.pasid = viommu::Pasid{from.pasid};
+  request.privileged = (from.flags & VIOMMU_PRIVILEGED) != 0;
+  request.execute = (from.flags & VIOMMU_EXECUTE) != 0;
+  request.group = from.group;
+  request.last = from.last != 0;
+  return request;
+}
+
+}  // namespace
+
+extern "C" viommu_result viommu_request_page(viommu_engine* engine, const struct viommu_page_request* request,
+                                             uint32_t* code) {
+  if (engine == nullptr || request == nullptr || code == nullptr || !makes_sense(*request)) return VIOMMU_E_ARGUMENT;
+  if (engine->host.calling()) return VIOMMU_E_BUSY;
+  if (!engine->unit.capabilities().page_requests) return VIOMMU_E_UNSUPPORTED;
+  Reader* const reader = engine->waist.take_transient_reader();
+  if (reader == nullptr) return VIOMMU_E_BUSY;
+  engine->waist.enter(*reader);
+  const PagePosted posted = engine->unit.pages().post(*reader, page_request(*request));
+  engine->waist.leave(*reader);
+  engine->waist.put_reader(*reader);
+  switch (posted) {
+    case PagePosted::queued:
+      if (engine->unit.process(0) != WorkState::idle) engine->host.wake();
+      return VIOMMU_PAGE_QUEUED;
+    case PagePosted::success: *code = VIOMMU_PAGE_SUCCESS; return VIOMMU_PAGE_ANSWERED;
+    case PagePosted::invalid: *code = VIOMMU_PAGE_INVALID; return VIOMMU_PAGE_ANSWERED;
+    case PagePosted::dropped: break;
+  }
+  return VIOMMU_PAGE_DROPPED;
+}
