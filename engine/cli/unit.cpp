@@ -147,7 +147,7 @@ viommu_message message_of(const trace::Interrupt& asked) {
   constexpr std::uint32_t unknown_source = 0xFFFF;
   const bool unknown = asked.source_id == unknown_source;
   return interrupt_message(static_cast<std::uint16_t>(asked.source_id), asked.address, asked.data,
-                 unknown ? std::uint16_t{VIOMMU_MESSAGE_ANY_SOURCE} : std::uint16_t{0});
+                           unknown ? std::uint16_t{VIOMMU_MESSAGE_ANY_SOURCE} : std::uint16_t{0});
 }
 
 std::optional<viommu_request> request_of(const trace::Translate& asked, bool report) {

@@ -42,7 +42,7 @@ struct Entry {
   return handle + (get(address, remappable_address::subhandle_valid) ? get(data, remappable_data::subhandle) : 0);
 }
 
-/// "Source-id Validation". A reserved check lets nobody through; it is no question of the source.
+/// "Source-id Validation". A reserved SVT is no question of the source: well_formed() refuses it.
 [[nodiscard]] bool source_allowed(InterruptEntryHigh entry, SourceId source) noexcept {
   namespace h = interrupt_entry_high;
   const SourceId expected = get(entry, h::source);

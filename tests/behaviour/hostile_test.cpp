@@ -3,6 +3,7 @@
 #include <array>
 #include <limits>
 
+#include "tests/behaviour/interrupts.hpp"
 #include "tests/behaviour/machine.hpp"
 #include "tests/support/oracle.hpp"
 #include "tests/support/paths.hpp"
@@ -138,6 +139,8 @@ TEST_CASE("anything done by a guest or a VMM in any order is answered, and all w
     if (random.chance(1, 2)) options.capability |= 0x60;
     if (random.chance(1, 2)) options.capability |= cap_caching_mode;
     if (random.chance(1, 2)) options.extended_capability |= ecap_device_tlb;
+    if (random.chance(1, 2)) options.capability |= cap_posting;
+    if (random.chance(1, 2)) options.extended_capability |= ecap_extended;
     options.holds = 4;
     options.regions = 2;
     options.readers = 3;
@@ -172,7 +175,7 @@ TEST_CASE("anything done by a guest or a VMM in any order is answered, and all w
       const auto size = static_cast<std::uint32_t>(random.chance(1, 8) ? random.below(17) : 1U << random.below(4));
       const std::uint64_t where = random.chance(1, 8) ? random.next() : random.below(0xC0) * 4 + random.below(8) / 5;
       const std::uint64_t before = machine.loads;
-      switch (random.below(16)) {
+      switch (random.below(18)) {
         case 0:
         case 1:
         case 2:
@@ -218,6 +221,19 @@ TEST_CASE("anything done by a guest or a VMM in any order is answered, and all w
           if (depth != 0) viommu_leave(machine.reader.get());
           depth ^= 1;
           break;
+        case 15:
+        case 16: {
+          const std::uint64_t in_range = 0xFEE0'0000 | random.next() % 0x10'0000;
+          const viommu_message message = interrupt_message(
+              static_cast<std::uint16_t>(random.below(4)), random.chance(1, 8) ? any_value() : in_range,
+              static_cast<std::uint32_t>(any_value()), static_cast<std::uint16_t>(random.below(9) / 4));
+          viommu_routed routed{};
+          result = random.chance(1, 2)   ? viommu_route(engine, &message, &routed)
+                   : random.chance(1, 2) ? viommu_interrupt(machine.reader.get(), &message, &routed)
+                                         : viommu_interrupt_once(engine, &message, &routed);
+          CHECK(machine.loads - before <= most_loads_of_an_interrupt);
+          break;
+        }
         default:
           if (random.chance(1, 16)) result = viommu_reset(engine);
           if (random.chance(1, 4)) result = viommu_drop_caches(engine);
