@@ -112,7 +112,8 @@ void run_unit(benchmark::State& state, const ListenerSetup& setup, std::uint32_t
     checked.unit->put(count);
     sections.time([&] { checked.unit->run(); });
   };
-  if (setup.threads > 1 && ListeningUnit::other_thread() != 0)
+  // One descriptor stays on this thread.
+  if (count > 1 && setup.threads > 1 && ListeningUnit::other_thread() != 0)
     return measure_sections(state, count, work, TwoThreads{});
   measure_sections(state, count, work);
 }

@@ -123,9 +123,8 @@ struct WaistOptions {
   bool uncached = false;  ///< nothing is filled: each request walks
   caches::Drain drain = caches::Drain::automatic;
   DropListener listener{};
-  /// A run of drops that takes one thread less than this stays on it: a second one would not earn back the executor's
-  /// call, which costs some microseconds.
-  std::uint32_t hand_out_ns = 20'000;
+  /// A run of drops that takes one thread less than this stays on it: by then a second one has hardly woken up.
+  std::uint32_t hand_out_ns = 10'000;
   const walkers::Kernels* kernels = nullptr;  ///< null: the best that this CPU has
 };
 

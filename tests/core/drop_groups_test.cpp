@@ -5,6 +5,7 @@
 #include <map>
 #include <vector>
 
+#include "caches/iotlb.hpp"
 #include "engine/core/drop_groups.hpp"
 #include "tests/support/random.hpp"
 
@@ -68,6 +69,24 @@ TEST_CASE("a run is grouped by domain, each domain in order and in its shard", "
   CHECK(sorted.at(2).shard == 0);
   CHECK(sorted.at(3).shard == 1);
   CHECK_FALSE(sorted.at(1).forget);
+}
+
+TEST_CASE("domains are in one task exactly when they share sets of the IOTLB", "[core][queue][shards]") {
+  for (const unsigned shards : {2U, 8U, 64U}) {
+    Groups groups{shards};
+    caches::Iotlb iotlb;
+    REQUIRE(iotlb.reset({}, 64, shards, 1));
+    std::vector<PageScope> scopes;
+    for (const unsigned domain : {0U, 1U, 2U, 7U, 8U, 9U, 63U, 64U, 65U, 500U, 32768U, 65535U})
+      scopes.push_back(pages(static_cast<std::uint16_t>(domain), 1));
+    const auto sorted = groups.sort(scopes);
+    for (const auto& [first, one] : sorted) {
+      for (const auto& [second, other] : sorted) {
+        const bool meet = iotlb.place(1, first).first_set() == iotlb.place(1, second).first_set();
+        CHECK((one.shard == other.shard) == meet);
+      }
+    }
+  }
 }
 
 TEST_CASE("adjacent and covered ranges of a domain become one", "[core][queue]") {
