@@ -42,6 +42,7 @@ class FirstStage {
     return narrower;
   }
 
+  [[nodiscard]] constexpr const FirstStageMasks& masks() const noexcept { return masks_; }
   [[nodiscard]] constexpr const FirstStageControls& controls() const noexcept { return controls_; }
   [[nodiscard]] constexpr unsigned top_level() const noexcept { return controls_.levels - 1; }
 
