@@ -6,6 +6,8 @@
 #include "engine/base/access.hpp"
 #include "engine/base/address.hpp"
 #include "engine/base/memory_view.hpp"
+#include "walkers/first_stage_walk.hpp"
+#include "walkers/format/first_stage.hpp"
 #include "walkers/format/second_stage_layout.hpp"
 #include "walkers/walk.hpp"
 
@@ -58,6 +60,11 @@ struct Kernels {
   /// The same for one request, where no others are at hand.
   void (*walk_one)(const MemoryView& memory, const SecondStageMasks& masks, Fill fill, const WalkRequest& request,
                    WalkAnswer& answer) noexcept;
+  /// Answers requests[i] in answers[i] for every i below `count`, and sets flags, as walk_first_stage() does, in any
+  /// order: a walk may or may not see a flag that another one of the batch sets. `format` is one for all: a batch is of
+  /// one PASID table entry. At most 5 loads a request of which all flags are set; else 5 and those of a single walk.
+  void (*walk_first_stage)(const FirstStage& format, const MemoryView& memory, const FirstStageRequest* requests,
+                           FirstStageAnswer* answers, std::size_t count) noexcept;
 };
 
 }  // namespace viommu::walkers

@@ -13,6 +13,7 @@ Waist::Waist(const WaistOptions& options, const Host& host) noexcept
       host_{host},
       format_{options.rules},
       masks_{walkers::second_stage_masks(options.rules)},
+      first_stage_{options.first_stage_rules, {}},
       kernels_{options.kernels != nullptr ? options.kernels : walkers::select_kernels()},
       batch_lookup_{options.uncached ? nullptr : caches::select_batch_lookup(kernels_->name)},
       memory_{host.memory(), host.memory_tap()} {}

@@ -23,6 +23,7 @@
 #include "engine/core/host.hpp"
 #include "engine/core/reader.hpp"
 #include "walkers/batch.hpp"
+#include "walkers/format/first_stage.hpp"
 #include "walkers/format/first_stage_layout.hpp"
 #include "walkers/format/second_stage.hpp"
 
@@ -471,6 +472,7 @@ class Waist {
   const Host& host_;
   const walkers::SecondStage format_;
   const walkers::SecondStageMasks masks_;
+  const walkers::FirstStage first_stage_;  // of the unit; each PASID table entry puts its controls in
   const walkers::Kernels* const kernels_;
   const caches::BatchLookup* const batch_lookup_;  ///< null: there is none, or nothing is cached
   GuestMemory memory_;

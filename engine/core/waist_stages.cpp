@@ -93,14 +93,14 @@ struct StageOutcome {
 }
 
 [[nodiscard]] walkers::FirstStage first_stage_of(const caches::AddressSpaceKey& key,
-                                                 const walkers::FirstStageRules& rules) noexcept {
+                                                 const walkers::FirstStage& unit) noexcept {
   walkers::FirstStageControls controls;
   controls.levels = key.top_level + 1U;
   controls.supervisor = true;  // else the PASID entry is no context for such a request
   controls.write_protect = key.flags.write_protect;
   controls.extended_accessed = key.flags.extended_accessed;
   controls.snooped = key.flags.snooped;
-  return {rules, controls};
+  return unit.under(controls);
 }
 
 [[nodiscard]] walkers::FirstStageRequest request_of(const caches::AddressSpaceKey& key, Iova iova,
@@ -141,10 +141,10 @@ bool Waist::walk_stages(Reader& reader, const caches::AddressSpaceKey& key, Iova
   Walked walked;
   switch (key.interpretation) {
     case caches::Interpretation::first_stage:
-      walked = walk(first_stage_of(key, options_.first_stage_rules), memory, request_of(key, iova, asked));
+      walked = walk(first_stage_of(key, first_stage_), memory, request_of(key, iova, asked));
       break;
     case caches::Interpretation::nested: {
-      const walkers::NestedStages stages{first_stage_of(key, options_.first_stage_rules),
+      const walkers::NestedStages stages{first_stage_of(key, first_stage_),
                                          format_,
                                          {key.flags.second_flags, key.flags.snooped},
                                          key.second_root,

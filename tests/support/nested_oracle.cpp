@@ -33,7 +33,7 @@ struct Walk {
   const unsigned top = levels_of(first);
   unsigned lost_at = 0;  ///< level of the entry on which four exchanges were lost
   // An entry that is looked at twice in succession lies where it lay.
-  std::optional<std::uint64_t> last_entry{};
+  std::optional<std::uint64_t> last_entry = std::nullopt;
   SecondStageAnswer last_place{};
 
   SecondStageAnswer translate(std::uint64_t address, bool read, bool write) const {

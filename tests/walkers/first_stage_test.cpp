@@ -104,6 +104,24 @@ TEST_CASE("within narrower tables a larger address is one more reserved bit, in 
   }
 }
 
+TEST_CASE("under another PASID table entry the unit's rules are the same, and the entry's controls count",
+          "[walkers][first stage]") {
+  FirstStageControls controls;
+  controls.levels = 5;
+  controls.write_protect = true;
+  controls.extended_accessed = true;
+  controls.snooped = false;
+  for (const FirstStageRules& rules : all_rules()) {
+    const FirstStage format = FirstStage{rules, {}}.under(controls);
+    CHECK(format.top_level() == 4);
+    CHECK_FALSE(format.controls().snooped);
+    CHECK(format.rights(0, Privilege::supervisor) == read_only);
+    CHECK(format.flags(EntryKind::table, false) == 0x420);
+    for (unsigned number = 1; number < 64; ++number)
+      CHECK(format.classify(1 | bit(number), 2) == FirstStage{rules, {}}.classify(1 | bit(number), 2));
+  }
+}
+
 TEST_CASE("in a first-stage entry with P clear no bit counts", "[walkers][first stage][First-Stage Paging Entries]") {
   for (const FirstStageRules& rules : all_rules()) {
     const FirstStage format{rules, {}};

@@ -540,8 +540,7 @@ TEST_CASE("three losses on an entry cost three loads, the fourth begins the walk
   }
 }
 
-TEST_CASE("a first-stage walk that begins again has forgotten the rights it met before",
-          "[walkers][first stage][P4]") {
+TEST_CASE("a first-stage walk that begins again has forgotten the rights it met before", "[walkers][first stage][P4]") {
   Path path{4};
   path.clear_bits(3, writable);
   unsigned losses = 0;

@@ -173,6 +173,7 @@ TEST_CASE("each address of a nested walk goes through the second stage once, and
   const NestedAnswer answer = nest.walk(read_only);
   CHECK(answer.end == NestedEnd::leaf);
   std::vector<std::uint64_t> loaded;
+  loaded.reserve(nest.memory.log.size());
   for (const MemoryAccess& access : nest.memory.log) loaded.push_back(access.gpa);
   CHECK(loaded == expected);
   CHECK(answer.loads == (levels - leaf) * (second_levels + 1) + second_levels);

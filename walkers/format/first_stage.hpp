@@ -33,6 +33,12 @@ class FirstStage {
   constexpr FirstStage(const FirstStageRules& rules, const FirstStageControls& controls) noexcept
       : masks_{first_stage_masks(rules)}, controls_{controls} {}
 
+  /// The same under another PASID table entry. To make the masks again takes longer than a walk.
+  [[nodiscard]] constexpr FirstStage under(const FirstStageControls& controls) const noexcept {
+    FirstStage other = *this;
+    other.controls_ = controls;
+    return other;
+  }
   /// The same where addresses in tables have `width` bits at most: an entry with a larger one is malformed too.
   [[nodiscard]] constexpr FirstStage within(unsigned width) const noexcept {
     FirstStage narrower = *this;
@@ -42,6 +48,7 @@ class FirstStage {
     return narrower;
   }
 
+  [[nodiscard]] constexpr const FirstStageMasks& masks() const noexcept { return masks_; }
   [[nodiscard]] constexpr const FirstStageControls& controls() const noexcept { return controls_; }
   [[nodiscard]] constexpr unsigned top_level() const noexcept { return controls_.levels - 1; }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Four lanes of AVX2. Compiled with -mavx2; everything but the tables at the end stays inside.
+#include "walkers/simd/first_stage_kernel.hpp"
 #include "walkers/simd/kernels.hpp"
 #include "walkers/simd/second_stage_lanes.hpp"
 #include "walkers/simd/walk_kernel.hpp"
@@ -77,8 +78,8 @@ struct Avx2 {
     _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(word));
   }
 
-  static void load_requests(const WalkRequest* from, Word& table, Word& iova, Word& rest) noexcept {
-    const auto* const words = reinterpret_cast<const __m256i*>(from);
+  static void load_requests(const void* from, Word& table, Word& iova, Word& rest) noexcept {
+    const auto* const words = static_cast<const __m256i*>(from);
     const __m256i a = _mm256_loadu_si256(words);                                         // t0 i0 r0 t1
     const __m256i b = _mm256_loadu_si256(words + 1);                                     // i1 r1 t2 i2
     const __m256i c = _mm256_loadu_si256(words + 2);                                     // r2 t3 i3 r3
@@ -106,7 +107,9 @@ struct Avx2 {
 }  // namespace
 
 constinit const std::array<Kernels, 2> avx2_kernels{
-    {{"avx2", walk_batch<Avx2<false>, SecondStageLanes>, walk_single<Avx2<false>, SecondStageLanes>},
-     {"avx2-gather", walk_batch<Avx2<true>, SecondStageLanes>, walk_single<Avx2<true>, SecondStageLanes>}}};
+    {{"avx2", walk_batch<Avx2<false>, SecondStageLanes>, walk_single<Avx2<false>, SecondStageLanes>,
+      walk_first_stage_batch<Avx2<false>>},
+     {"avx2-gather", walk_batch<Avx2<true>, SecondStageLanes>, walk_single<Avx2<true>, SecondStageLanes>,
+      walk_first_stage_batch<Avx2<true>>}}};
 
 }  // namespace viommu::walkers

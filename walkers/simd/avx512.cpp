@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Eight lanes of AVX-512.
+#include "walkers/simd/first_stage_kernel.hpp"
 #include "walkers/simd/kernels.hpp"
 #include "walkers/simd/second_stage_lanes.hpp"
 #include "walkers/simd/walk_kernel.hpp"
@@ -101,8 +102,8 @@ struct Avx512 {
     _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm512_castsi512_si128(word));
   }
 
-  static void load_requests(const WalkRequest* from, Word& table, Word& iova, Word& rest) noexcept {
-    const auto* const words = reinterpret_cast<const std::uint64_t*>(from);
+  static void load_requests(const void* from, Word& table, Word& iova, Word& rest) noexcept {
+    const auto* const words = static_cast<const std::uint64_t*>(from);
     const __m512i a = _mm512_loadu_si512(words);
     const __m512i b = _mm512_loadu_si512(words + 8);
     const __m512i c = _mm512_loadu_si512(words + 16);
@@ -137,7 +138,9 @@ struct Avx512 {
 }  // namespace
 
 constinit const std::array<Kernels, 2> avx512_kernels{
-    {{"avx512", walk_batch<Avx512<false>, SecondStageLanes>, walk_single<Avx512<false>, SecondStageLanes>},
-     {"avx512-gather", walk_batch<Avx512<true>, SecondStageLanes>, walk_single<Avx512<true>, SecondStageLanes>}}};
+    {{"avx512", walk_batch<Avx512<false>, SecondStageLanes>, walk_single<Avx512<false>, SecondStageLanes>,
+      walk_first_stage_batch<Avx512<false>>},
+     {"avx512-gather", walk_batch<Avx512<true>, SecondStageLanes>, walk_single<Avx512<true>, SecondStageLanes>,
+      walk_first_stage_batch<Avx512<true>>}}};
 
 }  // namespace viommu::walkers

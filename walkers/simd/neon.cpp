@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Two lanes of NEON, as every AArch64 CPU has them.
+#include "walkers/simd/first_stage_kernel.hpp"
 #include "walkers/simd/kernels.hpp"
 #include "walkers/simd/second_stage_lanes.hpp"
 #include "walkers/simd/walk_kernel.hpp"
@@ -56,8 +57,8 @@ struct Neon {
     return vdupq_n_u64(copy[index]);
   }
 
-  static void load_requests(const WalkRequest* from, Word& table, Word& iova, Word& rest) noexcept {
-    const uint64x2x3_t words = vld3q_u64(reinterpret_cast<const std::uint64_t*>(from));
+  static void load_requests(const void* from, Word& table, Word& iova, Word& rest) noexcept {
+    const uint64x2x3_t words = vld3q_u64(static_cast<const std::uint64_t*>(from));
     table = words.val[0];
     iova = words.val[1];
     rest = words.val[2];
@@ -71,6 +72,7 @@ struct Neon {
 
 }  // namespace
 
-constinit const Kernels neon_kernels{"neon", walk_batch<Neon, SecondStageLanes>, walk_single<Neon, SecondStageLanes>};
+constinit const Kernels neon_kernels{"neon", walk_batch<Neon, SecondStageLanes>, walk_single<Neon, SecondStageLanes>,
+                                     walk_first_stage_batch<Neon>};
 
 }  // namespace viommu::walkers

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // The kernel that every build has, of plain atomic loads. The lanes' kernel over a single lane takes three times as
 // long: what masks save in a vector they cost in a word.
+#include "walkers/first_stage_walk.hpp"
+#include "walkers/format/first_stage.hpp"
 #include "walkers/format/second_stage.hpp"
 #include "walkers/simd/kernels.hpp"
 #include "walkers/walk_one.hpp"
@@ -30,8 +32,13 @@ namespace {
   }
 }
 
+[[gnu::flatten]] void walk_first(const FirstStage& format, const MemoryView& memory, const FirstStageRequest* requests,
+                                 FirstStageAnswer* answers, std::size_t count) noexcept {
+  for (std::size_t i = 0; i < count; ++i) answers[i] = walk_first_stage(format, memory, requests[i]);
+}
+
 }  // namespace
 
-constinit const Kernels scalar_kernels{"scalar", walk, walk_single};
+constinit const Kernels scalar_kernels{"scalar", walk, walk_single, walk_first};
 
 }  // namespace viommu::walkers

@@ -20,6 +20,7 @@
 #include "engine/base/memory_view.hpp"
 #include "walkers/batch.hpp"
 #include "walkers/simd/lanes.hpp"
+#include "walkers/simd/span_lanes.hpp"
 #include "walkers/walk_one.hpp"
 
 #include <algorithm>
@@ -93,18 +94,15 @@ class WalkGroup {
   using Mask = typename Lanes::Mask;
   using Op = typename Lanes::Predicates;
   using Masks = typename Format::Masks;
+  using Spans = SpanLanes<Lanes>;
+  using Constants = typename Spans::Constants;
   static constexpr std::size_t lanes = Lanes::count;
 
  public:
   static constexpr std::size_t size = 64;  ///< as many misses as a core keeps open, and some to follow
 
   WalkGroup(const MemoryView& memory, const Masks& masks, Fill fill) noexcept
-      : memory_{memory}, masks_{masks}, fill_{fill} {
-    for (const MemorySpan& span : memory.spans) {
-      const std::uint64_t bias = sign - span.first.value;
-      spans_[span_count_++] = {bias, sign + span.last_offset, reinterpret_cast<std::uint64_t>(span.host) - sign};
-    }
-  }
+      : spans_{memory}, memory_{memory}, masks_{masks}, fill_{fill} {}
 
   /// Takes `vectors` times `lanes` walks down to the leaf tables, whose words are then on their way to the cache.
   [[gnu::flatten]] void descend(const WalkRequest* requests, std::size_t vectors) noexcept {
@@ -138,12 +136,6 @@ class WalkGroup {
 
  private:
   using Column = std::array<std::uint64_t, size>;
-  struct Span {                     // unless it is filled in, one that no slot lies in: slots are multiples of 8
-    std::uint64_t bias = sign + 1;  ///< added to an address, lets a signed comparison with `last` say that it is inside
-    std::uint64_t last = sign;
-    std::uint64_t host = 0;  ///< added to the biased address, gives the host's
-  };
-
   // Words of a request and an answer as batch.hpp lays them out; both sides are little endian.
   static constexpr std::uint64_t byte = 0xFF;
   static constexpr unsigned request_rights = 8;
@@ -160,37 +152,18 @@ class WalkGroup {
   // A path, one word a walk: the table that is looked at next, and in bits 0 and 1 the rights granted above it.
   static constexpr std::uint64_t both_rights = 3;
 
-  static constexpr std::uint64_t sign = std::uint64_t{1} << 63;
   static constexpr unsigned every_lane = (1U << lanes) - 1;
 
   static Word all(std::uint64_t value) noexcept { return Word(value); }  // braces would make a list of one lane
   static constexpr std::uint64_t word_of(WalkEnd end) noexcept { return static_cast<std::uint64_t>(end); }
   static Word page_of(const Word& address) noexcept { return address & all(~low_bits(page_shift)); }
-  /// What every vector of a step needs, out of memory that the compiler must take for changed with every store.
-  struct Constants {
-    struct Look {
-      Word bias;
-      Word last;
-      Word host;
-    };
-    Look first;
-    Look second;
-    Word nothing;
-  };
-  [[nodiscard]] Constants constants() const noexcept {
-    const auto look = [](const Span& span) {
-      return typename Constants::Look{all(span.bias), all(span.last), all(span.host)};
-    };
-    return {look(spans_[0]), look(spans_[1]), all(nothing())};
-  }
-
   /// @return a level that none of the walks starts above
   unsigned begin(const WalkRequest* requests) noexcept {
     const std::size_t count = vectors_ * lanes;
     const unsigned top = std::min<unsigned>(requests[0].level, second_stage_levels - 1);
     Word some = all(0);
     Word every = all(~std::uint64_t{0});
-    const Constants constants = this->constants();
+    const Constants constants = spans_.constants();
     Mask missing = Op::none();
     for (std::size_t at = 0; at < count; at += lanes) {
       Word table;
@@ -226,22 +199,17 @@ class WalkGroup {
   Mask enter(std::size_t at, unsigned level, const Constants& constants, const Word& iova, const Word& table,
              const Mask& here) noexcept {
     const Word slot = table | ((iova >> static_cast<int>(Format::slot_shift(level))) & all(0xFF8));
-    // A host address is chosen, not branched to: no CPU runs ahead with one that a guest made up.
-    const Word first = slot + constants.first.bias;
-    const Word second = slot + constants.second.bias;
-    const Mask in_first = Op::within(here, first, constants.first.last);
-    const Mask in_second = Op::within(here, second, constants.second.last);
-    Word address = Op::choose(in_first, first + constants.first.host, constants.nothing);
-    address = Op::choose(in_second, second + constants.second.host, address);
+    Word address;
+    const Mask mapped = Spans::find(constants, here, slot, address);
     Lanes::store(&address_[at], address);
     here_[at / lanes] = here;
-    return Op::without(here, Op::either(in_first, in_second));
+    return Op::without(here, mapped);
   }
 
   /// The walks that start at `level`, where others are on their way down to it.
   [[gnu::noinline]] void join(unsigned level) noexcept {
     const std::size_t count = vectors_ * lanes;
-    const Constants constants = this->constants();
+    const Constants constants = spans_.constants();
     Mask missing = Op::none();
     for (std::size_t at = 0; at < count; at += lanes) {
       const Mask starts = Op::equal(Op::every(), Lanes::load(&rest_[at]) & all(byte), all(level));
@@ -256,7 +224,7 @@ class WalkGroup {
   [[gnu::noinline]] void fetch_elsewhere(unsigned level, Fill fill) noexcept {
     for (std::size_t lane = 0; lane < vectors_ * lanes; ++lane) {
       const bool here = (Lanes::bits(here_[lane / lanes]) >> (lane % lanes) & 1) != 0;
-      if (!here || address_[lane] != nothing()) continue;
+      if (!here || address_[lane] != Spans::nothing()) continue;
       const std::uint64_t slot =
           (path_[lane] & ~low_bits(page_shift)) | ((iova_[lane] >> Format::slot_shift(level)) & 0xFF8);
       const std::size_t index = slot / sizeof(std::uint64_t) % words_per_line;
@@ -275,7 +243,7 @@ class WalkGroup {
   void step() noexcept {
     const std::size_t count = vectors_ * lanes;
     if (elsewhere_) fetch_elsewhere(level, Fill::exact);
-    const Constants constants = this->constants();
+    const Constants constants = spans_.constants();
     Mask missing = Op::none();
     for (std::size_t at = 0; at < count; at += lanes) missing = Op::either(missing, decide<level>(at, constants));
     elsewhere_ = Lanes::bits(missing) != 0;
@@ -387,9 +355,6 @@ class WalkGroup {
   }
 
   static std::size_t first_of(std::uint64_t bits) noexcept { return static_cast<std::size_t>(std::countr_zero(bits)); }
-  static std::uint64_t nothing() noexcept { return reinterpret_cast<std::uint64_t>(&zeros); }
-
-  static constexpr Line zeros{};
 
   alignas(line_bytes) Column address_;  ///< of the host: the word each walk loads next
   alignas(line_bytes) Column path_;
@@ -405,8 +370,7 @@ class WalkGroup {
   bool mixed_ = false;                   ///< not all walks start at one level
   std::uint64_t loads_ = 0;              ///< of all walks that end at level 0, where they all start at one level
   std::size_t vectors_ = 0;
-  std::array<Span, view_spans> spans_;
-  std::size_t span_count_ = 0;
+  Spans spans_;
   MemoryView memory_;
   Masks masks_;
   Fill fill_;

@@ -2,19 +2,15 @@
 // Second-stage tables such as no driver writes them, in every kind of memory, and walks through them.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <deque>
 #include <optional>
 #include <vector>
 
 #include "engine/base/guest_memory.hpp"
-#include "tests/support/guarded_region.hpp"
 #include "tests/support/random.hpp"
-#include "tests/support/sparse_memory.hpp"
+#include "tests/walkers/simd/patchwork.hpp"
 #include "walkers/batch.hpp"
 #include "walkers/format/second_stage_layout.hpp"
 
@@ -27,20 +23,18 @@ class TableWorld {
  public:
   /// @param regions  0: everything is behind callbacks; 2 and more: how the mapped pages are divided
   TableWorld(std::uint64_t seed, unsigned regions)
-      : random_{seed},
-        rules_{random_.pick(widths), random_.chance(1, 2), random_.chance(3, 4), random_.chance(3, 4)},
-        memory_{callbacks()} {
+      : random_{seed}, rules_{random_.pick(widths), random_.chance(1, 2), random_.chance(3, 4), random_.chance(3, 4)} {
     const std::uint64_t top = std::uint64_t{1} << rules_.host_address_width;
-    behind_.add_ram(half_gpa, half_bytes);
+    memory_.add_behind_callbacks(half_gpa, half_bytes);
     if (regions == 0) {
-      behind_.add_ram(low_gpa, low_bytes);
-      behind_.add_ram(top - high_bytes, high_bytes);
+      memory_.add_behind_callbacks(low_gpa, low_bytes);
+      memory_.add_behind_callbacks(top - high_bytes, high_bytes);
     } else {
       add_region(low_gpa, low_bytes / 2);
       add_region(low_gpa + low_bytes / 2, low_bytes / 2);
       if (regions > 2) add_region(top - high_bytes, high_bytes);
       for (std::uint64_t i = 3; i < regions; ++i) add_region(0x100000 + i * 0x10000, 0x1000 * (1 + i % 8));
-      if (regions == 2) behind_.add_ram(top - high_bytes, high_bytes);
+      if (regions == 2) memory_.add_behind_callbacks(top - high_bytes, high_bytes);
     }
     for (const std::uint64_t at : {0x0000U, 0x1000U, 0x3000U, 0x4000U, 0x5000U, 0x7000U})
       tables_.push_back(low_gpa + at);
@@ -48,18 +42,13 @@ class TableWorld {
     for (const std::uint64_t page : tables_)
       for (const std::uint64_t line : lines) fill_line(page + line);
   }
-  TableWorld(const TableWorld&) = delete;
-  TableWorld& operator=(const TableWorld&) = delete;
-  ~TableWorld() { RegionMap::destroy({}, memory_.publish(nullptr)); }
 
-  [[nodiscard]] const GuestMemory& memory() const noexcept { return memory_; }
+  [[nodiscard]] const GuestMemory& memory() const noexcept { return memory_.memory(); }
   [[nodiscard]] const walkers::SecondStageRules& rules() const noexcept { return rules_; }
   [[nodiscard]] Random& random() noexcept { return random_; }
-  [[nodiscard]] std::optional<std::uint64_t> word(std::uint64_t gpa) const { return memory_.load_u64({gpa}); }
+  [[nodiscard]] std::optional<std::uint64_t> word(std::uint64_t gpa) const { return memory_.word(gpa); }
   /// Whether a whole line is read there.
-  [[nodiscard]] bool is_mapped(std::uint64_t gpa) const {
-    return std::ranges::any_of(regions_, [&](const GuardedRegion& region) { return region.load_u64(gpa).has_value(); });
-  }
+  [[nodiscard]] bool is_mapped(std::uint64_t gpa) const { return memory_.is_mapped(gpa); }
 
   /// Its way leads through words that were filled, now and then past them.
   walkers::WalkRequest request() {
@@ -97,32 +86,7 @@ class TableWorld {
 
   static std::uint64_t low_ones(unsigned count) { return (std::uint64_t{1} << count) - 1; }
 
-  MemoryCallbacks callbacks() {
-    MemoryCallbacks functions;
-    functions.opaque = &behind_;
-    functions.read = [](void* self, std::uint64_t gpa, void* data, std::uint64_t size) {
-      if (size != 8 || gpa % 8 != 0) return -1;
-      const std::optional<std::uint64_t> word = static_cast<SparseMemory*>(self)->load_u64(gpa);
-      if (!word) return -1;
-      std::memcpy(data, &*word, size);
-      return 0;
-    };
-    return functions;
-  }
-
-  void add_region(std::uint64_t gpa, std::size_t length) {
-    GuardedRegion& ram = regions_.emplace_back(gpa, length);
-    const RegionMap* const old = memory_.map();
-    RegionMap* const next = RegionMap::create({}, (old == nullptr ? 0 : old->regions().size()) + 1);
-    next->assign_with(old, {{{gpa}, {gpa + length - 1}}, ram.data(), random_.chance(1, 2)});
-    RegionMap::destroy({}, memory_.publish(next));
-  }
-
-  void store(std::uint64_t gpa, std::uint64_t value) {
-    for (GuardedRegion& region : regions_)
-      if (region.store_u64(gpa, value)) return;
-    static_cast<void>(behind_.store_u64(gpa, value));
-  }
+  void add_region(std::uint64_t gpa, std::size_t length) { memory_.add_region(gpa, length, random_.chance(1, 2)); }
 
   std::uint64_t pointer() {
     const std::uint64_t top = std::uint64_t{1} << rules_.host_address_width;
@@ -158,15 +122,13 @@ class TableWorld {
       if (random_.chance(1, 4)) entry |= random_.next() & ignored;
       if (random_.chance(1, 20)) entry ^= std::uint64_t{1} << random_.below(64);
       if (random_.chance(1, 20)) entry &= ~std::uint64_t{3};
-      store(gpa + 8 * i, entry);
+      memory_.store(gpa + 8 * i, entry);
     }
   }
 
   Random random_;
   walkers::SecondStageRules rules_;
-  SparseMemory behind_;
-  std::deque<GuardedRegion> regions_;
-  GuestMemory memory_;
+  Patchwork memory_;
   std::vector<std::uint64_t> tables_;
 };
 
