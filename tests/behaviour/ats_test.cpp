@@ -98,6 +98,23 @@ TEST_CASE("a large page is answered whole", "[ats]") {
   CHECK(world.ats(0x1'0000'1234, read_write, 5).mask > 0x3FFF'FFFF);
 }
 
+TEST_CASE("a translation request with a PASID that passes through the interrupt range is granted, its use is not",
+          "[ats][Fault Reason Encodings][normative]") {
+  World world;
+  PasidEntry passing;
+  passing.type = pass_through;
+  world.set_pasid(5, passing);
+  for (int pass = 0; pass < 2; ++pass) {
+    const viommu_ats_completion found = world.ats(0xFEE0'1234, read_write, 5);
+    CHECK(found.status == VIOMMU_ATS_SUCCESS);
+    CHECK(found.rights == read_write);
+    CHECK(found.gpa == 0xFEE0'1234);
+    CHECK(found.mask == 0xFFF);
+  }
+  CHECK(world.take_fault()[0] == 0);
+  CHECK(world.check(0xFEE0'1234).reason == 0x87);
+}
+
 TEST_CASE("what a device can recover from is a success that grants nothing, and is not recorded",
           "[ats][Fault Reason Encodings][normative]") {
   struct Row {
