@@ -239,10 +239,11 @@ TEST_CASE("engine and oracle give the same answer in scalable mode, for any tabl
       if (right.kind == Answer::fault) ++faults.at(right.reason);
       if (mixed) continue;
       for (unsigned again = 0; again < 2; ++again) {
-        const viommu_translation cached = world.ask(request, VIOMMU_NO_REPORT);
         const Answer now = world.oracle_answer(request);
+        const viommu_translation cached = world.ask(request);
         INFO("once more: " << describe(world.unit, request, now, cached));
         if (const std::string differs = cached_difference(cached, now, request); !differs.empty()) FAIL(differs);
+        check_record(world, request, now, cached);
         check_block(world, world.random, request, cached);
       }
     }
@@ -417,6 +418,61 @@ TEST_CASE("a range in scalable mode is the pages it is made of, up to the first 
       if (end.complete == 0) REQUIRE(end.reason == at(covered).reason);
     }
   }
+}
+
+TEST_CASE("a translation request is completed as the oracle says, for any scalable tables and capabilities",
+          "[property][scalable][ats]") {
+  constexpr std::uint64_t device_tlbs = 1 << 2;
+  constexpr std::uint64_t no_write_flags = std::uint64_t{1} << 33;
+  constexpr std::uint64_t address_type = std::uint64_t{1} << 60;  // of a translation request
+  std::array<unsigned, 3> completed{};
+  for (unsigned seed = 6000; seed < 6000 + worlds; ++seed) {
+    World world{seed, false};
+    CAPTURE(seed);
+    if ((world.unit.root_table & 0xC00) == 0) continue;  // legacy mode
+    for (unsigned i = 0; i < requests_per_world(); ++i) {
+      if (world.random.chance(1, 3)) world.tables.change(world.random);
+      oracle::Request request = world.tables.request(world.random);
+      request.read = true;
+      request.write = !request.execute && world.random.chance(1, 2);
+      request.zero_length = false;
+      const viommu_request asked = engine_request(request);
+      if ((world.unit.ecap & no_write_flags) == 0) request.write = true;
+      world.engine.drop_caches();
+      for (unsigned again = 0; again < 3; ++again) {  // afresh, then by the caches
+        Copy expected{world.memory};
+        const oracle::Completion right = oracle::translate_for_device(
+            world.unit, [&](std::uint64_t gpa) { return expected.load(gpa); },
+            [&](std::uint64_t gpa, std::uint64_t old, std::uint64_t desired) {
+              return expected.exchange(gpa, old, desired);
+            },
+            request);
+        world.backend.begin_decision();
+        const viommu_ats_completion completion = world.reader.ats_translate(asked);
+        INFO(describe(world.unit, request, {}, {})
+             << std::hex << " | oracle " << unsigned{right.status} << " reason " << unsigned{right.reason} << " gpa "
+             << right.gpa << " | engine " << unsigned{completion.status} << " reason " << unsigned{completion.reason}
+             << " gpa " << completion.gpa);
+        if (completion.status != right.status) FAIL("status");
+        if (completion.reason != right.reason) FAIL("reason");
+        const unsigned rights = (right.read ? 1U : 0U) | (right.write ? 2U : 0U);
+        if (completion.rights != rights) FAIL("rights " << unsigned{completion.rights} << ' ' << rights);
+        if (rights != 0 && completion.gpa != right.gpa) FAIL("address");
+        if (rights != 0 && (completion.gpa & completion.mask) != (request.iova & completion.mask)) FAIL("alignment");
+        if (((completion.flags & VIOMMU_ATS_PRIVILEGED) != 0) != right.privileged) FAIL("PRIV");
+        if (((completion.flags & VIOMMU_ATS_UNTRANSLATED_ONLY) != 0) != right.untranslated_only) FAIL("U");
+        if (again == 0 && world.backend.exchanges() != expected.exchanges()) FAIL("other flags are set");
+        Answer fault;
+        fault.reason = right.reason;
+        fault.reported = right.reported;
+        std::optional<FaultRecord> expected_fault = expected_record(world.unit, request, fault);
+        if (expected_fault && (world.unit.ecap & device_tlbs) != 0) expected_fault->high |= address_type;
+        if (world.driver.take_fault() != expected_fault) FAIL("record");
+        ++completed.at(right.status);
+      }
+    }
+  }
+  for (const unsigned count : completed) CHECK(count > 1000);
 }
 
 }  // namespace viommu::test

@@ -49,6 +49,7 @@ oracle::Unit random_scalable_unit(Random& random, const ScalableFeatures& featur
   const std::uint64_t walk_snoop = random.chance(5, 6) ? smpwcs : 0;
   unit.ecap = 0xF03 | bit(43) | fsts | ssts | srs | walk_snoop;  // C, QI, IRO 0xF0, SMTS
   unit.ecap |= choice(2) | choice(6) | choice(7);                // DT, PT, SC
+  unit.ecap |= choice(33, (unit.ecap & 4) != 0);                 // NWFS
   unit.ecap |= random.chance(5, 6) ? pasid : 0;
   unit.ecap |= (random.chance(2, 3) ? 19 : random.below(20)) << 35;                           // PSS
   unit.ecap |= choice(34, fsts != 0 && walk_snoop != 0) | choice(49) | choice(53, srs != 0);  // EAFS, RPS, RPRIVS
