@@ -356,12 +356,15 @@ TEST_CASE("a batch answers in scalable mode as its requests do one at a time", "
   for (unsigned seed = 4000; seed < 4000 + worlds; ++seed) {
     World world{seed, false, seed % 2 == 0 ? VIOMMU_FILL_EXACT : VIOMMU_FILL_DEFAULT};
     CAPTURE(seed);
+    std::vector<oracle::Request> known;
     for (unsigned i = 0; i < requests_per_world() / 12; ++i) {
       std::vector<oracle::Request> requests(1 + world.random.below(64));
       std::vector<viommu_request> asked;
       std::vector<Answer> before;
       for (oracle::Request& request : requests) {
-        request = world.tables.request(world.random);
+        const bool again = !known.empty() && world.random.chance(2, 3);
+        request = again ? known[world.random.below(known.size())] : world.tables.request(world.random);
+        if (!again) known.push_back(request);
         asked.push_back(engine_request(request, VIOMMU_NO_REPORT));
         before.push_back(world.oracle_answer(request));
       }
