@@ -84,6 +84,29 @@ TEST_CASE("a translation request that may write leaves the page dirty, one that 
   CHECK(without.ats(Machine::iova, read).rights == read_write);
 }
 
+TEST_CASE("of a nested page a translation request is granted what both stages grant",
+          "[ats][Address Translation Services][normative]") {
+  World world{second_stage, with_ats | bit(26)};  // NEST
+  PasidEntry fields;
+  fields.type = nested;
+  fields.high = bit(23);
+  fields.tree = world.tree;
+  fields.second = world.tables.create_tree(3);
+  world.set_pasid(0, fields);
+  world.map(fields.second, 0, 0, 7, 3);                      // 1 GiB where it is, which the tables lie in
+  world.map(world.tree, Machine::iova, Machine::page_a, 5);  // may be read
+  world.invalidate_all();
+  for (int pass = 0; pass < 2; ++pass) {
+    CHECK(world.ats().status == VIOMMU_ATS_SUCCESS);
+    CHECK(world.ats().rights == read);
+    CHECK(world.ats().gpa == Machine::page_a);
+  }
+  world.map(fields.second, 0, 0, 2, 3);
+  world.invalidate_all();
+  CHECK(world.ats().rights == 0);
+  CHECK(world.take_fault()[0] == 0);
+}
+
 TEST_CASE("a large page is answered whole", "[ats]") {
   World world;
   constexpr std::uint64_t large = 0x8000'0000;
