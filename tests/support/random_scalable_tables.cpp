@@ -126,6 +126,10 @@ std::uint64_t RandomScalableTables::word(Random& random, std::uint64_t gpa) cons
   return directory_word(random);
 }
 
+bool RandomScalableTables::is_of_table(std::uint64_t gpa) const {
+  return lies_in(all_tables_, gpa & ~std::uint64_t{0xFFF});
+}
+
 std::uint64_t RandomScalableTables::pointer(Random& random, const Pages& pages) const {
   if (spoilt(random)) return random.chance(1, 2) ? low_gpa + low_bytes : low_gpa - 0x1000;
   if (random.chance(1, 2 * rarity_)) return random.below(1 << 20) << 12;     // mostly a hole
@@ -222,7 +226,7 @@ std::uint64_t RandomScalableTables::page_of_guest(Random& random, unsigned align
 }
 
 std::uint64_t RandomScalableTables::table_word(Random& random, bool upper) const {
-  constexpr std::array<std::uint64_t, 10> rights{7, 7, 7, 7, 7, 7, 7, 6, 3, 5};  // P or R, R/W or W, U/S
+  constexpr std::array<std::uint64_t, 10> rights{7, 7, 7, 7, 7, 5, 5, 5, 6, 3};  // P or R, R/W or W, U/S
   constexpr std::array<unsigned, 2> alignments{21, 30};
   constexpr std::uint64_t accessed = 0x520;              // of a first stage with EA, and of a second
   constexpr std::uint64_t dirty = 0x240;                 // of both
