@@ -312,7 +312,10 @@ class Translation {
     while (for_device_ && (found.reason == 0x85 || found.reason == 0x86)) {
       access.read = access.read && found.read;
       access.write = access.write && found.write;
-      if (!access.read && !access.write) break;
+      if (!access.read && !access.write) {  // both are missing, then: as of an atomic, the right to write is named
+        found.reason = request_.write ? 0x85 : 0x86;
+        break;
+      }
       found = walk(access);
     }
     if (found.reason != 0) return fault(found.reason);
