@@ -90,7 +90,7 @@ struct NestedAnswer {
   std::uint16_t exchanges = 0;  ///< asked for
   std::uint16_t updates = 0;    ///< exchanges done
   bool dirty = false;  ///< of a leaf: no D is left to be set, in either stage. Else no right to write may be cached
-  Rights rights;       ///< of a page, granted or denied by the second stage: what both stages grant
+  Rights rights;       ///< of a page, granted or denied: what both stages grant; the first alone where that one denies
   Gpa frame{};         ///< of a leaf: first byte of the page of that size
 };
 
@@ -122,6 +122,7 @@ class NestedWalk {
     FirstStageWalk{format, tables, request_, first}.run();
     answer_.level = first.level;
     answer_.end = end_of(first);
+    answer_.rights = first.rights;
     if (answer_.end == NestedEnd::leaf) look_up_page(first);
     return answer_;
   }

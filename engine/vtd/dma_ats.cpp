@@ -59,7 +59,11 @@ TranslationCompletion Dma::complete_translation_request(core::Reader& reader, co
   }
   if (request.execute) return complete_with(reader, request, FaultReason::execute_blocked, walked.fault_disable);
 
-  const core::Translation found = translate_as_granted(reader, request, context, walked);
+  core::Translation found = translate_as_granted(reader, request, context, walked);
+  // SGN.8 leaves pass-through out. A translated request that goes there is blocked then.
+  if (found.outcome == core::Outcome::output_in_interrupt_window &&
+      walked.key.interpretation == caches::Interpretation::pass_through)
+    found.set(core::Outcome::translated, read_write, {request.iova.value}, low_bits(page_shift));
   if (found.outcome != core::Outcome::translated) {
     return complete_with(reader, request, reason_of(found, walked.key, request.asked), walked.fault_disable);
   }

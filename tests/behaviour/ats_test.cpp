@@ -84,6 +84,29 @@ TEST_CASE("a translation request that may write leaves the page dirty, one that 
   CHECK(without.ats(Machine::iova, read).rights == read_write);
 }
 
+TEST_CASE("of a nested page a translation request is granted what both stages grant",
+          "[ats][Address Translation Services][normative]") {
+  World world{second_stage, with_ats | bit(26)};  // NEST
+  PasidEntry fields;
+  fields.type = nested;
+  fields.high = bit(23);
+  fields.tree = world.tree;
+  fields.second = world.tables.create_tree(3);
+  world.set_pasid(0, fields);
+  world.map(fields.second, 0, 0, 7, 3);                      // 1 GiB where it is, which the tables lie in
+  world.map(world.tree, Machine::iova, Machine::page_a, 5);  // may be read
+  world.invalidate_all();
+  for (int pass = 0; pass < 2; ++pass) {
+    CHECK(world.ats().status == VIOMMU_ATS_SUCCESS);
+    CHECK(world.ats().rights == read);
+    CHECK(world.ats().gpa == Machine::page_a);
+  }
+  world.map(fields.second, 0, 0, 2, 3);
+  world.invalidate_all();
+  CHECK(world.ats().rights == 0);
+  CHECK(world.take_fault()[0] == 0);
+}
+
 TEST_CASE("a large page is answered whole", "[ats]") {
   World world;
   constexpr std::uint64_t large = 0x8000'0000;
@@ -96,6 +119,23 @@ TEST_CASE("a large page is answered whole", "[ats]") {
   world.invalidate_all();
   CHECK(world.ats(0x1'0000'1234, read_write, 5).gpa == 0x1'0000'1234);
   CHECK(world.ats(0x1'0000'1234, read_write, 5).mask > 0x3FFF'FFFF);
+}
+
+TEST_CASE("a translation request with a PASID that passes through the interrupt range is granted, its use is not",
+          "[ats][Fault Reason Encodings][normative]") {
+  World world;
+  PasidEntry passing;
+  passing.type = pass_through;
+  world.set_pasid(5, passing);
+  for (int pass = 0; pass < 2; ++pass) {
+    const viommu_ats_completion found = world.ats(0xFEE0'1234, read_write, 5);
+    CHECK(found.status == VIOMMU_ATS_SUCCESS);
+    CHECK(found.rights == read_write);
+    CHECK(found.gpa == 0xFEE0'1234);
+    CHECK(found.mask == 0xFFF);
+  }
+  CHECK(world.take_fault()[0] == 0);
+  CHECK(world.check(0xFEE0'1234).reason == 0x87);
 }
 
 TEST_CASE("what a device can recover from is a success that grants nothing, and is not recorded",

@@ -82,6 +82,15 @@ struct Guest {
         },
         request);
   }
+  oracle::Completion complete(const oracle::Request& request) {
+    return oracle::translate_for_device(
+        unit, [this](std::uint64_t gpa) { return memory.load_u64(gpa); },
+        [this](std::uint64_t gpa, std::uint64_t, std::uint64_t desired) {
+          memory.store_u64(gpa, desired);
+          return Exchanged::done;
+        },
+        request);
+  }
   Answer ask(std::uint64_t iova, bool write = false) {
     return ask({.source_id = 0x310, .iova = iova, .read = !write, .write = write});
   }
@@ -364,6 +373,46 @@ TEST_CASE("the oracle of scalable mode reports what FPD does not suppress", "[or
   CHECK(guest.ask(0x7000).reported);
   guest.put(context, hole | 3);
   CHECK(guest.ask(0x7000).reported);
+}
+
+TEST_CASE("the oracle of scalable mode completes translation requests", "[oracle]") {
+  using oracle::Completion;
+  constexpr oracle::Request both{.source_id = 0x310, .iova = 0x7000, .read = true, .write = true};
+  Guest guest{1};
+  guest.put(context, directory | 8 | 4 | 1);
+  CHECK(guest.complete(both).reason == 0x42);  // no device TLBs
+  CHECK(guest.complete(both).status == Completion::completer_abort);
+  guest.unit.ecap |= bit(2);
+  guest.put(context, directory | 8 | 1);
+  CHECK(guest.complete(both).reason == 0x44);
+  CHECK(guest.complete(both).status == Completion::unsupported_request);
+  CHECK(guest.complete(both).reported);
+  guest.put(context, directory | 8 | 4 | 1);
+  CHECK(guest.complete(read_by_first).read);
+  CHECK_FALSE(guest.complete(read_by_first).write);
+  CHECK(guest.word(first_leaf) == 0x50007 + accessed);
+  CHECK(guest.complete(both).write);
+  CHECK(guest.complete(both).gpa == 0x50000);
+  CHECK(guest.word(first_leaf) == 0x50007 + accessed + dirty);
+  guest.put(first_leaf, 0x50005);  // what is there is granted
+  CHECK(guest.complete(both).status == Completion::success);
+  CHECK((guest.complete(both).read && !guest.complete(both).write));
+  CHECK(guest.word(first_leaf) == 0x50005 + accessed);
+  guest.put(first_leaf, 0);
+  CHECK(guest.complete(both).status == Completion::success);
+  CHECK(guest.complete(both).reason == 0x71);
+  CHECK_FALSE((guest.complete(both).read || guest.complete(both).write || guest.complete(both).reported));
+  oracle::Request window = both;
+  window.iova = 0xFEE01000;
+  CHECK((guest.complete(window).untranslated_only && guest.complete(window).write && !guest.complete(window).read));
+  window.write = false;
+  CHECK_FALSE(guest.complete(window).untranslated_only);
+  window.pasid = 5;
+  guest.put(entry_of_5, 4 << 6 | 1);
+  CHECK(guest.complete(window).read);
+  guest.unit.translation_enabled = false;
+  CHECK(guest.complete(both).status == Completion::unsupported_request);
+  CHECK_FALSE(guest.complete(both).reported);
 }
 
 }  // namespace viommu::test

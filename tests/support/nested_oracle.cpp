@@ -76,7 +76,12 @@ struct Walk {
         entry = used(first, request, entry, level);
       }
       if (!maps_page(entry, level)) return from(address, level - 1, here);
-      if (denied != 0) return fault(denied, level);
+      if (denied != 0) {
+        NestedAnswer answer = fault(denied, level);
+        answer.read = here.may_read(request);
+        answer.write = here.may_write(first, request);
+        return answer;
+      }
       return page(entry, address, level, here);
     }
     lost_at = level;

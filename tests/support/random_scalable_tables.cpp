@@ -49,6 +49,7 @@ oracle::Unit random_scalable_unit(Random& random, const ScalableFeatures& featur
   const std::uint64_t walk_snoop = random.chance(5, 6) ? smpwcs : 0;
   unit.ecap = 0xF03 | bit(43) | fsts | ssts | srs | walk_snoop;  // C, QI, IRO 0xF0, SMTS
   unit.ecap |= choice(2) | choice(6) | choice(7);                // DT, PT, SC
+  unit.ecap |= choice(33, (unit.ecap & 4) != 0);                 // NWFS
   unit.ecap |= random.chance(5, 6) ? pasid : 0;
   unit.ecap |= (random.chance(2, 3) ? 19 : random.below(20)) << 35;                           // PSS
   unit.ecap |= choice(34, fsts != 0 && walk_snoop != 0) | choice(49) | choice(53, srs != 0);  // EAFS, RPS, RPRIVS
@@ -123,6 +124,10 @@ std::uint64_t RandomScalableTables::word(Random& random, std::uint64_t gpa) cons
   if (lies_in(pasid_tables_, page)) return pasid_word(random, at % 8);
   if (lies_in(all_tables_, page)) return table_word(random, lies_in(upper_tables_, page));
   return directory_word(random);
+}
+
+bool RandomScalableTables::is_of_table(std::uint64_t gpa) const {
+  return lies_in(all_tables_, gpa & ~std::uint64_t{0xFFF});
 }
 
 std::uint64_t RandomScalableTables::pointer(Random& random, const Pages& pages) const {
@@ -221,7 +226,7 @@ std::uint64_t RandomScalableTables::page_of_guest(Random& random, unsigned align
 }
 
 std::uint64_t RandomScalableTables::table_word(Random& random, bool upper) const {
-  constexpr std::array<std::uint64_t, 10> rights{7, 7, 7, 7, 7, 7, 7, 6, 3, 5};  // P or R, R/W or W, U/S
+  constexpr std::array<std::uint64_t, 10> rights{7, 7, 7, 7, 7, 5, 5, 5, 6, 3};  // P or R, R/W or W, U/S
   constexpr std::array<unsigned, 2> alignments{21, 30};
   constexpr std::uint64_t accessed = 0x520;              // of a first stage with EA, and of a second
   constexpr std::uint64_t dirty = 0x240;                 // of both

@@ -39,6 +39,8 @@ class RandomScalableTables {
   void change(Random& random);
   /// A random word as it may stand at that place.
   [[nodiscard]] std::uint64_t word(Random& random, std::uint64_t gpa) const;
+  /// Whether a word is one of a page table, where flags may be set and change no other request's way.
+  [[nodiscard]] bool is_of_table(std::uint64_t gpa) const;
   /// A request whose way leads through the filled words, now and then one that misses them.
   [[nodiscard]] oracle::Request request(Random& random) const;
 

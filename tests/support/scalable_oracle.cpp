@@ -129,8 +129,9 @@ bool readable(const Access& access, bool may_read, bool may_write) {
 /// One request on its way.
 class Translation {
  public:
-  Translation(const Unit& unit, const ReadWord& read_word, const ExchangeWord& exchange_word, const Request& request)
-      : unit_{unit}, read_word_{read_word}, exchange_word_{exchange_word}, request_{request} {}
+  Translation(const Unit& unit, const ReadWord& read_word, const ExchangeWord& exchange_word, const Request& request,
+              bool for_device = false)
+      : unit_{unit}, read_word_{read_word}, exchange_word_{exchange_word}, request_{request}, for_device_{for_device} {}
 
   [[nodiscard]] Answer answer() {
     if (!unit_.translation_enabled) return page(Answer::identity, {0, true, true, true, request_.iova, ~0ULL});
@@ -222,6 +223,7 @@ class Translation {
     if (pre && !dte) return 0x43;
     if (rid_pasid > highest_pasid) return 0x43;
     if (eptr && !paside && !request_.pasid) return 0x43;
+    if (for_device_ && !dte) return 0x44;
     if (request_.pasid) {
       if (*request_.pasid >= std::uint64_t{1} << pasid_width(unit_)) return 0x89;
       if (!paside) return 0x45;
@@ -300,20 +302,29 @@ class Translation {
     Access access{request_.read, request_.write, request_.zero_length && zero_length_reads(unit_), supervisor_};
     if (entry_.kind() == untouched) {
       if (request_.iova >= std::uint64_t{1} << unit_.haw) return fault(0x83);
-      if (in_interrupt_range(request_.iova)) return fault(0x87);
+      if (in_interrupt_range(request_.iova) && !for_device_) return fault(0x87);
       return page(Answer::identity, {0, true, true, true, request_.iova, 0xFFF});
     }
-    Stage found;
-    if (entry_.has_first_stage()) {
-      if (!canonical()) return fault(0x80);
-      found = first_stage_walk(access);
-    } else {
-      if (request_.iova > highest_input(unit_, entry_.aw())) return fault(0x84);
-      found = second_stage_walk(request_.iova, access);
+    if (entry_.has_first_stage() && !canonical()) return fault(0x80);
+    if (!entry_.has_first_stage() && request_.iova > highest_input(unit_, entry_.aw())) return fault(0x84);
+    Stage found = walk(access);
+    // A translation request is not blocked for want of a right: it is answered with those that are there.
+    while (for_device_ && (found.reason == 0x85 || found.reason == 0x86)) {
+      access.read = access.read && found.read;
+      access.write = access.write && found.write;
+      if (!access.read && !access.write) {  // both are missing, then: as of an atomic, the right to write is named
+        found.reason = request_.write ? 0x85 : 0x86;
+        break;
+      }
+      found = walk(access);
     }
     if (found.reason != 0) return fault(found.reason);
     if (in_interrupt_range(found.address)) return fault(0x87);
     return page(Answer::translated, found);
+  }
+
+  [[nodiscard]] Stage walk(const Access& access) {
+    return entry_.has_first_stage() ? first_stage_walk(access) : second_stage_walk(request_.iova, access);
   }
 
   [[nodiscard]] bool canonical() const {
@@ -499,6 +510,7 @@ class Translation {
   const ReadWord& read_word_;
   const ExchangeWord& exchange_word_;
   const Request& request_;
+  bool for_device_;  // a translation request
   bool fault_disable_ = false;
   std::uint64_t table_ = 0;  // the structure that is looked into next
   std::uint32_t pasid_ = 0;
@@ -508,7 +520,63 @@ class Translation {
   Place last_place_;
 };
 
+/// "Fault Conditions and Remapping Hardware Behavior", column of translation requests.
+Completion::Status status_of(std::uint8_t reason) {
+  switch (reason) {
+    case 0x31:
+    case 0x33:
+    case 0x34:
+    case 0x39:
+    case 0x41:
+    case 0x44:
+    case 0x45:
+    case 0x46:
+    case 0x48:
+    case 0x89: return Completion::unsupported_request;
+    case 0x51:
+    case 0x59:
+    case 0x5C:
+    case 0x5D:
+    case 0x79:
+    case 0x80:
+    case 0x81:
+    case 0x83:
+    case 0x84:
+    case 0x85:
+    case 0x86:
+    case 0x90:
+    case 0x91: return Completion::success;
+    default:   return reason >= 0x70 && reason <= 0x77 ? Completion::success : Completion::completer_abort;
+  }
+}
+
 }  // namespace
+
+Completion translate_for_device(const Unit& unit, const ReadWord& read_word, const ExchangeWord& exchange_word,
+                                const Request& request) {
+  Completion completion;
+  if (!unit.translation_enabled) {
+    completion.status = Completion::unsupported_request;
+    return completion;
+  }
+  if (!request.pasid && in_interrupt_range(request.iova)) {  // S.1, S.2
+    completion.write = completion.untranslated_only = request.write;
+    completion.gpa = request.iova;
+    return completion;
+  }
+  const Answer answer = Translation{unit, read_word, exchange_word, request, true}.answer();
+  completion.privileged = request.pasid && request.privileged;
+  if (answer.kind == Answer::fault) {
+    completion.reason = answer.reason;
+    completion.status = status_of(answer.reason);
+    completion.reported = answer.reported && (completion.status != Completion::success || answer.reason == 0x91);
+    return completion;
+  }
+  completion.gpa = answer.gpa;
+  completion.read = request.read && answer.read;
+  completion.write = request.write && answer.write;
+  return completion;
+}
 
 Answer translate_scalable(const Unit& unit, const ReadWord& read_word, const ExchangeWord& exchange_word,
                           const Request& request) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// The independent oracle of scalable mode: an untranslated request from the root table to its page, read literally from
-// the specification, nested translation and second-stage accessed and dirty flags included. In legacy mode it hands on
-// to oracle.hpp. Not in it: device TLBs, page requests, host permission tables, SSIRWE.
+// The independent oracle of scalable mode: a request from the root table to its page, read literally from the
+// specification, nested translation and second-stage accessed and dirty flags included. In legacy mode it hands on to
+// oracle.hpp. Not in it: translated requests, page requests, host permission tables, SSIRWE.
 //
 // It remembers nothing, reads one word a step, and shares no header with the library. Where the specification leaves a
 // choice, it has the one that engine/docs/conformance.md names.
@@ -23,5 +23,23 @@ using ExchangeWord = std::function<Exchanged(std::uint64_t gpa, std::uint64_t ex
 /// to write only with all of them set. Accessed and dirty flags are set through `exchange_word`, whatever the answer.
 [[nodiscard]] Answer translate_scalable(const Unit& unit, const ReadWord& read_word, const ExchangeWord& exchange_word,
                                         const Request& request);
+
+/// The answer to a translation request. A right to write is granted as asked for, and the dirty flags are set.
+struct Completion {
+  enum Status { success, unsupported_request, completer_abort };
+  Status status = success;
+  bool read = false;
+  bool write = false;
+  bool untranslated_only = false;  ///< U
+  bool privileged = false;         ///< PRIV
+  std::uint64_t gpa = 0;
+  std::uint8_t reason = 0;  ///< also of a success that grants nothing
+  bool reported = false;    ///< the fault is logged
+};
+
+/// As above for a translation request, in any mode but legacy mode. `request.write` is clear where NW is set and
+/// counts.
+[[nodiscard]] Completion translate_for_device(const Unit& unit, const ReadWord& read_word,
+                                              const ExchangeWord& exchange_word, const Request& request);
 
 }  // namespace viommu::oracle

@@ -281,6 +281,35 @@ TEST_CASE("a PASID table entry of each kind says what translates", "[vtd][pasid]
   }
 }
 
+TEST_CASE("what a request has no use for does not tell its address space from another one", "[vtd][pasid]") {
+  const Capabilities capabilities = rich().capabilities();
+  const auto same = [&](const PasidContext& one, const PasidContext& other) {
+    return key_of(one, capabilities) == key_of(other, capabilities);
+  };
+  PasidContext plain;
+  plain.width = 2;
+  const auto with = [&](PasidTranslation translation, auto change) {
+    PasidContext context = plain;
+    context.translation = translation;
+    change(context);
+    return context;
+  };
+  const auto nothing = [](PasidContext&) {};
+  const auto protect = [](PasidContext& context) { context.write_protect = true; };
+  const auto snoop = [](PasidContext& context) { context.walk_snooped = true; };
+  using enum PasidTranslation;
+  for (const PasidTranslation kind : {first_stage, second_stage, nested, pass_through}) {
+    CAPTURE(static_cast<unsigned>(kind));
+    CHECK(same(with(kind, nothing), with(kind, protect)));  // of a user
+    CHECK(same(with(kind, nothing), with(kind, snoop)) == (kind == second_stage || kind == pass_through));
+  }
+  plain.privileged = true;
+  CHECK_FALSE(same(with(first_stage, nothing), with(first_stage, protect)));
+  CHECK(same(with(second_stage, nothing), with(second_stage, protect)));
+  plain.second_dirty = true;
+  CHECK_FALSE(same(with(second_stage, nothing), with(second_stage, snoop)));
+}
+
 TEST_CASE("each bit of the scalable tables is checked as the figures say",
           "[vtd][pasid][Scalable-Mode Context Entry][Scalable-Mode PASID Table Entry][normative][B26][B27][RVM-9]") {
   Machine machine;
