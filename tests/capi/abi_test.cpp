@@ -17,7 +17,7 @@ TEST_CASE("sizes and places of the structs stay as they are", "[capi][abi]") {
   if (sizeof(void*) != 8) return;
   // New fields go behind the last one of a sized struct; then its size here grows, and nothing else changes.
   const std::map<std::string, std::size_t> pinned{
-      {"viommu_host", 128},
+      {"viommu_host", 136},
       {"viommu_host.size", 0},
       {"viommu_host.opaque", 8},
       {"viommu_host.memory_read", 16},
