@@ -154,7 +154,6 @@ struct SideBySide {
     }
   }
 
- private:
   void change_and_drop() {
     for (std::size_t domain = 0; domain < domains; ++domain) {
       if (change == Change::leaf) set(leaves(domain), leaf_entry(domain, new_frame));
