@@ -76,16 +76,19 @@ class ScalableMachine {
   static constexpr std::uint64_t page_b = 0x7'1000;
 
   explicit ScalableMachine(std::uint64_t cap = scalable::capability, std::uint64_t ecap = scalable::everything,
-                           std::uint32_t version = 0x30, const viommu_host& host = capi::empty_host())
-      : engine{capi::create(options(cap, ecap, version), host)} {
+                           std::uint32_t version = 0x30, const viommu_host& host = capi::empty_host(),
+                           std::uint32_t flags = 0)
+      : engine{capi::create(options(cap, ecap, version, flags), host)} {
     REQUIRE(engine.add_region(ram.gpa(), {ram.data(), ram.length()}) == VIOMMU_OK);
     enable_queue();
     set_mode(1);
     enable_translation(true);
   }
 
-  static viommu_vtd_options options(std::uint64_t cap, std::uint64_t ecap, std::uint32_t version) {
+  static viommu_vtd_options options(std::uint64_t cap, std::uint64_t ecap, std::uint32_t version,
+                                    std::uint32_t flags = 0) {
     viommu_vtd_options options = capi::default_options();
+    options.flags = flags;
     // From major version 2 on draining is always there.
     options.capability = cap | (version >= 0x20 ? 3ULL << 54 : 0);
     options.extended_capability = ecap;

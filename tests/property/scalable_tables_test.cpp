@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <ranges>
 #include <string>
 #include <vector>
 #include <viommu/viommu.hpp>
@@ -42,8 +43,8 @@ class Copy {
   explicit Copy(const SparseMemory& memory) : memory_{&memory} {}
 
   [[nodiscard]] std::optional<std::uint64_t> load(std::uint64_t gpa) const {
-    for (auto write = exchanges_.rbegin(); write != exchanges_.rend(); ++write)
-      if (write->gpa == gpa) return write->desired;
+    for (const MemoryBackend::Exchange& write : exchanges_ | std::views::reverse)
+      if (write.gpa == gpa) return write.desired;
     return memory_->load_u64(gpa);
   }
   Exchanged exchange(std::uint64_t gpa, std::uint64_t expected, std::uint64_t desired) {

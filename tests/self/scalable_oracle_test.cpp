@@ -23,16 +23,16 @@ constexpr std::uint64_t bit(unsigned at) { return std::uint64_t{1} << at; }
 // Where everything lies. A first stage of 4 levels maps 0x7000 to 0x50000, a second one of 3 levels 0x50000 to 0x60000
 // and the tables of the first one to themselves.
 constexpr std::uint64_t root = 0x1000;
-constexpr std::uint64_t context = 0x2000 + 32 * 0x10;
+constexpr std::uint64_t context = 0x2000 + 32ULL * 0x10;
 constexpr std::uint64_t directory = 0x3000;
 constexpr std::uint64_t entry = 0x4000;
-constexpr std::uint64_t entry_of_5 = entry + 5 * 64;
+constexpr std::uint64_t entry_of_5 = entry + 5ULL * 64;
 constexpr std::uint64_t first_top = 0x10000;  // and the tables below it in the pages that follow
-constexpr std::uint64_t first_leaf = 0x13000 + 8 * 7;
+constexpr std::uint64_t first_leaf = 0x13000 + 8ULL * 7;
 constexpr std::uint64_t second_top = 0x20000;
-constexpr std::uint64_t second_leaf = 0x22000 + 8 * 0x50;
-constexpr std::uint64_t second_of_first_top = 0x22000 + 8 * 0x10;
-constexpr std::uint64_t second_of_first_leaf = 0x22000 + 8 * 0x13;
+constexpr std::uint64_t second_leaf = 0x22000 + 8ULL * 0x50;
+constexpr std::uint64_t second_of_first_top = 0x22000 + 8ULL * 0x10;
+constexpr std::uint64_t second_of_first_leaf = 0x22000 + 8ULL * 0x13;
 constexpr std::uint64_t hole = 0x4000'0000;
 
 constexpr std::uint64_t accessed = bit(5);
@@ -55,7 +55,7 @@ struct Guest {
     unit.haw = 46;
     unit.translation_enabled = true;
     unit.root_table = root | 1 << 10;
-    put(root + 16 * 3, 0x2000 | 1);
+    put(root + 48, 0x2000 | 1);
     put(context, directory | 8 | 1);
     put(directory, entry | 1);
     for (const std::uint64_t at : {entry, entry_of_5}) {
@@ -255,7 +255,7 @@ TEST_CASE("the oracle of scalable mode gives each fault its reason", "[oracle]")
   SECTION("PASID structures") {
     Guest guest{1};
     const auto at_entry = [&](unsigned word, std::uint64_t value) {
-      return guest.with(entry + 8 * word, value, read_by_first);
+      return guest.with(entry + std::uint64_t{8} * word, value, read_by_first);
     };
     CHECK(guest.with(directory, entry, read_by_first) == 0x51);
     CHECK(guest.with(directory, entry | 5, read_by_first) == 0x52);

@@ -25,7 +25,7 @@ struct Unit {
 /// One untranslated request of a device. An atomic is a request that reads and writes.
 struct Request {
   std::uint16_t source_id = 0;
-  std::optional<std::uint32_t> pasid{};
+  std::optional<std::uint32_t> pasid = std::nullopt;
   std::uint64_t iova = 0;
   bool read = false;
   bool write = false;

@@ -87,7 +87,7 @@ RandomScalableTables::RandomScalableTables(Random& random, const oracle::Unit& u
   pasid_tables_ = {low_gpa + 0x4000, low_gpa + 0x5000, high_gpa + 0x2000};
   upper_tables_ = {low_gpa + 0x6000, low_gpa + 0x7000, low_gpa + 0x8000, high_gpa + 0x3000, half_gpa};
   lower_tables_ = {low_gpa + 0x9000, low_gpa + 0xA000, low_gpa + 0xF000, high_gpa + 0x4000, high_gpa + 0x7000};
-  all_tables_ = upper_tables_;
+  all_tables_.insert(all_tables_.end(), upper_tables_.begin(), upper_tables_.end());
   all_tables_.insert(all_tables_.end(), lower_tables_.begin(), lower_tables_.end());
 
   const auto add = [&](std::uint64_t gpa, unsigned count) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <optional>
 
 namespace viommu::oracle {
@@ -190,7 +191,8 @@ class Translation {
   std::uint8_t root() {
     std::uint64_t lower = 0;
     std::uint64_t upper = 0;
-    if (!read_pair(page_address(unit_.root_table) + 16 * (request_.source_id / 256), lower, upper)) return 0x38;
+    if (!read_pair(page_address(unit_.root_table) + std::uint64_t{16} * (request_.source_id / 256), lower, upper))
+      return 0x38;
     const std::uint64_t half = bit(request_.source_id, 7) ? upper : lower;
     if (!bit(half, 0)) return 0x39;
     if (any_set(half, 11, 1) || any_set(half, 63, unit_.haw)) return 0x3A;
@@ -199,7 +201,7 @@ class Translation {
   }
 
   std::uint8_t context() {
-    const std::uint64_t at = table_ + 32 * (request_.source_id % 128);
+    const std::uint64_t at = table_ + std::uint64_t{32} * (request_.source_id % 128);
     std::array<std::uint64_t, 4> words{};
     if (!read_pair(at, words[0], words[1])) return 0x40;
     fault_disable_ = bit(words[0], 1);
@@ -237,7 +239,7 @@ class Translation {
   }
 
   std::uint8_t directory() {
-    const std::optional<std::uint64_t> word = read_word_(table_ + 8 * (pasid_ / 64));
+    const std::optional<std::uint64_t> word = read_word_(table_ + std::uint64_t{8} * (pasid_ / 64));
     if (!word) return 0x50;
     if (bit(*word, 1)) fault_disable_ = true;
     if (!bit(*word, 0)) return 0x51;
@@ -247,8 +249,8 @@ class Translation {
   }
 
   std::uint8_t entry() {
-    const std::uint64_t at = table_ + 64 * (pasid_ % 64);
-    for (unsigned pair = 0; pair < 4; ++pair) {
+    const std::uint64_t at = table_ + std::uint64_t{64} * (pasid_ % 64);
+    for (std::size_t pair = 0; pair < 4; ++pair) {
       if (!read_pair(at + 16 * pair, entry_.words[2 * pair], entry_.words[2 * pair + 1])) return 0x58;
       if (pair > 0) continue;
       if (bit(entry_.words[0], 1)) fault_disable_ = true;
