@@ -27,14 +27,14 @@ struct Walked {
 [[nodiscard]] Outcome outcome_of(walkers::FirstStageEnd end) noexcept {
   switch (end) {
     case walkers::FirstStageEnd::leaf:               return Outcome::translated;
-    case walkers::FirstStageEnd::execute_blocked:    return Outcome::denied;  // these two end before any walk
-    case walkers::FirstStageEnd::supervisor_blocked: return Outcome::denied;
     case walkers::FirstStageEnd::not_canonical:      return Outcome::beyond_width;
     case walkers::FirstStageEnd::top_unreadable:     return Outcome::top_table_unreadable;
     case walkers::FirstStageEnd::unreadable:         return Outcome::table_unreadable;
     case walkers::FirstStageEnd::absent:             return Outcome::absent;
     case walkers::FirstStageEnd::malformed:          return Outcome::malformed;
     case walkers::FirstStageEnd::user_denied:        return Outcome::user_denied;
+    case walkers::FirstStageEnd::execute_blocked:    // these two end before any walk
+    case walkers::FirstStageEnd::supervisor_blocked:
     case walkers::FirstStageEnd::write_denied:       return Outcome::denied;
     case walkers::FirstStageEnd::not_snooped:        return Outcome::flags_forbidden;
     case walkers::FirstStageEnd::update_failed:      return Outcome::flags_not_set;

@@ -46,9 +46,8 @@ enum class PagePosted : std::uint8_t {
 /// Threads: post() from any thread inside a guard of its reader; the rest by the unit's worker.
 class PageRequests {
  public:
-  PageRequests(const Capabilities& capabilities, core::Waist& waist, Registers& registers, Dma& dma,
-               const core::Host& host) noexcept
-      : capabilities_{capabilities}, waist_{waist}, registers_{registers}, dma_{dma}, host_{host} {}
+  PageRequests(core::Waist& waist, Registers& registers, Dma& dma, const core::Host& host) noexcept
+      : waist_{waist}, registers_{registers}, dma_{dma}, host_{host} {}
 
   [[nodiscard]] PagePosted post(core::Reader& reader, const PageRequest& request) noexcept;
 
@@ -85,7 +84,6 @@ class PageRequests {
   /// Under the registers' lock. @return whether it was there
   bool close(const Group& group) noexcept;
 
-  const Capabilities& capabilities_;
   core::Waist& waist_;
   Registers& registers_;
   Dma& dma_;

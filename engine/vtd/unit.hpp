@@ -28,7 +28,7 @@ class Unit {
         faults_{registers_, host},
         dma_{capabilities_, waist, registers_, faults_},
         interrupts_{capabilities_, waist.memory(), faults_},
-        pages_{capabilities_, waist, registers_, dma_, host},
+        pages_{waist, registers_, dma_, host},
         worker_{capabilities_, waist, host, registers_, dma_, interrupts_, pages_, report_ns} {}
 
   /// @param records_a_second  of one source's faults, 0 for all @return false when the host has no memory
