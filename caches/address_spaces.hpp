@@ -61,7 +61,7 @@ struct AddressSpaceKey {
   Gpa root;                    ///< 0 for pass-through
   Iova last;                   ///< highest input address; where they are canonical, of the lower half
   // Of scalable mode:
-  std::optional<Pasid> pasid;  ///< of the PASID entry
+  std::optional<Pasid> pasid = std::nullopt;  ///< of the PASID entry
   StageFlags flags{};
   // Nested, of the second stage:
   std::uint8_t second_top_level = 0;

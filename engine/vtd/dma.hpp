@@ -56,7 +56,7 @@ struct DmaAnswer {
   FaultStatus status = FaultStatus::none;
   // Of the context that was used, for holds:
   DomainId domain{};
-  std::optional<Pasid> pasid;
+  std::optional<Pasid> pasid = std::nullopt;
   bool first_stage = false;
 };
 

@@ -23,7 +23,8 @@ inline constexpr Field<Mode, unsigned> unused        {"-",    {10,  6}, Rule::ig
 inline constexpr Field<Mode, bool>     extended      {"EIME", {11, 11}};
 inline constexpr Field<Mode, Gpa>      table         {"IRTA", {63, 12}};
 // clang-format on
-inline constexpr auto rows = layout(size, remapping, compatibility, unused, extended, table);
+[[maybe_unused]] constexpr auto rows =
+    layout(size, remapping, compatibility, unused, extended, table);  // overlaps are errors
 }  // namespace mode
 
 constexpr unsigned message_window = 0xFEE;

@@ -32,22 +32,22 @@ struct World : Machine {
     set_pasid(5, fields);
     map(tree, iova, page_a);
   }
-  viommu_ats_completion ats(std::uint64_t at = iova, std::uint8_t access = read_write, int pasid = -1,
+  viommu_ats_completion ats(std::uint64_t at = iova, std::uint8_t access = read_write, int by = -1,
                             std::uint8_t flags = 0) {
-    return reader.ats_translate(asked(at, access, pasid, flags));
+    return reader.ats_translate(asked(at, access, by, flags));
   }
-  viommu_translation check(std::uint64_t gpa, std::uint8_t access = read, int pasid = -1) {
-    return reader.ats_check(asked(gpa, access, pasid, 0));
+  viommu_translation check(std::uint64_t gpa, std::uint8_t access = read, int by = -1) {
+    return reader.ats_check(asked(gpa, access, by, 0));
   }
   Tree tree = tables.create_tree(4);
 
  private:
-  static viommu_request asked(std::uint64_t at, std::uint8_t access, int pasid, std::uint8_t flags) {
+  static viommu_request asked(std::uint64_t at, std::uint8_t access, int by, std::uint8_t flags) {
     viommu_request made = request(device, at, access);
     made.flags = flags;
-    if (pasid >= 0) {
+    if (by >= 0) {
       made.flags |= VIOMMU_HAS_PASID;
-      made.pasid = static_cast<std::uint32_t>(pasid);
+      made.pasid = static_cast<std::uint32_t>(by);
     }
     return made;
   }
@@ -57,10 +57,10 @@ struct World : Machine {
 
 TEST_CASE("a translation request is answered with what is granted", "[ats][Address Translation Services][normative]") {
   const std::uint64_t type = GENERATE(second_stage, first_stage);
-  const int pasid = GENERATE(-1, 5);
+  const int by = GENERATE(-1, 5);
   World world{type};
   for (int pass = 0; pass < 2; ++pass) {
-    const viommu_ats_completion found = world.ats(Machine::iova + 0x123, read_write, pasid);
+    const viommu_ats_completion found = world.ats(Machine::iova + 0x123, read_write, by);
     CHECK(found.status == VIOMMU_ATS_SUCCESS);
     CHECK(found.rights == read_write);
     CHECK(found.gpa == Machine::page_a + 0x123);
@@ -68,8 +68,8 @@ TEST_CASE("a translation request is answered with what is granted", "[ats][Addre
     CHECK(found.flags == 0);
   }
   world.map(world.tree, Machine::iova + 0x1000, Machine::page_b, 5);  // may be read
-  CHECK(world.ats(Machine::iova + 0x1000, read_write, pasid).rights == read);
-  CHECK(world.ats(Machine::iova + 0x1000, read_write, pasid).gpa == Machine::page_b);
+  CHECK(world.ats(Machine::iova + 0x1000, read_write, by).rights == read);
+  CHECK(world.ats(Machine::iova + 0x1000, read_write, by).gpa == Machine::page_b);
   CHECK(world.take_fault()[0] == 0);
 }
 

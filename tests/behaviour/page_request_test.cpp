@@ -67,21 +67,21 @@ struct World : Heard, Machine {
     code = ~std::uint32_t{0};
     return viommu_request_page(engine.get(), &asked, &code);
   }
-  static viommu_page_request page(std::uint16_t group, bool last, int pasid = 5, std::uint64_t at = iova) {
+  static viommu_page_request page(std::uint16_t group, bool last, int by = 5, std::uint64_t at = iova) {
     viommu_page_request asked{};
     asked.iova = at;
     asked.source = device;
     asked.group = group;
     asked.access = VIOMMU_WRITE;
     asked.last = last ? 1 : 0;
-    if (pasid >= 0) {
+    if (by >= 0) {
       asked.flags = VIOMMU_HAS_PASID;
-      asked.pasid = static_cast<std::uint32_t>(pasid);
+      asked.pasid = static_cast<std::uint32_t>(by);
     }
     return asked;
   }
-  void respond(std::uint64_t group, std::uint64_t answer, int pasid = 5, std::uint16_t source = device) {
-    const std::uint64_t by_pasid = pasid >= 0 ? 0x10 | static_cast<std::uint64_t>(pasid) << 32 : 0;
+  void respond(std::uint64_t group, std::uint64_t answer, int by = 5, std::uint16_t source = device) {
+    const std::uint64_t by_pasid = by >= 0 ? 0x10 | static_cast<std::uint64_t>(by) << 32 : 0;
     add(0x9 | answer << 12 | std::uint64_t{source} << 16 | by_pasid, group << 3);
     submit();
   }
