@@ -89,6 +89,22 @@ TEST_CASE("what goes through the interrupt range by PASID is no hit for another 
   }
 }
 
+TEST_CASE("an execute request is recorded or not as its cached context says", "[scalable][Fault Processing Disable]") {
+  const bool suppressed = GENERATE(false, true);
+  Machine machine;
+  const Tree tree = machine.tables.create_tree(4);
+  machine.attach(Machine::device);
+  PasidEntry fields = entry_of({first_stage, 0}, tree);
+  fields.fault_disable = suppressed;
+  machine.set_pasid(5, fields);
+  machine.map(tree, Machine::iova, Machine::page_a);
+  CHECK(machine.ask_by_pasid(5).gpa == Machine::page_a);
+  const viommu_translation blocked = machine.ask_by_pasid(5, Machine::iova, read, VIOMMU_EXECUTE);
+  CHECK(blocked.reason == 0x5C);
+  CHECK(blocked.status == (suppressed ? VIOMMU_FAULT_DISABLED : VIOMMU_FAULT_RECORDED));
+  CHECK((machine.take_fault()[0] == 0) == suppressed);
+}
+
 TEST_CASE("an uncached unit walks for each request that sets flags, too", "[scalable][options]") {
   const Kind kind = GENERATE(Kind{second_stage, ssade}, Kind{first_stage, 0});
   Machine machine{capability, with_flags, 0x30, capi::empty_host(), VIOMMU_UNCACHED};
