@@ -17,6 +17,7 @@
 #include "engine/base/access.hpp"
 #include "engine/base/address.hpp"
 #include "engine/base/guest_memory.hpp"
+#include "engine/base/scratch.hpp"
 #include "engine/core/drop_groups.hpp"
 #include "engine/core/drop_listener.hpp"
 #include "engine/core/holds.hpp"
@@ -425,9 +426,19 @@ class Waist {
   void walk_with_next(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked, const MemoryView& view,
                       Translation& found) noexcept;
   void walk_all(Reader& reader, std::span<Miss> misses) noexcept;
-  /// The walks that may set flags (waist_stages.cpp), one at a time.
+  /// The walks that may set flags (waist_stages.cpp): one, or those of a batch, of which `numbers` are the places.
   void walk_stages_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
                             Translation& found) noexcept;
+  using MissNumbers = Scratch<std::uint8_t, batch_width>;
+  void walk_stages_and_fill(Reader& reader, std::span<Miss> misses, MissNumbers& numbers, std::size_t count) noexcept;
+  /// The first `count` of `numbers`: misses of one address space, of a first stage.
+  void walk_first_stage_and_fill(Reader& reader, std::span<Miss> misses, const MissNumbers& numbers,
+                                 std::size_t count) noexcept;
+  struct Walked;
+  void sample_stages(const caches::AddressSpace& space, Iova folded, Start& start) const noexcept;
+  /// @return whether it may be cached; `page` is then what for
+  [[nodiscard]] static bool conclude_stages(Reader& reader, Iova iova, const Walked& walked, Translation& found,
+                                            caches::CachedPage& page) noexcept;
   /// @return whether it may be cached; `page` is then what for
   [[nodiscard]] bool walk_stages(Reader& reader, const caches::AddressSpaceKey& key, Iova iova, Rights asked,
                                  Translation& found, caches::CachedPage& page) const noexcept;

@@ -11,10 +11,9 @@
 #include "walkers/second_stage_walk.hpp"
 
 namespace viommu::core {
-namespace {
 
 /// What a walk of any stages comes to. `dirty`: without it there is no right to write yet.
-struct Walked {
+struct Waist::Walked {
   Outcome outcome = Outcome::absent;
   Stage stage = Stage::second;
   unsigned level = 0;
@@ -23,6 +22,8 @@ struct Walked {
   Rights rights;
   Gpa frame{};
 };
+
+namespace {
 
 [[nodiscard]] Outcome outcome_of(walkers::FirstStageEnd end) noexcept {
   switch (end) {
@@ -113,48 +114,40 @@ struct StageOutcome {
   return request;
 }
 
-[[nodiscard]] Walked walk(const walkers::FirstStage& first, const MemoryView& memory,
-                          const walkers::FirstStageRequest& request) noexcept {
-  const walkers::FirstStageAnswer walk = walkers::walk_first_stage(first, memory, request);
-  return {outcome_of(walk.end), Stage::first, walk.level, walk.loads, walk.dirty, walk.rights, walk.frame};
-}
-
-[[nodiscard]] Walked walk(const walkers::SecondStage& second, const caches::AddressSpaceKey& key,
-                          const MemoryView& memory, Iova iova, Rights asked) noexcept {
-  const walkers::SecondStageAnswer walk = walkers::walk_second_stage(
-      second, {key.flags.second_flags, key.flags.snooped}, memory, {key.root, key.top_level, iova, asked});
-  return {outcome_of(walk.end), Stage::second, walk.level, walk.loads, walk.dirty, walk.rights, walk.frame};
-}
-
-[[nodiscard]] Walked walk(const walkers::NestedStages& stages, const MemoryView& memory,
-                          const walkers::FirstStageRequest& request) noexcept {
-  const walkers::NestedAnswer walk = walkers::walk_nested(stages, memory, request);
-  const StageOutcome end = outcome_of(walk.end);
-  return {end.outcome, end.stage, walk.level, walk.loads, walk.dirty, walk.rights, walk.frame};
-}
-
 }  // namespace
 
 bool Waist::walk_stages(Reader& reader, const caches::AddressSpaceKey& key, Iova iova, Rights asked, Translation& found,
                         caches::CachedPage& page) const noexcept {
   const MemoryView memory = memory_.view();
-  Walked walked;
-  switch (key.interpretation) {
-    case caches::Interpretation::first_stage:
-      walked = walk(first_stage_of(key, first_stage_), memory, request_of(key, iova, asked));
-      break;
-    case caches::Interpretation::nested: {
-      const walkers::NestedStages stages{first_stage_of(key, first_stage_),
-                                         format_,
-                                         {key.flags.second_flags, key.flags.snooped},
-                                         key.second_root,
-                                         key.second_top_level,
-                                         key.second_width};
-      walked = walk(stages, memory, request_of(key, iova, asked));
-      break;
-    }
-    default: walked = walk(format_, key, memory, iova, asked); break;
-  }
+  const auto walk_both = [&]() -> Walked {
+    const walkers::NestedStages stages{first_stage_of(key, first_stage_),
+                                       format_,
+                                       {key.flags.second_flags, key.flags.snooped},
+                                       key.second_root,
+                                       key.second_top_level,
+                                       key.second_width};
+    const walkers::NestedAnswer walk = walkers::walk_nested(stages, memory, request_of(key, iova, asked));
+    const StageOutcome end = outcome_of(walk.end);
+    return {end.outcome, end.stage, walk.level, walk.loads, walk.dirty, walk.rights, walk.frame};
+  };
+  const auto walk_first = [&]() -> Walked {
+    const walkers::FirstStageAnswer walk =
+        walkers::walk_first_stage(first_stage_of(key, first_stage_), memory, request_of(key, iova, asked));
+    return {outcome_of(walk.end), Stage::first, walk.level, walk.loads, walk.dirty, walk.rights, walk.frame};
+  };
+  const auto walk_second = [&]() -> Walked {
+    const walkers::SecondStageAnswer walk = walkers::walk_second_stage(
+        format_, {key.flags.second_flags, key.flags.snooped}, memory, {key.root, key.top_level, iova, asked});
+    return {outcome_of(walk.end), Stage::second, walk.level, walk.loads, walk.dirty, walk.rights, walk.frame};
+  };
+  const Walked walked = key.interpretation == caches::Interpretation::nested        ? walk_both()
+                        : key.interpretation == caches::Interpretation::first_stage ? walk_first()
+                                                                                    : walk_second();
+  return conclude_stages(reader, iova, walked, found, page);
+}
+
+bool Waist::conclude_stages(Reader& reader, Iova iova, const Walked& walked, Translation& found,
+                            caches::CachedPage& page) noexcept {
   reader.counters.add(Count::walks);
   reader.counters.add(Count::walk_loads, walked.loads);
   found.stage = walked.stage;
@@ -170,13 +163,69 @@ bool Waist::walk_stages(Reader& reader, const caches::AddressSpaceKey& key, Iova
   return cacheable && !interrupt_window.contains(iova.value);
 }
 
+void Waist::sample_stages(const caches::AddressSpace& space, Iova folded, Start& start) const noexcept {
+  start.place = space.place();
+  start.fillable = space.fillable.load(std::memory_order_acquire);
+  if (!options_.uncached) iotlb_.sample(start.place, folded, start.fillable, start.pages);
+}
+
+void Waist::walk_stages_and_fill(Reader& reader, std::span<Miss> misses, MissNumbers& numbers,
+                                 std::size_t count) noexcept {
+  while (count != 0) {  // ends: at least the first one goes each time
+    caches::AddressSpace& space = misses[numbers[0]].space();
+    MissNumbers together;
+    std::size_t of_space = 0;
+    std::size_t others = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::uint8_t number = numbers[i];
+      if (&misses[number].space() == &space)
+        together.put(of_space++, number);
+      else
+        numbers.put(others++, number);
+    }
+    count = others;
+    if (of_space > 1 && space.key.interpretation == caches::Interpretation::first_stage) {
+      walk_first_stage_and_fill(reader, misses, together, of_space);
+      continue;
+    }
+    for (std::size_t i = 0; i < of_space; ++i) {
+      Miss& miss = misses[together[i]];
+      walk_stages_and_fill(reader, space, miss.iova, miss.asked, miss.found);
+    }
+  }
+}
+
+void Waist::walk_first_stage_and_fill(Reader& reader, std::span<Miss> misses, const MissNumbers& numbers,
+                                      std::size_t count) noexcept {
+  caches::AddressSpace& space = misses[numbers[0]].space();
+  Scratch<Start, batch_width> starts;
+  Scratch<walkers::FirstStageRequest, batch_width> requests;
+  Scratch<walkers::FirstStageAnswer, batch_width> walks;
+  for (std::size_t i = 0; i < count; ++i) {
+    const Miss& miss = misses[numbers[i]];
+    sample_stages(space, {space.key.folded(miss.iova.value)}, starts.emplace(i));  // all before the first guest load
+    requests.put(i, request_of(space.key, miss.iova, miss.asked));
+    walks.put(i, {});
+  }
+  kernels_->walk_first_stage(first_stage_of(space.key, first_stage_), memory_.view(), requests.data(), walks.data(),
+                             count);
+  for (std::size_t i = 0; i < count; ++i) {
+    Miss& miss = misses[numbers[i]];
+    const walkers::FirstStageAnswer& walk = walks[i];
+    const Walked walked{outcome_of(walk.end), Stage::first, walk.level, walk.loads,
+                        walk.dirty,           walk.rights,  walk.frame};
+    caches::CachedPage page;
+    if (!conclude_stages(reader, miss.iova, walked, miss.found, page) || options_.uncached) continue;
+    if (space.tag() != starts[i].place.tag()) continue;
+    fill_page(reader, space, starts[i], {space.key.folded(miss.iova.value)}, page);
+  }
+}
+
 void Waist::walk_stages_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
                                  Translation& found) noexcept {
   const Iova folded{space.key.folded(iova.value)};
   Start start;  // before the first guest load
-  start.place = space.place();
-  start.fillable = space.fillable.load(std::memory_order_acquire);
-  iotlb_.sample(start.place, folded, start.fillable, start.pages);
+  sample_stages(space, folded, start);
   caches::CachedPage page;
   if (!walk_stages(reader, space.key, iova, asked, found, page)) return;
   if (options_.uncached || space.tag() != start.place.tag()) return;

@@ -237,11 +237,13 @@ void Waist::walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept {
   Scratch<Start, batch_width> starts;
   Scratch<walkers::WalkRequest, batch_width> requests;
   Scratch<walkers::WalkAnswer, batch_width> walks;
-  Scratch<std::uint8_t, batch_width> numbers;  // of the misses that walk together
+  MissNumbers numbers;  // of the misses that walk together
+  MissNumbers staged;   // of those whose walks set flags
   std::size_t count = 0;
+  std::size_t staged_count = 0;
   for (std::size_t i = 0; i < misses.size(); ++i) {
     if (misses[i].space().key.sets_flags()) [[unlikely]] {
-      walk_stages_and_fill(reader, misses[i].space(), misses[i].iova, misses[i].asked, misses[i].found);
+      staged.put(staged_count++, static_cast<std::uint8_t>(i));
       continue;
     }
     numbers.put(count, static_cast<std::uint8_t>(i));
@@ -254,6 +256,8 @@ void Waist::walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept {
     request.rights = start.request.rights;
     request.is_root = start.request.is_root;
   }
+  if (staged_count != 0) [[unlikely]]
+    walk_stages_and_fill(reader, misses, staged, staged_count);
   if (count == 0) return;
   kernels_->walk(memory_.view(), masks_, walk_fill(), requests.data(), walks.data(), count);
   for (std::size_t i = 0; i < count; ++i) {
@@ -266,18 +270,20 @@ void Waist::walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept {
 void Waist::walk_all(Reader& reader, std::span<Miss> misses) noexcept {
   Scratch<walkers::WalkRequest, batch_width> requests;
   Scratch<walkers::WalkAnswer, batch_width> walks;
-  Scratch<std::uint8_t, batch_width> numbers;
+  MissNumbers numbers;
+  MissNumbers staged;
   std::size_t count = 0;
+  std::size_t staged_count = 0;
   for (std::size_t i = 0; i < misses.size(); ++i) {
     if (misses[i].space().key.sets_flags()) [[unlikely]] {
-      caches::CachedPage page;
-      static_cast<void>(
-          walk_stages(reader, misses[i].space().key, misses[i].iova, misses[i].asked, misses[i].found, page));
+      staged.put(staged_count++, static_cast<std::uint8_t>(i));
       continue;
     }
     numbers.put(count, static_cast<std::uint8_t>(i));
     begin_at_root(misses[i].space(), misses[i].iova, requests.emplace(count++));
   }
+  if (staged_count != 0) [[unlikely]]
+    walk_stages_and_fill(reader, misses, staged, staged_count);
   if (count == 0) return;
   kernels_->walk(memory_.view(), masks_, walkers::Fill::exact, requests.data(), walks.data(), count);
   Tally tally;

@@ -25,6 +25,8 @@ PagePosted PageRequests::post(core::Reader& reader, const PageRequest& request) 
   const std::optional<caches::AddressSpaceKey> key = dma_.admit_page_request(reader, asked);
   if (!key) return unless_last(request, PagePosted::invalid);
   const PagePosted posted = registers_.with([&](RegisterFile& file) {
+    // A reset has come in between: its registers say where no queue is.
+    if (!file.translation_enabled()) return unless_last(request, PagePosted::invalid);
     // "Page Request Queue": while the overflow is there, requests are answered and not told.
     if (file.page_overflow()) return unless_last(request, PagePosted::success);
     if (count_ == most_posted || (request.last && group_count_ == most_groups) || file.free_page_requests() <= count_) {
