@@ -30,11 +30,13 @@ int run_parsed(int argc, const char* const* argv, Streams streams) {
   InspectCommand inspect_command;
   std::string source;
   std::string iova;
+  std::string pasid;
   CLI::App* inspecting = app.add_subcommand("inspect", "Show registers and tables as they are at a line of a trace");
   inspecting->add_option("FILE", inspect_command.file, "Trace, plain or zstd; - for standard input")->required();
   inspecting->add_option("--at", inspect_command.line, "Line after which to look")->required();
   inspecting->add_option("--source", source, "Device, as BB:DD.F (or its hex id)");
   inspecting->add_option("--iova", iova, "Address to walk, hex; needs --source");
+  inspecting->add_option("--pasid", pasid, "PASID of the request, hex; needs --source");
   inspecting->add_option("--ranges", inspect_command.ranges, "Mapped ranges to print at most")->capture_default_str();
   inspecting->add_flag("--json", inspect_command.json, "One JSON object");
 
@@ -53,8 +55,16 @@ int run_parsed(int argc, const char* const* argv, Streams streams) {
     streams.err << "--iova: not a hex address: '" << iova << "'\n";
     return wrong_use;
   }
+  if (!pasid.empty() && !parse_pasid(pasid, inspect_command.pasid)) {
+    streams.err << "--pasid: not a hex number of 20 bits: '" << pasid << "'\n";
+    return wrong_use;
+  }
   if (inspect_command.iova && !inspect_command.source) {
     streams.err << "--iova needs --source: an address means nothing without its device\n";
+    return wrong_use;
+  }
+  if (inspect_command.pasid && !inspect_command.source) {
+    streams.err << "--pasid needs --source: each device has PASIDs of its own\n";
     return wrong_use;
   }
   return inspect(inspect_command, streams);

@@ -130,6 +130,13 @@ bool parse_address(std::string_view text, std::optional<Iova>& address) {
   return true;
 }
 
+bool parse_pasid(std::string_view text, std::optional<Pasid>& pasid) {
+  std::optional<Iova> number;
+  if (!parse_address(text, number) || number->value > low_bits(20)) return false;
+  pasid = Pasid{low_half(number->value)};
+  return true;
+}
+
 std::string text_of(SourceId source) {
   return hex(source.bus(), 2) + ":" + hex(std::uint64_t{source.devfn()} >> 3, 2) + "." + hex(source.devfn() & 7u);
 }
@@ -174,7 +181,7 @@ Inspection inspect_text(std::string_view text, const InspectCommand& command) {
     result.sources = present_sources(memory, rules);
     return result;
   }
-  result.context = look_up_context(memory, rules, *command.source);
+  result.context = look_up_context(memory, rules, *command.source, command.pasid);
   if (command.iova) result.walk = walk(memory, rules, result.context, *command.iova);
   result.mapped = mapped_ranges(memory, rules, result.context, command.ranges);
   return result;

@@ -22,6 +22,7 @@ struct InspectCommand {
   std::uint64_t line = 0;
   std::optional<SourceId> source;
   std::optional<Iova> iova;
+  std::optional<Pasid> pasid;  // nothing: what requests without one go by
   std::size_t ranges = 64;
   bool json = false;
 };
@@ -30,6 +31,8 @@ struct InspectCommand {
 [[nodiscard]] bool parse_source(std::string_view text, std::optional<SourceId>& source);
 /// Hex, with or without 0x.
 [[nodiscard]] bool parse_address(std::string_view text, std::optional<Iova>& address);
+/// Hex, with or without 0x, of 20 bits.
+[[nodiscard]] bool parse_pasid(std::string_view text, std::optional<Pasid>& pasid);
 /// `BB:DD.F`.
 [[nodiscard]] std::string text_of(SourceId source);
 

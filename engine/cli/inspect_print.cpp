@@ -193,7 +193,7 @@ void print_text(const Inspection& inspection, const std::string& file, Streams s
     return;
   }
   page.heading("Source " + text_of(*inspection.source) + " (" + hex(inspection.source->value) + ")");
-  for (const ShownWord& word : inspection.context.words) page.word(word, 21);
+  for (const ShownWord& word : inspection.context.words) page.word(word, 22);
   page.verdict(inspection.context.verdict);
   if (inspection.iova) {
     page.heading("Walk of " + hex(inspection.iova->value));

@@ -8,12 +8,12 @@
 #include "engine/cli/messages.hpp"
 #include "engine/cli/shown.hpp"
 #include "engine/cli/tables.hpp"
+#include "engine/vtd/capability_layouts.hpp"
+#include "walkers/format/first_stage_layout.hpp"
 #include "walkers/format/second_stage_layout.hpp"
 
 namespace viommu::cli {
 namespace {
-
-using walkers::SecondStageMasks;
 
 constexpr unsigned index_bits = 9;
 constexpr unsigned entries_of_a_table = 1u << index_bits;
@@ -23,15 +23,6 @@ constexpr unsigned tables_at_most = 1u << 16;
 
 constexpr std::array<std::string_view, walkers::second_stage_levels> level_names{"PTE", "PDE", "PDPE", "PML4E",
                                                                                  "PML5E"};
-
-SecondStageMasks masks_of(const vtd::Capabilities& capabilities) {
-  walkers::SecondStageRules rules;
-  rules.host_address_width = capabilities.host_address_width;
-  rules.snoop_control = capabilities.snoop_control;
-  rules.pages_2m = capabilities.pages_2m;
-  rules.pages_1g = capabilities.pages_1g;
-  return walkers::second_stage_masks(rules);
-}
 
 /// What one page-table entry is.
 struct Entry {
@@ -45,39 +36,117 @@ struct Entry {
 
 constexpr unsigned page_bits(unsigned level) noexcept { return page_shift + index_bits * level; }
 
-Entry decode(std::uint64_t raw, unsigned level, const SecondStageMasks& masks) noexcept {
-  const walkers::SecondStageTable as_table{raw};
-  Entry entry;
-  entry.read = get(as_table, walkers::second_stage_table::read);
-  entry.write = get(as_table, walkers::second_stage_table::write);
-  entry.present = entry.read || entry.write;
-  if (!entry.present) return entry;
-  const bool large =
-      level != 0 && level < walkers::second_stage_leaf_levels && get(as_table, walkers::second_stage_table::page_size);
-  entry.leaf = level == 0 || large;
-  entry.wrong_bits = raw & (entry.leaf ? masks.leaf[level] : masks.table[level]);
-  const std::uint64_t address = get(as_table, walkers::second_stage_table::address).value;
-  entry.address = entry.leaf ? address & ~low_bits(page_bits(level)) : address;
-  return entry;
-}
+/// How one kind of tables is read.
+class Tables {
+ public:
+  Tables(StageView stage, const vtd::Capabilities& capabilities)
+      : stage_{stage},
+        first_{walkers::first_stage_masks(
+            {capabilities.host_address_width, get(vtd::CapabilityRegister{capabilities.cap}, vtd::cap::fs1gp)})},
+        second_{walkers::second_stage_masks({capabilities.host_address_width, capabilities.snoop_control,
+                                             capabilities.pages_2m, capabilities.pages_1g})} {}
 
-std::vector<ShownField> entry_fields(std::uint64_t raw, unsigned level, const Entry& entry) {
-  if (!entry.leaf)
-    return fields_of(walkers::SecondStageTable{raw}, walkers::second_stage_table::rows, entry.wrong_bits);
-  switch (level) {
-    case 0:  return fields_of(walkers::SecondStageLeaf{raw}, walkers::second_stage_leaf::rows, entry.wrong_bits);
-    case 1:  return fields_of(walkers::SecondStageLeaf2M{raw}, walkers::second_stage_leaf_2m::rows, entry.wrong_bits);
-    default: return fields_of(walkers::SecondStageLeaf1G{raw}, walkers::second_stage_leaf_1g::rows, entry.wrong_bits);
+  [[nodiscard]] Entry decode(std::uint64_t raw, unsigned level) const noexcept {
+    Entry entry;
+    if (is_first()) {
+      const walkers::FirstStageTable as_table{raw};
+      entry.present = get(as_table, walkers::first_stage_table::present);
+      entry.read = entry.present && get(as_table, walkers::first_stage_table::user);
+      entry.write = entry.read && get(as_table, walkers::first_stage_table::write);
+    } else {
+      const walkers::SecondStageTable as_table{raw};
+      entry.read = get(as_table, walkers::second_stage_table::read);
+      entry.write = get(as_table, walkers::second_stage_table::write);
+      entry.present = entry.read || entry.write;
+    }
+    if (!entry.present) return entry;
+    // These two lie at the same place in both kinds.
+    const walkers::SecondStageTable word{raw};
+    const bool large =
+        level != 0 && level < walkers::second_stage_leaf_levels && get(word, walkers::second_stage_table::page_size);
+    const std::uint64_t address = get(word, walkers::second_stage_table::address).value;
+    entry.leaf = level == 0 || large;
+    entry.wrong_bits = raw & (entry.leaf ? leaf_mask(level) : table_mask(level));
+    entry.address = entry.leaf ? address & ~low_bits(page_bits(level)) : address;
+    return entry;
   }
-}
 
-/// The rights a walk ends with, in words.
-std::string outcome(const WalkView& view) {
-  if (view.read && view.write) return "readable and writable";
-  if (view.read) return "readable; a write is fault 5: " + std::string{reason_text(5)};
-  if (view.write) return "writable; a read is fault 6: " + std::string{reason_text(6)};
-  return "no right: a read is fault 6, a write fault 5";
-}
+  [[nodiscard]] std::vector<ShownField> fields(std::uint64_t raw, unsigned level, const Entry& entry) const {
+    using namespace walkers;
+    const std::uint64_t wrong = entry.wrong_bits;
+    if (!entry.leaf)
+      return is_first() ? fields_of(FirstStageTable{raw}, first_stage_table::rows, wrong)
+                        : fields_of(SecondStageTable{raw}, second_stage_table::rows, wrong);
+    switch (level) {
+      case 0:
+        return is_first() ? fields_of(FirstStageLeaf{raw}, first_stage_leaf::rows, wrong)
+                          : fields_of(SecondStageLeaf{raw}, second_stage_leaf::rows, wrong);
+      case 1:
+        return is_first() ? fields_of(FirstStageLeaf2M{raw}, first_stage_leaf_2m::rows, wrong)
+                          : fields_of(SecondStageLeaf2M{raw}, second_stage_leaf_2m::rows, wrong);
+      default:
+        return is_first() ? fields_of(FirstStageLeaf1G{raw}, first_stage_leaf_1g::rows, wrong)
+                          : fields_of(SecondStageLeaf1G{raw}, second_stage_leaf_1g::rows, wrong);
+    }
+  }
+
+  /// Whether the tables have something to say about an address.
+  [[nodiscard]] bool reaches(Iova iova, Iova last) const noexcept {
+    return iova <= last || (is_first() && (iova.value | last.value) == ~std::uint64_t{0});
+  }
+  /// The address that the indexes stand for: of a first stage with copies of its highest bit.
+  [[nodiscard]] std::uint64_t address_of(std::uint64_t indexes, Iova last) const noexcept {
+    return is_first() && indexes > last.value ? indexes | ~last.value : indexes;
+  }
+
+  /// Codes of the stage, in the order in which they are declared.
+  struct Codes {
+    FaultReason beyond;
+    FaultReason top_unreadable;
+    FaultReason unreadable;
+    FaultReason absent;
+    FaultReason malformed;
+    FaultReason read_denied;
+    FaultReason write_denied;
+  };
+  [[nodiscard]] const Codes& codes() const noexcept {
+    using enum FaultReason;
+    static constexpr Codes legacy{address_beyond_width, context_invalid, table_unreadable, read_denied,
+                                  entry_reserved,       read_denied,     write_denied};
+    static constexpr Codes second{second_beyond_width,      second_top_table_unreadable, second_table_unreadable,
+                                  second_entry_not_present, second_entry_reserved,       stage_read_denied,
+                                  stage_write_denied};
+    static constexpr Codes first{address_not_canonical,   first_top_table_unreadable, first_table_unreadable,
+                                 first_entry_not_present, first_entry_reserved,       user_denied,
+                                 stage_write_denied};
+    return stage_ == StageView::legacy ? legacy : is_first() ? first : second;
+  }
+  /// The rights a walk ends with, in words.
+  [[nodiscard]] std::string outcome(const WalkView& view) const {
+    if (view.read && view.write) return "readable and writable";
+    if (view.read) return "readable; a write is " + verdict(codes().write_denied).text;
+    if (view.write) return "writable; a read is " + verdict(codes().read_denied).text;
+    if (stage_ == StageView::legacy) return "no right: a read is fault 6, a write fault 5";
+    return "no right: " + verdict(is_first() ? codes().read_denied : codes().absent).text;
+  }
+  [[nodiscard]] Verdict absent() const {
+    if (stage_ != StageView::legacy) return verdict(codes().absent);
+    return {static_cast<std::uint8_t>(FaultReason::read_denied), "nothing mapped: a read is fault 6, a write fault 5"};
+  }
+
+ private:
+  [[nodiscard]] bool is_first() const noexcept { return stage_ == StageView::first; }
+  [[nodiscard]] std::uint64_t leaf_mask(unsigned level) const noexcept {
+    return is_first() ? first_.leaf[level] : second_.leaf[level];
+  }
+  [[nodiscard]] std::uint64_t table_mask(unsigned level) const noexcept {
+    return is_first() ? first_.table[level] : second_.table[level];
+  }
+
+  StageView stage_;
+  walkers::FirstStageMasks first_;
+  walkers::SecondStageMasks second_;
+};
 
 }  // namespace
 
@@ -87,22 +156,27 @@ WalkView walk(const Memory& memory, const TableRules& rules, const ContextView& 
     view.verdict = context.verdict;
     return view;
   }
+  if (context.nested) {
+    view.verdict.text = "nested: the tables of its first stage lie behind the second, and are not followed here";
+    return view;
+  }
+  const Tables tables{context.stage, rules.capabilities};
   if (context.pass_through) {
     if (iova.value > low_bits(rules.capabilities.host_address_width)) {
-      view.verdict = verdict(FaultReason::address_beyond_width);
+      view.verdict = verdict(context.stage == StageView::legacy ? FaultReason::address_beyond_width
+                                                                : FaultReason::address_beyond_host_width);
       return view;
     }
     view.mapped = view.read = view.write = true;
     view.gpa = iova.value;
     view.mask = page_size_bytes - 1;
-    view.verdict.text = "passes through untranslated: " + outcome(view);
+    view.verdict.text = "passes through untranslated: " + tables.outcome(view);
     return view;
   }
-  if (iova > context.last) {
-    view.verdict = verdict(FaultReason::address_beyond_width);
+  if (!tables.reaches(iova, context.last)) {
+    view.verdict = verdict(tables.codes().beyond);
     return view;
   }
-  const SecondStageMasks masks = masks_of(rules.capabilities);
   bool read = true;
   bool write = true;
   std::uint64_t table = context.table;
@@ -114,20 +188,19 @@ WalkView walk(const Memory& memory, const TableRules& rules, const ContextView& 
     if (!step.entry.raw) {
       view.steps.push_back(std::move(step));
       const bool top = level == context.levels - 1;
-      view.verdict = verdict(top ? FaultReason::context_invalid : FaultReason::table_unreadable);
+      view.verdict = verdict(top ? tables.codes().top_unreadable : tables.codes().unreadable);
       return view;
     }
-    const Entry entry = decode(*step.entry.raw, level, masks);
-    step.entry.fields = entry_fields(*step.entry.raw, level, entry);
+    const Entry entry = tables.decode(*step.entry.raw, level);
+    step.entry.fields = tables.fields(*step.entry.raw, level, entry);
     step.entry.meaning = !entry.present ? "nothing mapped" : entry.leaf ? "page" : "table";
     view.steps.push_back(std::move(step));
     if (!entry.present) {
-      view.verdict = {static_cast<std::uint8_t>(FaultReason::read_denied),
-                      "nothing mapped: a read is fault 6, a write fault 5"};
+      view.verdict = tables.absent();
       return view;
     }
     if (entry.wrong_bits != 0) {
-      view.verdict = verdict(FaultReason::entry_reserved);
+      view.verdict = verdict(tables.codes().malformed);
       return view;
     }
     read = read && entry.read;
@@ -138,7 +211,7 @@ WalkView walk(const Memory& memory, const TableRules& rules, const ContextView& 
       view.write = write;
       view.mask = low_bits(page_bits(level));
       view.gpa = entry.address | (iova.value & view.mask);
-      view.verdict.text = outcome(view);
+      view.verdict.text = tables.outcome(view);
       return view;
     }
     table = entry.address;
@@ -184,7 +257,11 @@ class Collector {
 MappedView mapped_ranges(const Memory& memory, const TableRules& rules, const ContextView& context, std::size_t most) {
   MappedView view;
   if (context.verdict.reason != 0 || context.pass_through) return view;
-  const SecondStageMasks masks = masks_of(rules.capabilities);
+  if (context.nested) {
+    view.complete = false;
+    return view;
+  }
+  const Tables stage{context.stage, rules.capabilities};
   Collector collector{view, most};
 
   struct Place {
@@ -210,8 +287,9 @@ MappedView mapped_ranges(const Memory& memory, const TableRules& rules, const Co
     const unsigned index = place.next++;
     const std::uint64_t iova = place.iova | (std::uint64_t{index} << page_bits(level));
     const std::optional<std::uint64_t> raw = memory.load(place.table + 8 * std::uint64_t{index});
-    if (!raw || iova > context.last.value) continue;
-    const Entry entry = decode(*raw, level, masks);
+    const std::uint64_t address = stage.address_of(iova, context.last);
+    if (!raw || !stage.reaches({address}, context.last)) continue;
+    const Entry entry = stage.decode(*raw, level);
     if (!entry.present) continue;
     if (entry.wrong_bits != 0) {
       ++view.malformed;
@@ -220,7 +298,7 @@ MappedView mapped_ranges(const Memory& memory, const TableRules& rules, const Co
     const bool read = place.read && entry.read;
     const bool write = place.write && entry.write;
     if (entry.leaf) {
-      if (read || write) collector.leaf({iova, iova | low_bits(page_bits(level)), entry.address, read, write});
+      if (read || write) collector.leaf({address, address | low_bits(page_bits(level)), entry.address, read, write});
     } else if (++tables > tables_at_most) {
       view.complete = false;
       break;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/base/bits.hpp"
@@ -24,6 +25,15 @@ std::vector<ShownField> fields_of(Layout word, const Rows& rows, std::uint64_t m
     fields.push_back({row.name, row.bits, value, wrong});
   }
   return fields;
+}
+
+/// The word at an address; `word` is as it was when there is no memory.
+template <class Layout, class Rows>
+ShownWord word_at(const Memory& memory, std::string title, std::uint64_t gpa, const Rows& rows, Layout& word) {
+  ShownWord shown{std::move(title), gpa, memory.load(gpa), {}, {}};
+  if (shown.raw) word = Layout{*shown.raw};
+  if (shown.raw) shown.fields = fields_of(word, rows, 0);
+  return shown;
 }
 
 inline Verdict verdict(FaultReason reason) {

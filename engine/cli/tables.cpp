@@ -15,14 +15,6 @@ namespace {
 constexpr std::array<std::string_view, 4> type_texts{"translate, no ATS", "translate, with ATS", "pass-through",
                                                      "reserved type"};
 
-template <class Layout, class Rows>
-ShownWord word_at(const Memory& memory, std::string title, std::uint64_t gpa, const Rows& rows, Layout& word) {
-  ShownWord shown{std::move(title), gpa, memory.load(gpa), {}, {}};
-  if (shown.raw) word = Layout{*shown.raw};
-  if (shown.raw) shown.fields = fields_of(word, rows, 0);
-  return shown;
-}
-
 std::string meaning_of(vtd::ContextLow low, vtd::ContextHigh high) {
   const auto type = static_cast<std::size_t>(get(low, vtd::context_low::type));
   const unsigned width = get(high, vtd::context_high::width);
@@ -37,12 +29,24 @@ std::string meaning_of(vtd::ContextLow low, vtd::ContextHigh high) {
 
 }  // namespace
 
-ContextView look_up_context(const Memory& memory, const TableRules& rules, SourceId source) {
+ContextView look_up_context(const Memory& memory, const TableRules& rules, SourceId source,
+                            std::optional<Pasid> pasid) {
   const vtd::Capabilities& capabilities = rules.capabilities;
   ContextView view;
   switch (get(rules.root, vtd::rtaddr::mode)) {
     case vtd::TableMode::legacy: break;
-    default:                     view.verdict = verdict(FaultReason::root_address_invalid); return view;
+    case vtd::TableMode::scalable:
+      if (capabilities.scalable_mode) return look_up_pasid(memory, rules, source, pasid);
+      view.verdict = verdict(FaultReason::root_address_invalid);
+      return view;
+    case vtd::TableMode::abort_dma:
+      view.verdict = verdict(capabilities.abort_mode ? FaultReason::aborted : FaultReason::root_address_invalid);
+      return view;
+    case vtd::TableMode::reserved: view.verdict = verdict(FaultReason::root_address_invalid); return view;
+  }
+  if (pasid) {
+    view.verdict = verdict(FaultReason::pasid_in_legacy_mode);
+    return view;
   }
   vtd::RootLow root_low{};
   vtd::RootHigh root_high{};
@@ -117,9 +121,15 @@ std::vector<SourceLine> present_sources(const Memory& memory, const TableRules& 
   std::vector<SourceLine> lines;
   for (unsigned bus = 0; bus < 256; ++bus) {
     const SourceId first{static_cast<std::uint16_t>(bus << 8)};
-    const ContextView of_bus = look_up_context(memory, rules, first);
-    if (of_bus.words.size() < 4 || !memory.touched(of_bus.words[2].gpa)) continue;  // the root entry leads nowhere
     for (unsigned devfn = 0; devfn < 256; ++devfn) {
+      if (devfn % 128 == 0) {  // another half of a root entry in scalable mode, the same one in legacy mode
+        const SourceId at{static_cast<std::uint16_t>(first.value | devfn)};
+        const ContextView of_half = look_up_context(memory, rules, at);
+        if (of_half.words.size() <= of_half.root_words || !memory.touched(of_half.words[of_half.root_words].gpa)) {
+          devfn += 127;  // the root entry leads nowhere
+          continue;
+        }
+      }
       const SourceId source{static_cast<std::uint16_t>(bus << 8 | devfn)};
       ContextView context = look_up_context(memory, rules, source);
       if (context.present) lines.push_back({source, std::move(context)});

@@ -48,18 +48,29 @@ struct TableRules {
   vtd::RootTableAddress root;  // as latched by SRTP
 };
 
+/// Which tables translate, and by which codes their faults go.
+enum class StageView : std::uint8_t { legacy, second, first };
+
 /// The entries that decide about a source.
 struct ContextView {
   std::vector<ShownWord> words;
+  std::size_t root_words = 2;  // the first of them, before those of the context entry
   Verdict verdict;
   bool present = false;  // the context entry was reached and has P set
   bool fault_disable = false;
   bool pass_through = false;  // with reason 0
-  std::uint64_t table = 0;    // of the page tables, with reason 0 and no pass-through
+  bool nested = false;        // with reason 0: two stages, which are not followed
+  StageView stage = StageView::legacy;
+  std::uint64_t table = 0;  // of the page tables, with reason 0 and no pass-through
   unsigned levels = 0;
-  Iova last;  // the last address the tables can translate
+  Iova last;  // the last address the tables can translate; where they are canonical, of the lower half
 };
-[[nodiscard]] ContextView look_up_context(const Memory& memory, const TableRules& rules, SourceId source);
+/// @param pasid  of the request; without one, and in legacy mode, what requests without a PASID go by
+[[nodiscard]] ContextView look_up_context(const Memory& memory, const TableRules& rules, SourceId source,
+                                          std::optional<Pasid> pasid = {});
+/// The same where the unit is in scalable mode (pasid_tables.cpp).
+[[nodiscard]] ContextView look_up_pasid(const Memory& memory, const TableRules& rules, SourceId source,
+                                        std::optional<Pasid> pasid);
 
 /// One entry on the path of an address.
 struct WalkStep {

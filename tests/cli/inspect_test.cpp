@@ -206,4 +206,88 @@ TEST_CASE("A real guest's tables can be inspected", "[inspect][recording]") {
   CHECK(contains(run.out, "04:10.0  480   tables at "));
 }
 
+namespace {
+
+/// PASIDs 0 to 3 of source 0100: second stage, first stage, pass-through, nested; 4 has a reserved bit.
+const std::string scalable = lines({
+    "# viommu-trace 1", "cfg vtd scenario=1 cap=80d2008c22260206 ecap=1c99804000f42 haw=39",
+    "ready ok",
+    "m 10010 14001",  // root entry of bus 1, lower half
+    "m 14000 16009",  // 01:00.0, with PASIDE
+    "m 16000 17001",
+    "m 17000 11085",  // PASID 0: second stage, three levels
+    "m 17008 7",
+    "m 17040 41",  // PASID 1: first stage, four levels
+    "m 17048 800008",   "m 17050 21000",
+    "m 17080 101",  // PASID 2: pass-through
+    "m 17088 9",
+    "m 170c0 110c5",  // PASID 3: nested
+    "m 170c8 7",        "m 170d0 21000",
+    "m 17100 121",  // PASID 4
+    "m 11000 13003",    "m 13000 12003",
+    "m 12008 200003",  // 1000
+    "m 12010 201001",  // 2000: only readable
+    "m 21000 22007",    "m 22000 23007",
+    "m 23000 24007",
+    "m 24008 300007",  // 1000
+    "m 24010 301003",  // 2000: a supervisor's
+    "m 24018 302005",  // 3000: only readable
+    "m 21ff8 22007",   // the last of the upper half leads to the same tables
+    "W 20 8 10400",     "W 18 4 40000000",
+    "W 18 4 80000000",  // line 31
+});
+
+ToolRun look_at_pasid(const std::string& pasid, const std::string& iova) {
+  std::vector<std::string> more{"--source", "100", "--iova", iova};
+  if (!pasid.empty()) more.insert(more.end(), {"--pasid", pasid});
+  return look(more, "31", scalable);
+}
+
+}  // namespace
+
+TEST_CASE("Tables of scalable mode are shown down to the page, by PASID", "[inspect][scalable]") {
+  CHECK(contains(look({}, "31", scalable).out, "01:00.0  100   tables at 11000"));
+  // PASID 0 is that of requests without one, so nobody may name it.
+  CHECK(contains(look_at_pasid("0", "1000").out, "=> fault 48"));
+  const std::string second = look_at_pasid("", "1234").out;
+  for (const char* part : {"scalable mode", "root entry, lower     at 10010", "context entry, low    at 14000",
+                           "PASID directory entry at 16000", "PASID 0, word 0       at 17000", "PGTT=2",
+                           "second stage, 3 levels, domain 7", "1234 -> 200234 in a page of 4 KiB"})
+    CHECK(contains(second, part));
+  CHECK(contains(look_at_pasid("", "2000").out, "readable; a write is fault 85"));
+  CHECK(contains(look_at_pasid("", "3000").out, "=> fault 79"));
+  CHECK(contains(look_at_pasid("", "8000000000").out, "=> fault 84"));
+  const std::string first = look_at_pasid("1", "1234").out;
+  for (const char* part :
+       {"PASID 1, word 2       at 17050", "first stage, 4 levels, domain 8", "U/S=1",
+        "1234 -> 300234 in a page of 4 KiB", "1000         - 1fff", "ffffff8000001000- ffffff8000001fff"})
+    CHECK(contains(first, part));
+  CHECK(contains(look_at_pasid("1", "2000").out, "=> no right: fault 81"));
+  CHECK(contains(look_at_pasid("1", "3000").out, "readable; a write is fault 85"));
+  CHECK(contains(look_at_pasid("1", "4000").out, "=> fault 71"));
+  CHECK(contains(look_at_pasid("1", "ffffff8000001000").out, "-> 300000"));
+  CHECK(contains(look_at_pasid("1", "800000000000").out, "=> fault 80"));
+  CHECK(contains(look_at_pasid("2", "1234").out, "passes through untranslated: readable and writable"));
+  CHECK(contains(look_at_pasid("2", "8000000000").out, "=> fault 83"));
+  CHECK(contains(look_at_pasid("3", "1234").out, "nested, first stage of 4 levels behind a second of 3 levels"));
+  CHECK(contains(look_at_pasid("3", "1234").out, "are not followed here"));
+  CHECK(contains(look_at_pasid("4", "1234").out, "=> fault 5a"));
+  CHECK(contains(look_at_pasid("5", "1234").out, "=> fault 59"));
+}
+
+TEST_CASE("A PASID is a hex number of 20 bits, and needs a source", "[inspect][scalable]") {
+  CHECK(contains(look({"--pasid", "5"}, "31", scalable).err, "--pasid needs --source"));
+  CHECK(look({"--pasid", "5"}, "31", scalable).code == 2);
+  CHECK(contains(look({"--source", "100", "--pasid", "100000"}, "31", scalable).err, "--pasid: not a hex number"));
+  CHECK(contains(look({"--source", "100", "--pasid", "5"}).out, "=> fault 31"));  // legacy mode
+}
+
+TEST_CASE("A real guest's first stage can be inspected", "[inspect][recording][scalable]") {
+  const std::string file = (recordings_folder() / "vtd-sm-fs-k612.trace.zst").string();
+  const ToolRun run = run_tool({"inspect", file, "--at", "304", "--source", "01:00.0", "--iova", "ffffb0f8"});
+  INFO(run.out << run.err);
+  CHECK(run.code == 0);
+  CHECK(contains(run.out, "ffffb0f8 -> 10231c0f8 in a page of 4 KiB"));  // as line 304 says
+}
+
 }  // namespace viommu::test
