@@ -101,7 +101,7 @@ void AddressSpaces::drop_pages(AddressSpace& space, IovaRange range, bool keep_s
              keep_structures);
 }
 
-void AddressSpaces::drop_pages(const Member& member, IovaRange range, bool keep_structures) noexcept {
+void AddressSpaces::drop_pages(const Member& member, IovaRange range, bool keep_structures) const noexcept {
   const AddressSpace& space = *member.space;
   // Tables first, those that map most before the others: a walk that samples behind a drop finds no stale table to
   // begin at, and what it filled from one before is dropped after.

@@ -164,7 +164,7 @@ class AddressSpaces {
   /// The same for a range that is dropped page by page. Not under the lock, from several threads: what is retired in
   /// the meantime, the object or its tag, must not be used again before this has returned, so the caller sees to it
   /// that no scan of the epochs begins behind member() and ends before.
-  void drop_pages(const Member& member, IovaRange range, bool keep_structures) noexcept;
+  void drop_pages(const Member& member, IovaRange range, bool keep_structures) const noexcept;
   void prefetch_for_drop(const Member& member, Iova iova) const noexcept {
     tagged_.iotlb->prefetch_for_drop(member.place, iova);
   }

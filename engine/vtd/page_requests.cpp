@@ -36,7 +36,7 @@ PagePosted PageRequests::post(core::Reader& reader, const PageRequest& request) 
     posted_[(first_ + count_++) % most_posted] = {request, key->domain, key->pasid.value_or(Pasid{}),
                                                   key->interpretation};
     if (request.last) groups_[group_count_++] = {request.source, request.pasid, request.group};
-    any_posted_.store(true, std::memory_order_release);
+    any_posted_.store(true, std::memory_order_relaxed);
     return PagePosted::queued;
   });
   registers_.deliver();
@@ -49,7 +49,7 @@ void PageRequests::write_posted() noexcept {
       if (count_ == 0) return std::nullopt;
       const Posted posted = posted_[first_];
       first_ = (first_ + 1) % most_posted;
-      any_posted_.store(--count_ != 0, std::memory_order_release);
+      any_posted_.store(--count_ != 0, std::memory_order_relaxed);
       return posted;
     });
     if (!next) return;
@@ -144,7 +144,7 @@ void PageRequests::reset() noexcept {
   for (;;) {  // ends: each round takes one of at most most_groups, and nothing is posted while translation is off
     const std::optional group = registers_.with([&](RegisterFile&) -> std::optional<Group> {
       first_ = count_ = 0;
-      any_posted_.store(false, std::memory_order_release);
+      any_posted_.store(false, std::memory_order_relaxed);
       if (group_count_ == 0) return std::nullopt;
       return groups_[--group_count_];
     });

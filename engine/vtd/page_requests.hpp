@@ -51,8 +51,9 @@ class PageRequests {
 
   [[nodiscard]] PagePosted post(core::Reader& reader, const PageRequest& request) noexcept;
 
-  /// Whether something was posted that is not written yet. Threads: any.
-  [[nodiscard]] bool any_posted() const noexcept { return any_posted_.load(std::memory_order_acquire); }
+  /// Whether something was posted that is not written yet, without the lock: whoever posts asks for the role's work
+  /// afterwards, and is heard by it. Threads: any.
+  [[nodiscard]] bool any_posted() const noexcept { return any_posted_.load(std::memory_order_relaxed); }
   /// Writes what was posted by now: a bounded number.
   void write_posted() noexcept;
   /// The guest's answer. @return false when no request waits for it: then it goes nowhere

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <cstddef>
 #include <cstdint>
@@ -97,7 +98,7 @@ class Machine {
   std::function<void()> on_clock;                        ///< called inside the callback
   std::function<void()> on_log;                          ///< called inside the callback, after the line is listed
   std::function<bool(std::uint64_t gpa)> refuses_write;  ///< where the VMM has no RAM to write to
-  std::uint64_t wakes = 0;
+  std::atomic<std::uint64_t> wakes{0};
   std::uint64_t loads = 0;   ///< memory_read calls so far
   std::uint64_t now_ns = 0;  ///< what the host's clock says
   std::vector<std::string> log;

@@ -116,21 +116,22 @@ class ScalableMachine {
   /// @param low   further bits of the context entry's first word, as PASIDE
   /// @param high  RID_PASID, RID_PRIV
   void attach(std::uint16_t source, std::uint64_t low = 8, std::uint64_t high = 0) {
-    const std::uint64_t root = root_page + 16U * (source >> 8) + ((source & 0x80) != 0 ? 8 : 0);
+    const std::uint64_t root = root_page + std::uint64_t{16} * (source >> 8) + ((source & 0x80) != 0 ? 8 : 0);
     if ((word(root) & 1) == 0) put(root, tables.allocate_page() | 1);
-    const std::uint64_t entry = (word(root) & ~std::uint64_t{0xFFF}) + 32U * (source & 0x7F);
+    const std::uint64_t entry = (word(root) & ~std::uint64_t{0xFFF}) + std::uint64_t{32} * (source & 0x7F);
     put(entry + 8, high);
     put(entry, directory_page | low | 1);
   }
-  std::uint64_t context_entry(std::uint16_t source) {
-    return (word(root_page + 16U * (source >> 8) + ((source & 0x80) != 0 ? 8 : 0)) & ~std::uint64_t{0xFFF}) +
-           32U * (source & 0x7F);
+  std::uint64_t context_entry(std::uint16_t source) const {
+    return (word(root_page + std::uint64_t{16} * (source >> 8) + ((source & 0x80) != 0 ? 8 : 0)) &
+            ~std::uint64_t{0xFFF}) +
+           std::uint64_t{32} * (source & 0x7F);
   }
   /// Where the entry of a PASID lies; its table is made when there is none yet.
   std::uint64_t pasid_entry(std::uint32_t pasid) {
-    const std::uint64_t directory = directory_page + 8U * (pasid >> 6);
+    const std::uint64_t directory = directory_page + std::uint64_t{8} * (pasid >> 6);
     if ((word(directory) & 1) == 0) put(directory, tables.allocate_page() | 1);
-    return (word(directory) & ~std::uint64_t{0xFFF}) + 64U * (pasid & 63);
+    return (word(directory) & ~std::uint64_t{0xFFF}) + std::uint64_t{64} * (pasid & 63);
   }
   void set_pasid(std::uint32_t pasid, const PasidEntry& fields) {
     const std::uint64_t at = pasid_entry(pasid);
