@@ -42,7 +42,7 @@ struct World {
     static_cast<void>(machine.driver.take_fault());
     return status;
   }
-  std::uint64_t limited(std::uint16_t source = device) {
+  std::uint64_t limited(std::uint16_t source = device) const {
     std::uint64_t count = ~std::uint64_t{0};
     CHECK(viommu_faults_limited(machine.engine.get(), source, &count) == VIOMMU_OK);
     return count;

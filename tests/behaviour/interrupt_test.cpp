@@ -637,8 +637,8 @@ TEST_CASE("no answer is older than the last completed invalidation of its entry"
   words.fill(0);
   InterruptMachine machine;
   REQUIRE(machine.engine.add_region(table, std::as_writable_bytes(std::span{words})) == VIOMMU_OK);
-  const std::atomic_ref<std::uint64_t> low{words[2 * 5]};
-  words[2 * 5 + 1] = 0x40000 | device;
+  const std::atomic_ref<std::uint64_t> low{words[10]};  // of entry 5
+  words[11] = 0x40000 | device;
   const auto retarget = [&](std::uint64_t number) {  // the number is split over destination and vector
     low.store(1 | (number & 0xFF) << 16 | (number >> 8 & 0xFF) << 40, std::memory_order_release);
   };

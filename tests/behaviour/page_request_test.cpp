@@ -168,14 +168,14 @@ TEST_CASE("a full page request queue overflows, and what comes meanwhile is answ
           "[pages][Page Request Queue][normative][RVM-12]") {
   World world;
   for (std::uint16_t i = 0; i < 127; ++i) CHECK(world.ask_page(World::page(i, false)) == VIOMMU_PAGE_QUEUED);
-  CHECK(world.reg(pqt) == 127 * 32);
+  CHECK(world.reg(pqt) == 127ULL * 32);
   CHECK(world.reg(prs_register) == ppr);
   CHECK(world.ask_page(World::page(200, true)) == VIOMMU_PAGE_ANSWERED);
   CHECK(world.code == VIOMMU_PAGE_SUCCESS);
   CHECK(world.reg(prs_register) == (ppr | pro));
   CHECK(world.ask_page(World::page(200, false)) == VIOMMU_PAGE_DROPPED);
   CHECK(world.messages.size() == 1);  // PPR was there already
-  static_cast<void>(world.engine.mmio_write(pqh, 8, 127 * 32));
+  static_cast<void>(world.engine.mmio_write(pqh, 8, 127ULL * 32));
   CHECK(world.ask_page(World::page(200, true)) == VIOMMU_PAGE_ANSWERED);  // still overflowed
   static_cast<void>(world.engine.mmio_write(prs_register, 4, pro | ppr));
   CHECK(world.reg(prs_register) == 0);
