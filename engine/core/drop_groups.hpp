@@ -5,8 +5,8 @@
 //   groups                A {1 2}  B {*}  C {1}        adjacent and covered ranges of a domain become one
 //   shards                0: A C   1: B                one task each: no two touch the same set of the IOTLB
 //
-// Cost: two passes over the run, which dropping in this order wins back (design.md). Bound: most_in_run ranges, whatever the guest writes; nothing is
-// allocated after reset().
+// Cost: two passes over the run, which dropping in this order wins back (design.md). Bound: most_in_run ranges,
+// whatever the guest writes; nothing is allocated after reset().
 #pragma once
 
 #include <array>

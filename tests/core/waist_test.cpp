@@ -244,12 +244,12 @@ class Stages {
     caches::StageFlags privileged;  // their rights need no bit that a second stage's entries do not have
     privileged.privileged = true;
     add({domain, Interpretation::second_stage, 2, {guest.tree.root}, {low_bits(39)}, Pasid{7}});
-    add({domain, Interpretation::first_stage, 3, {first.root}, {low_bits(47)}, Pasid{7}, privileged});
-    add({domain, Interpretation::first_stage, 3, {first.root}, {low_bits(47)}, Pasid{8}, privileged});
+    add({domain, Interpretation::first_stage, 3, {first_.root}, {low_bits(47)}, Pasid{7}, privileged});
+    add({domain, Interpretation::first_stage, 3, {first_.root}, {low_bits(47)}, Pasid{8}, privileged});
     guest.map(iova, 0x5000);
     guest.map(iova + 0x1000, 0x9000);  // a translation of its own
-    guest.tables.map(first, iova.value, 0x5000, 3, 1);
-    guest.tables.map(first, iova.value + 0x1000, 0x9000, 3, 1);
+    guest.tables.map(first_, iova.value, 0x5000, 3, 1);
+    guest.tables.map(first_, iova.value + 0x1000, 0x9000, 3, 1);
     for (int pass = 0; pass < 2; ++pass)
       for (std::size_t i = 0; i < 6; ++i) static_cast<void>(walks(i));
   }
@@ -264,22 +264,22 @@ class Stages {
 
  private:
   void add(const caches::AddressSpaceKey& key) {
-    const SourceId source{static_cast<std::uint16_t>(++sources)};
+    const SourceId source{static_cast<std::uint16_t>(++sources_)};
     const caches::ContextEntry entry = guest.waist->insert_context(guest.waist->context_version(), source, key, false);
     REQUIRE(entry);
-    spaces.push_back(&entry.space());
+    spaces_.push_back(&entry.space());
   }
   bool walks(std::size_t i) {
     const std::uint64_t before = guest.walks();
     const Translation found =
-        guest.waist->translate(guest.reader, *spaces[i / 2], iova + i % 2 * page_size_bytes, read_only);
+        guest.waist->translate(guest.reader, *spaces_[i / 2], iova + i % 2 * page_size_bytes, read_only);
     CHECK(found.gpa == Gpa{i % 2 == 0 ? 0x5000U : 0x9000U});
     return guest.walks() != before;
   }
 
-  std::vector<caches::AddressSpace*> spaces;
-  unsigned sources = 0;
-  test::Tree first = guest.tables.create_tree(4);
+  std::vector<caches::AddressSpace*> spaces_;
+  unsigned sources_ = 0;
+  test::Tree first_ = guest.tables.create_tree(4);
 };
 
 }  // namespace

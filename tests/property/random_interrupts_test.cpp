@@ -40,7 +40,7 @@ interrupt_oracle::Request random_request(Random& random, std::uint32_t entries) 
   const auto source = static_cast<std::uint16_t>(random.chance(3, 4) ? 0x0100 ^ random.below(8) : random.next());
   std::uint64_t address = remappable(static_cast<std::uint32_t>(random.below(entries)), random.chance(1, 2));
   if (random.chance(1, 8)) address = 0xFEE0'0000 | random.below(1 << 20);
-  std::uint32_t data = static_cast<std::uint32_t>(random.below(4));
+  auto data = static_cast<std::uint32_t>(random.below(4));
   if (random.chance(1, 4)) data = static_cast<std::uint32_t>(random.next());
   return {source, random.chance(1, 8), address, data};
 }
@@ -88,8 +88,8 @@ TEST_CASE("unit and oracle give the same answer for any interrupt table", "[prop
     const std::uint32_t entries = 2U << size;
     for (std::uint32_t index = 0; index < entries + 4; ++index) {
       const InterruptEntry entry = random_entry(random);
-      static_cast<void>(machine.memory.store_u64(table + 16 * index, entry.low));
-      static_cast<void>(machine.memory.store_u64(table + 16 * index + 8, entry.high));
+      static_cast<void>(machine.memory.store_u64(table + std::uint64_t{16} * index, entry.low));
+      static_cast<void>(machine.memory.store_u64(table + std::uint64_t{16} * index + 8, entry.high));
     }
     const auto load = [&](std::uint64_t gpa) { return machine.memory.load_u64(gpa); };
     for (unsigned round = 0; round < 200; ++round) {

@@ -35,8 +35,8 @@ struct NestedAnswer {
   unsigned second_level = 0;    ///< of the second-stage entry that maps it, 1 for an SS-PTE
   bool first_dirty = false;     ///< D of the first-stage entry that maps the page
   bool second_dirty = false;    ///< D of the second-stage entry that maps it
-  // Of a translation, and of a page that grants less than is asked: what both stages grant, or the first one alone where
-  // that denies.
+  // Of a translation, and of a page that grants less than is asked: what both stages grant, or the first one alone
+  // where that denies.
   bool read = false;
   bool write = false;
 };

@@ -242,6 +242,7 @@ TEST_CASE("beside a guest that takes what was posted no vector is lost and none 
   };
   const auto vector_of = [](unsigned poster) { return static_cast<std::uint8_t>(60 + 7 * poster); };  // two words
   std::vector<std::thread> threads;
+  threads.reserve(posters);
   for (unsigned poster = 0; poster < posters; ++poster) {
     threads.emplace_back([&, poster] {
       for (unsigned round = 0; round < rounds && !stuck; ++round) {

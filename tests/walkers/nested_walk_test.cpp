@@ -375,7 +375,7 @@ TEST_CASE("the page needs what is asked in both stages, and is granted what both
         const Rights granted{may_read, may_write && first_writable};
         if (asked.write() && !first_writable) {
           REQUIRE(answer.end == NestedEnd::write_denied);  // the second stage of the page is not looked at any more
-          REQUIRE(answer.rights == read_only);  // what the first one grants
+          REQUIRE(answer.rights == read_only);             // what the first one grants
           continue;
         }
         REQUIRE(answer.end == (asked.read() && !may_read     ? NestedEnd::read_denied

@@ -153,8 +153,8 @@ class FirstStageGroup {
     }
   }
 
-  /// The walks of `here` come to `level`, each at its `table`. All others, and those that are in no span, load zeros from
-  /// now on: no entry that has what it needs.
+  /// The walks of `here` come to `level`, each at its `table`. All others, and those that are in no span, load zeros
+  /// from now on: no entry that has what it needs.
   void enter(std::size_t at, unsigned level, const typename Spans::Constants& constants, const Word& iova,
              const Word& table, const Mask& here) noexcept {
     const unsigned slot_shift = FirstStage::page_shift(level) - 3;  // moves the index to where a slot has it
