@@ -131,9 +131,10 @@ bool parse_address(std::string_view text, std::optional<Iova>& address) {
 }
 
 bool parse_pasid(std::string_view text, std::optional<Pasid>& pasid) {
-  std::optional<Iova> number;
-  if (!parse_address(text, number) || number->value > low_bits(20)) return false;
-  pasid = Pasid{low_half(number->value)};
+  if (text.starts_with("0x")) text.remove_prefix(2);
+  std::uint64_t number = 0;
+  if (!hex_number(text, number) || number > low_bits(20)) return false;
+  pasid = Pasid{low_half(number)};
   return true;
 }
 
