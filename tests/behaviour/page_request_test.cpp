@@ -114,6 +114,17 @@ TEST_CASE("a page request reaches the guest's queue and its answer goes back onc
   CHECK(world.engine.statistics().page_responses_dropped == 3);
 }
 
+TEST_CASE("groups are answered in the guest's order, each once", "[pages][S5.4]") {
+  World world;
+  for (std::uint16_t group = 1; group <= 3; ++group)
+    CHECK(world.ask_page(World::page(group, true)) == VIOMMU_PAGE_QUEUED);
+  for (const std::uint64_t group : {1U, 3U, 2U, 1U}) world.respond(group, 0);
+  CHECK(world.responses == std::vector<Response>{{Machine::device, 5, 1, VIOMMU_PAGE_SUCCESS},
+                                                 {Machine::device, 5, 3, VIOMMU_PAGE_SUCCESS},
+                                                 {Machine::device, 5, 2, VIOMMU_PAGE_SUCCESS}});
+  CHECK(world.engine.statistics().page_responses_dropped == 1);
+}
+
 TEST_CASE("each field of a page request has its place in the descriptor",
           "[pages][Page Request Descriptor][normative]") {
   World world;
