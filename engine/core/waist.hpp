@@ -435,7 +435,9 @@ class Waist {
   void walk_first_stage_and_fill(Reader& reader, std::span<Miss> misses, const MissNumbers& numbers,
                                  std::size_t count) noexcept;
   struct Walked;
-  void sample_stages(const caches::AddressSpace& space, Iova folded, Start& start) const noexcept;
+  void sample_stages(const caches::AddressSpace& space, Iova iova, Start& start) const noexcept;
+  void fill_staged(Reader& reader, caches::AddressSpace& space, const Start& start, Iova iova,
+                   const caches::CachedPage& page) noexcept;
   /// @return whether it may be cached; `page` is then what for
   [[nodiscard]] static bool conclude_stages(Reader& reader, Iova iova, const Walked& walked, Translation& found,
                                             caches::CachedPage& page) noexcept;

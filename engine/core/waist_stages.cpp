@@ -21,6 +21,8 @@ struct Waist::Walked {
   bool dirty = false;
   Rights rights;
   Gpa frame{};
+
+  [[nodiscard]] static Walked of(const walkers::FirstStageAnswer& walk) noexcept;
 };
 
 namespace {
@@ -116,6 +118,10 @@ struct StageOutcome {
 
 }  // namespace
 
+Waist::Walked Waist::Walked::of(const walkers::FirstStageAnswer& walk) noexcept {
+  return {outcome_of(walk.end), Stage::first, walk.level, walk.loads, walk.dirty, walk.rights, walk.frame};
+}
+
 bool Waist::walk_stages(Reader& reader, const caches::AddressSpaceKey& key, Iova iova, Rights asked, Translation& found,
                         caches::CachedPage& page) const noexcept {
   const MemoryView memory = memory_.view();
@@ -131,9 +137,8 @@ bool Waist::walk_stages(Reader& reader, const caches::AddressSpaceKey& key, Iova
     return {end.outcome, end.stage, walk.level, walk.loads, walk.dirty, walk.rights, walk.frame};
   };
   const auto walk_first = [&]() -> Walked {
-    const walkers::FirstStageAnswer walk =
-        walkers::walk_first_stage(first_stage_of(key, first_stage_), memory, request_of(key, iova, asked));
-    return {outcome_of(walk.end), Stage::first, walk.level, walk.loads, walk.dirty, walk.rights, walk.frame};
+    return Walked::of(
+        walkers::walk_first_stage(first_stage_of(key, first_stage_), memory, request_of(key, iova, asked)));
   };
   const auto walk_second = [&]() -> Walked {
     const walkers::SecondStageAnswer walk = walkers::walk_second_stage(
@@ -163,10 +168,16 @@ bool Waist::conclude_stages(Reader& reader, Iova iova, const Walked& walked, Tra
   return cacheable && !interrupt_window.contains(iova.value);
 }
 
-void Waist::sample_stages(const caches::AddressSpace& space, Iova folded, Start& start) const noexcept {
+void Waist::sample_stages(const caches::AddressSpace& space, Iova iova, Start& start) const noexcept {
   start.place = space.place();
   start.fillable = space.fillable.load(std::memory_order_acquire);
-  if (!options_.uncached) iotlb_.sample(start.place, folded, start.fillable, start.pages);
+  if (!options_.uncached) iotlb_.sample(start.place, {space.key.folded(iova.value)}, start.fillable, start.pages);
+}
+
+void Waist::fill_staged(Reader& reader, caches::AddressSpace& space, const Start& start, Iova iova,
+                        const caches::CachedPage& page) noexcept {
+  if (options_.uncached || space.tag() != start.place.tag()) return;
+  fill_page(reader, space, start, {space.key.folded(iova.value)}, page);
 }
 
 void Waist::walk_stages_and_fill(Reader& reader, std::span<Miss> misses, MissNumbers& numbers,
@@ -203,7 +214,7 @@ void Waist::walk_first_stage_and_fill(Reader& reader, std::span<Miss> misses, co
   Scratch<walkers::FirstStageAnswer, batch_width> walks;
   for (std::size_t i = 0; i < count; ++i) {
     const Miss& miss = misses[numbers[i]];
-    sample_stages(space, {space.key.folded(miss.iova.value)}, starts.emplace(i));  // all before the first guest load
+    sample_stages(space, miss.iova, starts.emplace(i));  // all before the first guest load
     requests.put(i, request_of(space.key, miss.iova, miss.asked));
     walks.put(i, {});
   }
@@ -211,25 +222,18 @@ void Waist::walk_first_stage_and_fill(Reader& reader, std::span<Miss> misses, co
                              count);
   for (std::size_t i = 0; i < count; ++i) {
     Miss& miss = misses[numbers[i]];
-    const walkers::FirstStageAnswer& walk = walks[i];
-    const Walked walked{outcome_of(walk.end), Stage::first, walk.level, walk.loads,
-                        walk.dirty,           walk.rights,  walk.frame};
     caches::CachedPage page;
-    if (!conclude_stages(reader, miss.iova, walked, miss.found, page) || options_.uncached) continue;
-    if (space.tag() != starts[i].place.tag()) continue;
-    fill_page(reader, space, starts[i], {space.key.folded(miss.iova.value)}, page);
+    if (conclude_stages(reader, miss.iova, Walked::of(walks[i]), miss.found, page))
+      fill_staged(reader, space, starts[i], miss.iova, page);
   }
 }
 
 void Waist::walk_stages_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
                                  Translation& found) noexcept {
-  const Iova folded{space.key.folded(iova.value)};
   Start start;  // before the first guest load
-  sample_stages(space, folded, start);
+  sample_stages(space, iova, start);
   caches::CachedPage page;
-  if (!walk_stages(reader, space.key, iova, asked, found, page)) return;
-  if (options_.uncached || space.tag() != start.place.tag()) return;
-  fill_page(reader, space, start, folded, page);
+  if (walk_stages(reader, space.key, iova, asked, found, page)) fill_staged(reader, space, start, iova, page);
 }
 
 void Waist::translate_beyond_last(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,

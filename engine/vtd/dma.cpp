@@ -54,7 +54,14 @@ void Dma::set_mode(RootPointer root, bool translate, bool protect) noexcept {
   mode_.store(word, std::memory_order_release);
 }
 
-Dma::Context Dma::walk_tables(const DmaRequest& request, Mode mode) const noexcept {
+Dma::Context Dma::walk_tables(core::Reader& reader, const DmaRequest& request, Mode mode) const noexcept {
+  const Context found = read_tables(request, mode);
+  reader.counters.add(core::Count::context_walks);
+  if (found.fault != FaultReason::none) reader.counters.add(core::Count::context_faults);
+  return found;
+}
+
+Dma::Context Dma::read_tables(const DmaRequest& request, Mode mode) const noexcept {
   if (!mode.has(Mode::scalable)) {
     const ContextWalk walk = walk_context(waist_.memory(), capabilities_, mode.root(), request.source);
     return {walk.fault, walk.fault_disable, walk.key, walk.device_tlb};
@@ -88,11 +95,9 @@ DmaAnswer Dma::translate_without_context(core::Reader& reader, const DmaRequest&
   const std::uint64_t version = waist_.context_version();  // before the first guest load
   // `mode` is older than the version: what a root table that was replaced in between says must not be cached.
   const bool root_in_force = Mode{mode_.load(std::memory_order_acquire)}.same_tables(mode);
-  const Context walked = walk_tables(request, mode);
-  reader.counters.add(core::Count::context_walks);
+  const Context walked = walk_tables(reader, request, mode);
   if (walked.fault != FaultReason::none) {
-    reader.counters.add(core::Count::context_faults);
-    return fault(reader, request, walked.fault, walked.fault_disable && qualified(walked.fault));
+    return fault(reader, request, walked.fault, walked.fault_disable);
   }
   const caches::ContextEntry context =
       root_in_force ? insert_context(version, request, walked) : caches::ContextEntry{};
@@ -164,15 +169,15 @@ DmaAnswer Dma::unless_protected(core::Reader& reader, DmaAnswer found) noexcept 
 DmaAnswer Dma::fault_in(core::Reader& reader, const DmaRequest& request, const core::Translation& found,
                         const caches::AddressSpaceKey& key, bool fault_disable) noexcept {
   const FaultReason reason = reason_of(found, key, request.asked);
-  return fault(reader, request, reason, fault_disable && qualified(reason));
+  return fault(reader, request, reason, fault_disable);
 }
 
-DmaAnswer Dma::fault(core::Reader& reader, const DmaRequest& request, FaultReason reason, bool suppressed) noexcept {
+DmaAnswer Dma::fault(core::Reader& reader, const DmaRequest& request, FaultReason reason, bool fault_disable) noexcept {
   reader.counters.add(core::Count::faults);
   DmaAnswer blocked;
   blocked.reason = reason;
   if (!request.report) return blocked;
-  if (suppressed) {
+  if (fault_disable && qualified(reason)) {
     blocked.status = FaultStatus::disabled;
     return blocked;
   }

@@ -205,7 +205,13 @@ class Dma {
     caches::AddressSpaceKey key{};
     bool device_tlb = false;
   };
-  [[nodiscard]] Context walk_tables(const DmaRequest& request, Mode mode) const noexcept;
+  /// Counted, as every walk of the context tables is.
+  [[nodiscard]] Context walk_tables(core::Reader& reader, const DmaRequest& request, Mode mode) const noexcept;
+  [[nodiscard]] Context read_tables(const DmaRequest& request, Mode mode) const noexcept;
+  /// What a cached entry has kept of it.
+  [[nodiscard]] static Context kept_in(caches::ContextEntry entry) noexcept {
+    return {FaultReason::none, entry.fault_disable(), entry.space().key, entry.device_tlb()};
+  }
   [[nodiscard]] caches::ContextEntry find_context(const DmaRequest& request) const noexcept;
   [[nodiscard]] caches::ContextEntry insert_context(std::uint64_t version, const DmaRequest& request,
                                                     const Context& context) noexcept;
@@ -219,7 +225,7 @@ class Dma {
   [[nodiscard]] DmaAnswer fault_in(core::Reader& reader, const DmaRequest& request, const core::Translation& found,
                                    const caches::AddressSpaceKey& key, bool fault_disable) noexcept;
   [[nodiscard]] DmaAnswer fault(core::Reader& reader, const DmaRequest& request, FaultReason reason,
-                                bool suppressed) noexcept;
+                                bool fault_disable) noexcept;
 
   /// What stops a request before any table, while translation is on.
   [[nodiscard]] FaultReason mode_fault(const DmaRequest& request, Mode mode) const noexcept;

@@ -14,7 +14,7 @@ TranslationCompletion Dma::complete_with(core::Reader& reader, const DmaRequest&
   completion.reason = reason;
   completion.privileged = request.has_pasid && request.privileged;
   const bool recorded = completion.status != AtsStatus::success || reason == FaultReason::first_update_failed;
-  if (recorded) completion.fault = fault(reader, request, reason, fault_disable && qualified(reason)).status;
+  if (recorded) completion.fault = fault(reader, request, reason, fault_disable).status;
   return completion;
 }
 
@@ -40,15 +40,11 @@ TranslationCompletion Dma::complete_translation_request(core::Reader& reader, co
   caches::ContextEntry context = find_context(request);
   Context walked;
   if (context) {
-    walked = {FaultReason::none, context.fault_disable(), context.space().key, context.device_tlb()};
+    walked = kept_in(context);
   } else {
     const bool root_in_force = Mode{mode_.load(std::memory_order_acquire)}.same_tables(mode);
-    walked = walk_tables(request, mode);
-    reader.counters.add(core::Count::context_walks);
-    if (walked.fault != FaultReason::none) {
-      reader.counters.add(core::Count::context_faults);
-      return complete_with(reader, request, walked.fault, walked.fault_disable);
-    }
+    walked = walk_tables(reader, request, mode);
+    if (walked.fault != FaultReason::none) return complete_with(reader, request, walked.fault, walked.fault_disable);
     if (root_in_force) context = insert_context(version, request, walked);
     if (context && context.space().key != walked.key) context = {};
   }
@@ -99,22 +95,14 @@ DmaAnswer Dma::check_translated(core::Reader& reader, const DmaRequest& request)
     return fault(reader, request, reason, false);
   const bool scalable = mode.has(Mode::scalable);
   const caches::ContextEntry context = request.has_pasid ? caches::ContextEntry{} : waist_.find_context(request.source);
-  Context walked;
-  if (context) {
-    walked = {FaultReason::none, context.fault_disable(), context.space().key, context.device_tlb()};
-  } else {
-    walked = walk_tables(request, mode);
-    reader.counters.add(core::Count::context_walks);
-    if (walked.fault != FaultReason::none) reader.counters.add(core::Count::context_faults);
-  }
+  Context walked = context ? kept_in(context) : walk_tables(reader, request, mode);
   if (walked.fault == FaultReason::none && !walked.device_tlb)
     walked.fault = scalable ? FaultReason::device_tlb_blocked : FaultReason::request_type_blocked;
   if (walked.fault == FaultReason::none && request.iova.value > low_bits(capabilities_.host_address_width))
     walked.fault = scalable ? FaultReason::address_beyond_host_width : FaultReason::address_beyond_width;
   if (walked.fault == FaultReason::none && interrupt_window.contains(request.iova.value))
     walked.fault = scalable ? FaultReason::stage_output_in_interrupt_window : FaultReason::output_in_interrupt_window;
-  if (walked.fault != FaultReason::none)
-    return fault(reader, request, walked.fault, walked.fault_disable && qualified(walked.fault));
+  if (walked.fault != FaultReason::none) return fault(reader, request, walked.fault, walked.fault_disable);
   reader.counters.add(core::Count::identities);
   const Gpa gpa{request.iova.value};
   return {DmaKind::identity, read_write, gpa, mask_clear_of_interrupts(gpa.value)};
@@ -126,13 +114,10 @@ std::optional<caches::AddressSpaceKey> Dma::admit_page_request(core::Reader& rea
   if (!mode.has(Mode::translating)) return std::nullopt;  // never recorded
   Context walked;
   walked.fault = mode_fault(request, mode);
-  if (walked.fault == FaultReason::none) {
-    walked = walk_tables(request, mode);  // what is cached does not know PRE, and page requests are rare
-    reader.counters.add(core::Count::context_walks);
-    if (walked.fault != FaultReason::none) reader.counters.add(core::Count::context_faults);
-  }
+  if (walked.fault == FaultReason::none)
+    walked = walk_tables(reader, request, mode);  // what is cached does not know PRE, and page requests are rare
   if (walked.fault == FaultReason::none) return walked.key;
-  static_cast<void>(fault(reader, request, walked.fault, walked.fault_disable && qualified(walked.fault)));
+  static_cast<void>(fault(reader, request, walked.fault, walked.fault_disable));
   return std::nullopt;
 }
 
