@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // The scalable-mode part of tables.hpp: what is shown is read word by word, what it comes to is the unit's own walk.
-#include <cstring>
+#include <cstddef>
 #include <utility>
 
 #include "engine/base/bits.hpp"
@@ -16,12 +16,7 @@ namespace {
 
 std::int32_t read(void* opaque, std::uint64_t gpa, void* data, std::uint64_t size) noexcept {
   const auto& memory = *static_cast<const Memory*>(opaque);
-  for (std::uint64_t done = 0; done < size; done += 8) {
-    const std::optional<std::uint64_t> word = memory.load(gpa + done);
-    if (!word) return -1;
-    std::memcpy(static_cast<std::byte*>(data) + done, &*word, 8);
-  }
-  return 0;
+  return memory.read(gpa, {static_cast<std::byte*>(data), size}) ? 0 : -1;
 }
 
 std::string width_text(unsigned levels) { return std::to_string(levels) + " levels"; }

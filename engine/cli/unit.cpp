@@ -26,14 +26,7 @@ std::int32_t guarded(const Action& action) noexcept {
 }
 
 std::int32_t read(void* opaque, std::uint64_t gpa, void* data, std::uint64_t size) noexcept {
-  const Memory& memory = host_of(opaque).memory;
-  auto* to = static_cast<std::byte*>(data);
-  for (std::uint64_t done = 0; done < size; done += 8) {
-    const std::optional<std::uint64_t> word = memory.load(gpa + done);
-    if (!word) return -1;
-    std::memcpy(to + done, &*word, 8);
-  }
-  return 0;
+  return host_of(opaque).memory.read(gpa, {static_cast<std::byte*>(data), size}) ? 0 : -1;
 }
 
 std::int32_t write(void* opaque, std::uint64_t gpa, const void* data, std::uint64_t size) noexcept {
