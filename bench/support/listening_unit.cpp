@@ -113,7 +113,7 @@ ListeningUnit::ListeningUnit(const ListenerSetup& setup)
       executor_{setup.threads == 0 ? nullptr : &Executor::of(setup.threads)},
       host_{functions()},
       waist_{options(), host_},
-      unit_{vtd::Capabilities::decode(0x10, 0x80D2'008C'222F'0606, 0xF0'0F42, 48), {}, waist_, host_, 0} {
+      unit_{vtd::Capabilities::decode(0x10, 0x80D2'008C'222F'0606, 0xF0'0F42, 48), {}, waist_, host_, {}} {
   work_for(1);
   if (!waist_.reset()) throw std::runtime_error{"no memory"};
   reader_ = waist_.take_reader();

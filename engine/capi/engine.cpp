@@ -66,6 +66,8 @@ constexpr const char* library_version = "0.1.0";
   s.iotlb_domain = unit.count(WorkCount::iotlb_domain);
   s.iotlb_page = unit.count(WorkCount::iotlb_page);
   s.device_tlb_invalidations = unit.count(WorkCount::device_tlb);
+  s.device_invalidations_open = unit.device_tlbs().open_count();
+  s.device_timeouts = unit.device_tlbs().timeouts();
   s.interrupt_entry_invalidations = unit.count(WorkCount::interrupt_entries);
   s.waits = unit.count(WorkCount::waits);
   s.status_writes_dropped = unit.count(WorkCount::status_writes_dropped);
@@ -216,8 +218,10 @@ viommu_result viommu_process(viommu_engine* engine, uint32_t budget, viommu_prog
     case WorkState::more: progress->state = VIOMMU_PROCESS_MORE; break;
     case WorkState::wait:
       progress->state = VIOMMU_PROCESS_WAIT;
-      progress->wait_until_ns =
-          engine->host.has_clock() ? engine->host.now_ns() + engine->hold_report_ns : ~std::uint64_t{0};
+      progress->wait_until_ns = ~std::uint64_t{0};
+      if (engine->host.has_clock())
+        progress->wait_until_ns =
+            std::min(engine->host.now_ns() + engine->hold_report_ns, engine->unit.device_tlbs().deadline_ns());
       break;
   }
   return VIOMMU_OK;

@@ -20,7 +20,8 @@ struct Settings {
   vtd::Capabilities capabilities;
   vtd::RegisterFile::Options registers;
   core::WaistOptions waist;
-  std::uint32_t fault_limit = 0;  ///< records a second of one source
+  std::uint32_t fault_limit = 0;        ///< records a second of one source
+  std::uint64_t device_timeout_ns = 0;  ///< for the answer to a device-TLB invalidation
 };
 
 /// Fills in and checks. `text` receives what is wrong, at most `text_size` bytes with the terminating zero.
@@ -39,7 +40,11 @@ struct viommu_engine {
       : recorder{std::move(sink)},
         host{functions},
         waist{settings.waist, host},
-        unit{settings.capabilities, settings.registers, waist, host, settings.waist.hold_report_ns},
+        unit{settings.capabilities,
+             settings.registers,
+             waist,
+             host,
+             {settings.waist.hold_report_ns, settings.device_timeout_ns}},
         hold_report_ns{settings.waist.hold_report_ns} {
     if (recorder != nullptr) recorder->belongs_to(host);
   }

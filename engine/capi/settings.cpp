@@ -205,6 +205,8 @@ viommu_result read_settings(const viommu_vtd_options& given, Settings& settings,
   if (!settings.capabilities.scalable_mode) waist.pasid_entries = 0;  // a request with a PASID is blocked
   constexpr std::uint64_t one_second_ns = 1'000'000'000;
   waist.hold_report_ns = options.hold_report_ns != 0 ? options.hold_report_ns : one_second_ns;
+  // PCI Express, "Invalidate Completion Timeout": no sooner than after one minute.
+  settings.device_timeout_ns = options.device_timeout_ns != 0 ? options.device_timeout_ns : 60 * one_second_ns;
   waist.hash_seed = options.hash_seed != 0 ? options.hash_seed : random_seed();
   waist.rules = {width, settings.capabilities.snoop_control, settings.capabilities.pages_2m,
                  settings.capabilities.pages_1g};
@@ -231,6 +233,7 @@ core::HostFunctions functions_of(const viommu_host& host) noexcept {
   functions.routes_changed = host.routes_changed;
   functions.hold_overdue = host.hold_overdue;
   functions.page_response = host.page_response;
+  functions.device_invalidate = host.device_invalidate;
   return functions;
 }
 

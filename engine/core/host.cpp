@@ -49,6 +49,14 @@ void Host::page_response(SourceId source, std::optional<Pasid> pasid, unsigned g
   call(this, functions_.page_response, functions_.opaque, source.value, pasid ? pasid->value : none,
        std::uint32_t{group}, std::uint32_t{code});
 }
+std::int32_t Host::device_invalidate(std::uint64_t handle, const DeviceInvalidation& what) const noexcept {
+  constexpr std::uint32_t none = ~std::uint32_t{0};
+  constexpr std::uint32_t every = none - 1;
+  const std::uint32_t pasid = what.every_pasid ? every : what.pasid ? what.pasid->value : none;
+  const CallbackScope scope{this};
+  return functions_.device_invalidate(functions_.opaque, handle, what.source.value, pasid, what.range.first.value,
+                                      what.range.last.value - what.range.first.value);
+}
 void Host::hold_overdue(std::uint64_t hold, std::uint64_t cookie, std::uint64_t age_ns) const noexcept {
   call(this, functions_.hold_overdue, functions_.opaque, hold, cookie, age_ns);
   const std::uint64_t times = overdue_holds_.happened();

@@ -2,6 +2,7 @@
 // The host's functions as the engine calls them: absent ones do nothing, and each call is marked (callback.hpp).
 #pragma once
 
+#include "engine/base/address.hpp"
 #include "engine/base/guest_memory.hpp"
 #include "engine/base/host_memory.hpp"
 #include "engine/base/ids.hpp"
@@ -11,6 +12,14 @@
 #include <optional>
 
 namespace viommu::core {
+
+/// What a device is to drop from its TLB.
+struct DeviceInvalidation {
+  SourceId source;
+  IovaRange range = all_iovas;                ///< aligned, of a power of two
+  std::optional<Pasid> pasid = std::nullopt;  ///< nothing: of requests without one
+  bool every_pasid = false;
+};
 
 /// Same contracts as the functions of `viommu_host` in viommu.h.
 struct HostFunctions {
@@ -28,6 +37,8 @@ struct HostFunctions {
   void (*hold_overdue)(void* opaque, std::uint64_t hold, std::uint64_t cookie, std::uint64_t age_ns) = nullptr;
   void (*page_response)(void* opaque, std::uint16_t source, std::uint32_t pasid, std::uint32_t group,
                         std::uint32_t code) = nullptr;
+  std::int32_t (*device_invalidate)(void* opaque, std::uint64_t ticket, std::uint16_t source, std::uint32_t pasid,
+                                    std::uint64_t iova, std::uint64_t mask) = nullptr;
   /// For a recorder: told about every guest access, and about each message just before it is sent.
   MemoryTap memory_tap;
   void (*message_tap)(void* opaque, std::uint64_t address, std::uint32_t data) = nullptr;
@@ -58,6 +69,9 @@ class Host {
   /// Also logged.
   void hold_overdue(std::uint64_t hold, std::uint64_t cookie, std::uint64_t age_ns) const noexcept;
   void page_response(SourceId source, std::optional<Pasid> pasid, unsigned group, unsigned code) const noexcept;
+  /// @return 0: it is done; more: the answer comes later, by this handle; less: it cannot be done
+  [[nodiscard]] std::int32_t device_invalidate(std::uint64_t handle, const DeviceInvalidation& what) const noexcept;
+  [[nodiscard]] bool has_device_tlbs() const noexcept { return functions_.device_invalidate != nullptr; }
   /// 0 without a clock.
   [[nodiscard]] std::uint64_t now_ns() const noexcept;
   [[nodiscard]] bool has_clock() const noexcept { return functions_.now_ns != nullptr; }

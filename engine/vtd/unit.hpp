@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "engine/core/host.hpp"
 #include "engine/core/waist.hpp"
@@ -19,9 +20,8 @@ namespace viommu::vtd {
 class Unit {
  public:
   /// `capabilities` pass their check().
-  /// @param report_ns  after this long a completion that is withheld is logged
   Unit(const Capabilities& capabilities, RegisterFile::Options options, core::Waist& waist, const core::Host& host,
-       std::uint64_t report_ns) noexcept
+       Worker::Times times) noexcept
       : capabilities_{capabilities},
         host_{host},
         registers_{capabilities_, options, host},
@@ -29,7 +29,7 @@ class Unit {
         dma_{capabilities_, waist, registers_, faults_},
         interrupts_{capabilities_, waist.memory(), faults_},
         pages_{waist, registers_, dma_, host},
-        worker_{capabilities_, waist, host, registers_, dma_, interrupts_, pages_, report_ns} {}
+        worker_{capabilities_, waist, host, registers_, dma_, interrupts_, pages_, times} {}
 
   /// @param records_a_second  of one source's faults, 0 for all @return false when the host has no memory
   [[nodiscard]] bool limit_faults(std::uint32_t records_a_second) noexcept { return faults_.limit(records_a_second); }
@@ -56,6 +56,20 @@ class Unit {
 
   [[nodiscard]] Dma& dma() noexcept { return dma_; }
   [[nodiscard]] PageRequests& pages() noexcept { return pages_; }
+  [[nodiscard]] const DeviceTlbs& device_tlbs() const noexcept { return worker_.device_tlbs(); }
+  /// A device's answer, or what is wrong with it. @return false when no such invalidation is open
+  [[nodiscard]] bool device_invalidated(std::uint64_t handle, DeviceTlbs::Answer answer) noexcept {
+    if (!worker_.device_tlbs().answer(handle, answer)) return false;
+    host_.wake();
+    return true;
+  }
+  [[nodiscard]] bool device_answered_wrongly(std::uint64_t handle) noexcept {
+    const std::optional source = worker_.device_tlbs().source_of(handle);
+    if (!source) return false;
+    registers_.with([&](RegisterFile& file) { registers_.queue(file.raise_completion_error(*source)); });
+    registers_.deliver();
+    return true;
+  }
   [[nodiscard]] InterruptRemapping& interrupts() noexcept { return interrupts_; }
   [[nodiscard]] const Capabilities& capabilities() const noexcept { return capabilities_; }
   [[nodiscard]] std::uint64_t count(WorkCount which) const noexcept { return worker_.count(which); }

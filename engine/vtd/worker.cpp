@@ -72,9 +72,8 @@ bool Worker::reset() noexcept {
   global_.reset();
   context_.reset();
   iotlb_.reset();
-  wait_.reset();
-  since_last_wait_.clear();
-  interrupts_since_last_wait_ = false;
+  forget_waits();
+  devices_.forget();
   dma_.set_mode({}, false, false);
   interrupts_.set_mode({}, false, false);
   waist_.drop(caches::Scope{});
@@ -94,8 +93,9 @@ WorkState Worker::work(Budget& budget) noexcept {
     waiting = !finish_commands();
   }
   pages_.write_posted();
+  advance_devices();
   const WorkState queue = run_queue(budget);
-  if (!waist_.reclaim_regions()) waiting = true;
+  if (!waist_.reclaim_regions() || devices_.any_open()) waiting = true;
   const bool more = waist_.reclaim();
   if (queue != WorkState::idle) return queue;
   if (more) return WorkState::more;
@@ -119,10 +119,9 @@ void Worker::begin_commands() noexcept {
     if (commands.write_buffer) file.complete_write_buffer_flush();
     if (commands.queue) file.complete_queue(*commands.queue);
   });
-  if (commands.queue) {  // a queue that was switched off forgets its open wait
-    wait_.reset();
-    since_last_wait_.clear();
-    interrupts_since_last_wait_ = false;
+  if (commands.queue) {  // a queue that was switched off has none
+    forget_waits();
+    devices_.forget();
   }
   caches::ScopeSet held;  // stays empty for interrupts: no hold concerns them
   if (commands.of_translation()) {

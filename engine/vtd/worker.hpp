@@ -24,8 +24,10 @@
 #include "engine/core/waist.hpp"
 #include "engine/vtd/capabilities.hpp"
 #include "engine/vtd/descriptors.hpp"
+#include "engine/vtd/device_tlbs.hpp"
 #include "engine/vtd/dma.hpp"
 #include "engine/vtd/interrupt_remapping.hpp"
+#include "engine/vtd/open_waits.hpp"
 #include "engine/vtd/page_requests.hpp"
 #include "engine/vtd/registers.hpp"
 
@@ -51,9 +53,12 @@ inline constexpr std::size_t work_counts = 10;
 /// Threads: everything from any thread.
 class Worker {
  public:
-  /// @param report_ns  after this long a completion that is withheld is logged
+  struct Times {
+    std::uint64_t report_ns = 0;          ///< after this long a completion that is withheld is logged
+    std::uint64_t device_timeout_ns = 0;  ///< a device-TLB invalidation is to be answered within it
+  };
   Worker(const Capabilities& capabilities, core::Waist& waist, const core::Host& host, Registers& registers, Dma& dma,
-         InterruptRemapping& interrupts, PageRequests& pages, std::uint64_t report_ns) noexcept
+         InterruptRemapping& interrupts, PageRequests& pages, Times times) noexcept
       : capabilities_{capabilities},
         waist_{waist},
         host_{host},
@@ -61,7 +66,8 @@ class Worker {
         dma_{dma},
         interrupts_{interrupts},
         pages_{pages},
-        report_ns_{report_ns} {}
+        report_ns_{times.report_ns},
+        devices_{waist, host, capabilities.device_tlb_throttle, times.device_timeout_ns} {}
 
   /// Takes note of what a register write asks for; process() does it. Called under the registers' lock.
   /// @return whether there is anything for process() to do.
@@ -74,6 +80,8 @@ class Worker {
   [[nodiscard]] std::uint64_t count(WorkCount which) const noexcept {
     return counts_[static_cast<std::size_t>(which)].load(std::memory_order_relaxed);
   }
+  [[nodiscard]] DeviceTlbs& device_tlbs() noexcept { return devices_; }
+  [[nodiscard]] const DeviceTlbs& device_tlbs() const noexcept { return devices_; }
 
  private:
   /// Commands of the register window that were asked for and not yet begun. Guarded by the registers' lock.
@@ -94,11 +102,6 @@ class Worker {
       return interrupt_table || compatibility_format || interrupt_remapping;
     }
   };
-  /// Since when a completion has been waiting for its ticket; for the log alone.
-  struct Withheld {
-    std::optional<std::uint64_t> since_ns;
-    bool told = false;
-  };
   /// Begun, and waiting for its ticket.
   struct GlobalCommand {
     core::Ticket ticket;
@@ -115,17 +118,11 @@ class Worker {
     IotlbGranularity granularity;
     Withheld withheld{};
   };
-  struct OpenWait {
-    core::Ticket ticket;
-    Wait wait;
-    std::uint32_t next_head;
-    Withheld withheld{};
-  };
   /// The queue as one look under the lock shows it. Only the role changes what is in it but the tail, so a run up to
   /// this tail needs no second look; the guest sees the head move when the run ends and at each wait.
   struct QueueView {
     QueueGeometry geometry;
-    std::uint32_t head = 0;
+    std::uint32_t head = 0;  ///< the next one to be fetched, which the guest sees when no wait is open
     std::uint32_t tail = 0;
     TableMode mode = TableMode::legacy;
     bool may_run = false;
@@ -194,19 +191,24 @@ class Worker {
   [[nodiscard]] bool finish_commands() noexcept;
   [[nodiscard]] WorkState run_queue(Budget& budget) noexcept;
   [[nodiscard]] QueueView look_at_queue() noexcept;
-  /// Descriptors from the head to the tail of the view. @return more when the budget ends, wait at a wait descriptor
-  /// that is not drained, idle otherwise.
+  /// Descriptors from the head to the tail of the view. @return more when the budget ends, wait while a wait is open or
+  /// where one has to be done before the next descriptor, idle otherwise.
   [[nodiscard]] WorkState run_to_tail(QueueView queue, Budget& budget) noexcept;
   /// Drops what the run names.
   void flush(DropRun& run) noexcept;
   /// The descriptor at the head; nothing when there is no memory.
   [[nodiscard]] std::optional<RawDescriptor> fetch(const QueueView& queue, RingPage& page) const noexcept;
-  void execute(const Descriptor& descriptor) noexcept;
-  /// @return false when it waits for its ticket
-  [[nodiscard]] bool begin_wait(const Wait& wait, std::uint32_t head, std::uint32_t next_head) noexcept;
+  /// @return false when it cannot begin before a device has answered
+  [[nodiscard]] bool execute(const Descriptor& descriptor) noexcept;
+  [[nodiscard]] bool begin_device_invalidation(const DeviceTlbs::Invalidation& invalidation) noexcept;
+  /// Asks devices and takes in their answers. @return false when one is too late, and the queue has been stopped
+  bool advance_devices() noexcept;
+  void begin_wait(const Wait& wait, std::uint32_t head, std::uint32_t next_head) noexcept;
   void show_head(std::uint32_t head) noexcept;
-  /// @return false while the open wait waits for its ticket; true also when there is none.
-  [[nodiscard]] bool finish_wait() noexcept;
+  /// Completes open waits, in order. @return false while one is open
+  [[nodiscard]] bool finish_waits() noexcept;
+  void complete(const Wait& wait) noexcept;
+  void forget_waits() noexcept;
   /// @param raw  the descriptor at the head, where that is what is wrong and could be read
   void stop_queue(QueueErrorCode code, const QueueView& queue, const std::optional<RawDescriptor>& raw) noexcept;
   /// As Waist::drained(); a completion that waits for longer than `report_ns` is logged once.
@@ -215,6 +217,7 @@ class Worker {
   void log_stop(QueueErrorCode code, const QueueView& queue, const std::optional<RawDescriptor>& raw) noexcept;
   void log_dropped_write(const Wait& wait) noexcept;
   void log_withheld(const char* what, std::uint64_t age_ns) noexcept;
+  void log_timeout(SourceId source) noexcept;
   void count_iotlb(IotlbGranularity granularity) noexcept;
   void tell_routes(std::uint32_t first, std::uint32_t count) noexcept;
   void tell_all_routes() noexcept;
@@ -239,7 +242,8 @@ class Worker {
   std::optional<GlobalCommand> global_;
   std::optional<ContextCommand> context_;
   std::optional<IotlbCommand> iotlb_;
-  std::optional<OpenWait> wait_;
+  OpenWaits waits_;
+  std::uint32_t fetched_ = 0;  ///< the next descriptor to be fetched, while a wait is open; the head stands on that one
   caches::ScopeSet since_last_wait_;
   std::uint32_t routed_entries_ = 0;         ///< how large the table was when all of it was told last
   bool interrupts_since_last_wait_ = false;  ///< interrupts under way may go by entries that were invalidated
@@ -247,6 +251,8 @@ class Worker {
   core::LogLimit stops_;
   core::LogLimit dropped_writes_;
   core::LogLimit withheld_;
+  core::LogLimit timeouts_;
+  DeviceTlbs devices_;
 };
 
 }  // namespace viommu::vtd

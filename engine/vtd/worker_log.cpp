@@ -72,4 +72,16 @@ void Worker::log_withheld(const char* what, std::uint64_t age_ns) noexcept {
   host_.log(core::LogLevel::warning, text.data());
 }
 
+void Worker::log_timeout(SourceId source) noexcept {
+  const std::uint64_t times = timeouts_.happened();
+  if (times == 0 || !host_.has_log()) return;
+  std::array<char, 160> text;
+  std::snprintf(
+      text.data(), text.size(),
+      "device-TLB invalidation timed out: source 0x%04x, the invalidation queue is stopped; time-outs so far: "
+      "%" PRIu64,
+      unsigned{source.value}, times);
+  host_.log(core::LogLevel::warning, text.data());
+}
+
 }  // namespace viommu::vtd

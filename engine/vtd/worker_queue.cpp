@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // The invalidation queue. Source: VT-d, "Queued Invalidation Interface".
 //
-// Order at a wait: caches dropped -> older guards and holds gone -> head visible -> status written -> interrupt.
-// The head moves behind a descriptor only when it was valid and is done; on an error it stays on the bad one.
+// Order at a wait: caches dropped -> older guards and holds gone, devices have answered -> head visible -> status
+// written -> interrupt. Waits complete in order.
+//
+// The head moves behind a descriptor only when it was valid and is done; on an error it stays on the bad one. While a
+// wait is open the head stands on it, and descriptors behind it are fetched and begun all the same (but behind a fence,
+// and while there is room for their waits): what they drop is dropped sooner, and devices work side by side. An error
+// behind an open wait is told when that wait is complete. A device that does not answer in time (ITE) aborts the open
+// waits: fetching stops with the head on the oldest of them and goes on there when the guest has cleared ITE.
 //
 // Invalidations of domains and their pages that follow each other form a run, which ends at anything else: a wait, an
 // error, the budget, and every other descriptor. So what has to come after a context or PASID-cache invalidation, or
@@ -32,15 +38,18 @@ struct Overloaded : Handlers... {
 }  // namespace
 
 WorkState Worker::run_queue(Budget& budget) noexcept {
-  if (!finish_wait()) return WorkState::wait;
+  const bool complete = finish_waits();
+  if (!complete && (waits_.newest().wait.fence || waits_.full())) return WorkState::wait;
   // One look is enough: a tail that is written later comes with a note, and so with another turn.
-  const QueueView queue = look_at_queue();
-  if (!queue.may_run) return WorkState::idle;
+  QueueView queue = look_at_queue();
+  if (!queue.may_run) return complete ? WorkState::idle : WorkState::wait;
+  if (!complete) queue.head = fetched_;
   if (const auto problem = queue_problem(queue.geometry, queue.tail, queue.mode, capabilities_)) {
+    if (!complete) return WorkState::wait;
     stop_queue(*problem, queue, {});
     return WorkState::idle;
   }
-  if (queue.head == queue.tail) return WorkState::idle;
+  if (queue.head == queue.tail) return complete ? WorkState::idle : WorkState::wait;
   budget.begin(queue.geometry.entries());
   return run_to_tail(queue, budget);
 }
@@ -51,7 +60,8 @@ WorkState Worker::run_to_tail(QueueView queue, Budget& budget) noexcept {
   // What is done is dropped from the caches, and the guest sees how far the queue has come.
   const auto settle = [&] {
     flush(run);
-    if (shown != queue.head) show_head(queue.head);
+    fetched_ = queue.head;
+    if (waits_.empty() && shown != queue.head) show_head(shown = queue.head);
   };
   RingPage page;
   while (queue.head != queue.tail) {  // ends: the head moves on, and meets the tail within one ring
@@ -77,25 +87,37 @@ WorkState Worker::run_to_tail(QueueView queue, Budget& budget) noexcept {
     flush(run);
     if (const auto* const code = std::get_if<QueueErrorCode>(&descriptor)) {
       settle();
+      if (!waits_.empty()) return WorkState::wait;
       stop_queue(*code, queue, raw);
       return WorkState::idle;
     }
-    add(WorkCount::descriptors);
     if (const auto* const wait = std::get_if<Wait>(&descriptor)) {
-      if (!begin_wait(*wait, queue.head, next)) return WorkState::wait;
-      shown = next;  // its completion has shown the head behind it
-    } else {
-      execute(descriptor);
+      add(WorkCount::descriptors);
+      begin_wait(*wait, queue.head, next);
+      shown = next;  // what is to be seen now is seen: it, or what is behind it
+      queue.head = next;
+      if (!waits_.empty() && (wait->fence || waits_.full())) return WorkState::wait;
+      continue;
     }
+    const std::uint64_t issued = devices_.issued();
+    if (!execute(descriptor)) {
+      settle();
+      return WorkState::wait;
+    }
+    add(WorkCount::descriptors);
     queue.head = next;
+    if (issued == devices_.issued()) continue;
+    settle();
+    if (!advance_devices()) return WorkState::idle;
   }
   settle();
-  return WorkState::idle;
+  return waits_.empty() ? WorkState::idle : WorkState::wait;
 }
 
 void Worker::flush(DropRun& run) noexcept {
   if (run.scopes().empty()) return;
   waist_.drop(run.scopes());
+  devices_.caches_dropped();
   std::uint64_t domains = 0;
   for (const caches::PageScope& scope : run.scopes()) {
     since_last_wait_.add(caches::scope_of(scope));
@@ -132,12 +154,14 @@ std::optional<RawDescriptor> Worker::fetch(const QueueView& queue, RingPage& pag
 }
 
 // NOLINTNEXTLINE(bugprone-exception-escape): a descriptor of trivial alternatives is never without a value
-void Worker::execute(const Descriptor& descriptor) noexcept {
+bool Worker::execute(const Descriptor& descriptor) noexcept {
   const auto drop = [this](const auto& invalidation) {
     const caches::Scope scope = scope_of(invalidation);
     waist_.drop(scope);
+    devices_.caches_dropped();
     since_last_wait_.add(scope);
   };
+  bool begun = true;
   std::visit(Overloaded{
                  [](const QueueErrorCode&) {},  // the caller has taken care of these two
                  [](const Wait&) {},
@@ -158,9 +182,14 @@ void Worker::execute(const Descriptor& descriptor) noexcept {
                    add(WorkCount::context_invalidations);
                    drop(invalidation);
                  },
-                 // Translations that were given out are dropped by the IOTLB invalidation before it.
-                 [&](const DeviceTlbInvalidation&) { add(WorkCount::device_tlb); },
-                 [&](const PasidDeviceTlbInvalidation&) { add(WorkCount::device_tlb); },
+                 [&](const DeviceTlbInvalidation& i) {
+                   begun = begin_device_invalidation(
+                       {{i.source, i.pages, std::nullopt, false}, i.physical_function, i.max_pending});
+                 },
+                 [&](const PasidDeviceTlbInvalidation& i) {
+                   begun = begin_device_invalidation(
+                       {{i.source, i.pages, i.pasid, !i.pasid}, i.physical_function, i.max_pending});
+                 },
                  [&](const PageGroupResponse& response) {
                    if (!pages_.respond(response)) add(WorkCount::page_responses_dropped);
                  },
@@ -173,25 +202,57 @@ void Worker::execute(const Descriptor& descriptor) noexcept {
                  },
              },
              descriptor);
+  return begun;
 }
 
-bool Worker::begin_wait(const Wait& wait, std::uint32_t head, std::uint32_t next_head) noexcept {
-  wait_ = OpenWait{{}, wait, next_head, {}};
-  if (!since_last_wait_.empty() || interrupts_since_last_wait_) wait_->ticket = waist_.ticket(since_last_wait_);
-  since_last_wait_.clear();
-  interrupts_since_last_wait_ = false;
-  if (finish_wait()) return true;
-  show_head(head);  // while it waits, the head stands on it
+bool Worker::begin_device_invalidation(const DeviceTlbs::Invalidation& invalidation) noexcept {
+  if (!devices_.add(invalidation)) return false;
+  add(WorkCount::device_tlb);
+  return true;
+}
+
+bool Worker::advance_devices() noexcept {
+  const std::optional<SourceId> late = devices_.advance();
+  if (!late) return true;
+  if (!waits_.empty()) {
+    forget_waits();
+    since_last_wait_.add(caches::Scope{});  // what they waited for, the next one waits for
+  }
+  registers_.with([&](RegisterFile& file) { registers_.queue(file.raise_timeout(*late)); });
+  registers_.deliver();
+  log_timeout(*late);
   return false;
 }
 
-bool Worker::finish_wait() noexcept {
-  if (!wait_) return true;
-  if (!drained(wait_->ticket, wait_->withheld, "an invalidation wait")) return false;
-  const Wait wait = wait_->wait;
-  if (wait.page_drain) pages_.write_posted();
-  show_head(wait_->next_head);
-  wait_.reset();
+void Worker::begin_wait(const Wait& wait, std::uint32_t head, std::uint32_t next_head) noexcept {
+  const bool is_first = waits_.empty();
+  OpenWait& open = waits_.add();
+  open.wait = wait;
+  open.head = head;
+  open.devices = devices_.issued();
+  if (!since_last_wait_.empty() || interrupts_since_last_wait_) open.ticket = waist_.ticket(since_last_wait_);
+  since_last_wait_.clear();
+  interrupts_since_last_wait_ = false;
+  fetched_ = next_head;
+  // Behind an older one it cannot be complete yet.
+  if (is_first && !finish_waits()) show_head(head);
+}
+
+bool Worker::finish_waits() noexcept {
+  while (!waits_.empty()) {
+    OpenWait& oldest = waits_.oldest();
+    if (!devices_.answered_up_to(oldest.devices) || !drained(oldest.ticket, oldest.withheld, "an invalidation wait"))
+      return false;
+    const Wait wait = oldest.wait;
+    if (wait.page_drain) pages_.write_posted();
+    waits_.remove_oldest();
+    show_head(waits_.empty() ? fetched_ : waits_.oldest().head);
+    complete(wait);
+  }
+  return true;
+}
+
+void Worker::complete(const Wait& wait) noexcept {
   const bool dropped = wait.status_write && !waist_.memory().store_u32(wait.status_address, wait.status_data);
   if (dropped) add(WorkCount::status_writes_dropped);
   if (wait.interrupt) {
@@ -200,7 +261,12 @@ bool Worker::finish_wait() noexcept {
   }
   add(WorkCount::waits);
   if (dropped) log_dropped_write(wait);
-  return true;
+}
+
+void Worker::forget_waits() noexcept {
+  waits_.clear();
+  since_last_wait_.clear();
+  interrupts_since_last_wait_ = false;
 }
 
 void Worker::show_head(std::uint32_t head) noexcept {

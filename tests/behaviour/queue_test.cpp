@@ -175,14 +175,14 @@ TEST_CASE("device-TLB invalidations of every size are accepted where the unit ha
 
 TEST_CASE("work goes on in slices of the budget and gives the same result",
           "[behaviour][vtd][Invalidation Queue][SEC-6]") {
-  // A guard keeps the first wait open, so that the write leaves the rest to process().
+  // A guard keeps the first wait open, and its fence what is behind it, so that the write leaves that to process().
   Machine machine;
   Ring ring{machine};
   ring.enable();
   {
     const Guard guard = machine.reader.guard();
     ring.put(descriptor::iotlb_global);
-    ring.put_wait(descriptor::wait_status, 1);
+    ring.put_wait(descriptor::wait_status | descriptor::wait_fence, 1);
     for (unsigned i = 0; i < 100; ++i) ring.put(descriptor::iotlb_global);
     ring.go();
     CHECK(ring.head() == 16);

@@ -60,6 +60,10 @@ class CallbackHost {
     host.hold_overdue = [](void* self, std::uint64_t, std::uint64_t, std::uint64_t) {
       of(self).called("hold_overdue");
     };
+    host.device_invalidate = [](void* self, std::uint64_t, std::uint16_t, std::uint32_t, std::uint64_t, std::uint64_t) {
+      of(self).called("device_invalidate");
+      return std::int32_t{VIOMMU_DEVICE_DONE};
+    };
     if (recording) {
       host.record = [](void* self, const char* text, std::size_t length) {
         if (length == 0 || text[length - 1] != '\n') ++of(self).broken_lines;
@@ -106,6 +110,7 @@ class Unit {
     CHECK(answer.gpa == 0x5000);
     machine.driver.add_global();
     machine.driver.add(0x4);                         // interrupt entries: routes_changed
+    machine.driver.add(0x3, base_iova);              // a device's TLB: device_invalidate
     machine.driver.add(0x25, pages_base + 0xFF000);  // wait, with a status write by memory_write
     machine.driver.add(0x15);                        // wait, with an interrupt
     static_cast<void>(machine.driver.submit());      // withheld: wake
@@ -127,7 +132,7 @@ class Unit {
  private:
   static viommu_vtd_options with_remapping() {
     viommu_vtd_options options = default_options();
-    options.extended_capability = 0xF4B;  // C, QI, IR, PT: the unit tells about interrupt entries
+    options.extended_capability = 0xF4F;  // C, QI, DT, IR, PT: interrupt entries and device TLBs are told of
     return options;
   }
   CallbackHost* host_;
@@ -141,7 +146,7 @@ class Unit {
 
 const std::vector<std::string> all_callbacks{"memory_read",    "memory_write", "msi",        "wake",
                                              "now_ns",         "allocate",     "deallocate", "region_gone",
-                                             "routes_changed", "hold_overdue", "log"};
+                                             "routes_changed", "hold_overdue", "log",        "device_invalidate"};
 
 }  // namespace
 
@@ -186,6 +191,7 @@ TEST_CASE("from each callback each other call answers BUSY and does nothing", "[
     CHECK(viommu_reset(engine) == VIOMMU_E_BUSY);
     CHECK(viommu_drop_caches(engine) == VIOMMU_E_BUSY);
     CHECK(viommu_release(engine, hold) == VIOMMU_E_BUSY);
+    CHECK(viommu_device_invalidated(engine, 1, VIOMMU_INVALIDATED) == VIOMMU_E_BUSY);
     CHECK(viommu_hold_revoke(engine, hold) == VIOMMU_E_BUSY);
     std::uint64_t second = 7;
     CHECK(viommu_hold(other.get(), &asked, 0, &answer, &second) == VIOMMU_E_BUSY);

@@ -124,7 +124,7 @@ struct World {
   core::HostFunctions host_functions = functions();
   core::Host host{host_functions};
   core::Waist waist{small, host};
-  vtd::Unit unit{vtd::Capabilities::decode(0x10, 0x80D2'078C'222F'0606, 0xF0'0F4B, 48), {}, waist, host, 0};
+  vtd::Unit unit{vtd::Capabilities::decode(0x10, 0x80D2'078C'222F'0606, 0xF0'0F4B, 48), {}, waist, host, {}};
   core::Reader* reader = nullptr;
 };
 

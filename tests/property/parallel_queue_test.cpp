@@ -239,7 +239,7 @@ class Machine {
   test::GuestTables tables_{test::words_of(ram_), first_table};
   std::array<test::Tree, spaces> trees_{};
   core::Reader& reader_ = take_reader();
-  Unit unit_{Capabilities::decode(0x30, cap_all, ecap_all, 48), {}, waist_, host_, 0};
+  Unit unit_{Capabilities::decode(0x30, cap_all, ecap_all, 48), {}, waist_, host_, {}};
 };
 
 /// Descriptors of every kind, page-selective ones most of the time, now and then one that stops the queue.

@@ -114,7 +114,7 @@ class World {
   test::GuestTables tables{test::words_of(ram), first_table};
   test::Tree tree = tables.create_tree(4);
   core::Reader& reader = waist.reader();
-  Unit unit{Capabilities::decode(0x30, cap_48, ecap_all, 48), {}, waist.waist, host, 0};
+  Unit unit{Capabilities::decode(0x30, cap_48, ecap_all, 48), {}, waist.waist, host, {}};
 
  private:
   [[nodiscard]] core::HostFunctions make_functions() {

@@ -12,6 +12,7 @@
  *   translate  viommu_reader_create(), viommu_enter(), viommu_translate*(), viommu_leave()
  *   DMA that outlives the call: viommu_hold(), viommu_release()
  *   interrupts viommu_interrupt*(), viommu_route()        what becomes of a message, for delivery and for routes kept
+ *   ATS, PRI   viommu_ats_*(), viommu_request_page()      and host.device_invalidate, viommu_device_invalidated()
  *
  * Rules that hold for every call
  * - Results are VIOMMU_OK (0) or a negative VIOMMU_E_*; nothing is thrown, printed or aborted, whatever the guest does.
@@ -132,7 +133,21 @@ struct viommu_host {
   /** The answer to a page request that viommu_request_page() queued as the last of its group: `pasid` is all ones for a
    * request without one, `code` VIOMMU_PAGE_SUCCESS ... Once for each; a reset answers what is open with failure. */
   void (*page_response)(void* opaque, uint16_t source, uint32_t pasid, uint32_t group, uint32_t code);
+  /** The device `source` is to drop the translations it keeps (ATS) of [iova, iova + mask], and to finish what uses
+   * them: those of `pasid`, of requests without one (VIOMMU_NO_PASID), or all (VIOMMU_EVERY_PASID). Called when every
+   * guard has ended in which it may have been given one of them. Answers VIOMMU_DEVICE_DONE (also for a device that is
+   * not there or keeps none), VIOMMU_DEVICE_PENDING when viommu_device_invalidated() says so with this `ticket`,
+   * perhaps before this returns, or a negative number when the device will not: that is a time-out at once.
+   * Without it all is done at once. Needed by whoever keeps answers of viommu_ats_translate(). */
+  int32_t (*device_invalidate)(void* opaque, uint64_t ticket, uint16_t source, uint32_t pasid, uint64_t iova,
+                               uint64_t mask);
 };
+
+/** `pasid` of host.page_response and host.device_invalidate, where it is none. */
+#define VIOMMU_NO_PASID 0xFFFFFFFFU
+#define VIOMMU_EVERY_PASID 0xFFFFFFFEU
+/** Answers of host.device_invalidate. */
+enum { VIOMMU_DEVICE_DONE = 0, VIOMMU_DEVICE_PENDING = 1 };
 
 /* ---- Engine ----------------------------------------------------------------------------------------------------- */
 
@@ -192,6 +207,9 @@ struct viommu_vtd_options {
                              to 65,536; default 4,096. A unit without scalable mode (SMTS) caches none */
   uint32_t fault_limit;   /* faults of one source that are recorded in a second of the host's clock, so that it cannot
                              keep the records from the others; default: all. Needs host.now_ns */
+  uint32_t reserved;      /* 0 */
+  uint64_t device_timeout_ns; /* a device-TLB invalidation that is not answered for so long has timed out (ITE); default
+                                 60 s, the shortest of PCI Express. Without host.now_ns none does */
 };
 
 /**
@@ -424,6 +442,25 @@ enum {
 VIOMMU_API viommu_result viommu_request_page(viommu_engine* engine, const struct viommu_page_request* request,
                                              uint32_t* code);
 
+/** Arguments of viommu_device_invalidated(). */
+enum {
+  VIOMMU_INVALIDATED = 0,           /* the device keeps nothing of it any more */
+  VIOMMU_INVALIDATION_TIMEOUT = 1,  /* it has not answered, and is not waited for any longer: the guest is told (ITE),
+                                       its open waits are aborted and the queue stops */
+  VIOMMU_INVALIDATION_MALFORMED = 2 /* it has said something that is no answer: the guest is told (ICE), and the
+                                       invalidation stays open */
+};
+
+/**
+ * What has become of an invalidation that host.device_invalidate answered VIOMMU_DEVICE_PENDING. At most 64 are open at
+ * a time, and of one function as many as its descriptors allow (MIP): the queue stands meanwhile.
+ * Waits complete when all invalidations before them are answered. May call host.wake.
+ * @return VIOMMU_OK, VIOMMU_E_NOT_FOUND for a ticket that is not open: answered, timed out, or forgotten by a reset or
+ *         because the guest has switched the queue off; VIOMMU_E_ARGUMENT, VIOMMU_E_BUSY from a callback. Threads: any.
+ *         Source: VT-d, "Device-TLB Invalidate Descriptor", "Invalidation Time-outs".
+ */
+VIOMMU_API viommu_result viommu_device_invalidated(viommu_engine* engine, uint64_t ticket, uint32_t what);
+
 /* ---- Translating without a reader, ranges, batches, holds -------------------------------------------------------- */
 
 /** The same without a reader, for rare uses: the answer is a hint. VIOMMU_E_BUSY while 64 such calls run. */
@@ -587,8 +624,10 @@ struct viommu_statistics {
   uint64_t interrupts;       /* interrupt requests, whatever became of them; routes that were asked for are none */
   uint64_t interrupts_posted;
   uint64_t interrupts_blocked;
-  uint64_t faults_limited;         /* not recorded because of options.fault_limit */
-  uint64_t page_responses_dropped; /* that no request waited for */
+  uint64_t faults_limited;            /* not recorded because of options.fault_limit */
+  uint64_t page_responses_dropped;    /* that no request waited for */
+  uint64_t device_invalidations_open; /* now */
+  uint64_t device_timeouts;           /* invalidations that were not answered in time */
 };
 
 /** Faults of this source that options.fault_limit kept from being recorded, since creation. Threads: any; allowed in

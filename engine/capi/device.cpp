@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// Page requests.
+// What devices with a TLB of their own ask and answer, besides translations (translate.cpp).
 #include "engine/capi/engine.hpp"
 
 using viommu::Rights;
 using viommu::core::Reader;
+using viommu::vtd::DeviceTlbs;
 using viommu::vtd::PagePosted;
 using viommu::vtd::PageRequest;
 using viommu::vtd::WorkState;
@@ -56,4 +57,16 @@ extern "C" viommu_result viommu_request_page(viommu_engine* engine, const struct
     case PagePosted::dropped: break;
   }
   return VIOMMU_PAGE_DROPPED;
+}
+
+extern "C" viommu_result viommu_device_invalidated(viommu_engine* engine, uint64_t ticket, uint32_t what) {
+  if (engine == nullptr || what > VIOMMU_INVALIDATION_MALFORMED) return VIOMMU_E_ARGUMENT;
+  if (engine->host.calling()) return VIOMMU_E_BUSY;
+  viommu::vtd::Unit& unit = engine->unit;
+  const bool was_open =
+      what == VIOMMU_INVALIDATION_MALFORMED
+          ? unit.device_answered_wrongly(ticket)
+          : unit.device_invalidated(
+                ticket, what == VIOMMU_INVALIDATED ? DeviceTlbs::Answer::done : DeviceTlbs::Answer::timed_out);
+  return was_open ? VIOMMU_OK : VIOMMU_E_NOT_FOUND;
 }
