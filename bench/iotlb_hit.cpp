@@ -33,6 +33,7 @@ void add_hits(const std::vector<Arguments>& pages) {
 void add_all() {
   add_hits<Library>(working_sets);
   add_hits<LibraryThroughC>(working_sets);
+  add_hits<CountingLibrary>({{1024}, {16384}});
   add_hits<QemuTranslator>(working_sets);
   add_hits<CappedQemuTranslator>({{2048}, {16384}});
   add_hits<LookupTranslator<TbbMap>>(working_sets);

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 
+#include "caches/accounts.hpp"
 #include "caches/address_spaces.hpp"
 #include "caches/context_entry.hpp"
 #include "caches/pasid_cache.hpp"
@@ -23,13 +24,19 @@ namespace viommu::caches {
 class ContextCache {
  public:
   /// @param count  entries by source at a time
-  [[nodiscard]] bool reset(const HostAllocator& allocator, std::size_t count, AddressSpaces& spaces,
+  [[nodiscard]] bool reset(const HostAllocator& allocator, std::size_t count, AddressSpaces& spaces, Accounts& accounts,
                            const PasidCacheSize& pasids = {}) noexcept;
 
   [[nodiscard]] ContextEntry find(SourceId source) const noexcept {
     return table_[source.value].load(std::memory_order_acquire);
   }
   [[nodiscard]] ContextEntry find(const PasidKey& key) const noexcept { return pasids_.find(key); }
+  /// Where the use of what find() has just returned is counted; only where there are accounts. Of an entry that was
+  /// replaced since then it is the next one's: a request more or less, at that moment.
+  [[nodiscard]] Account account(SourceId source) const noexcept {
+    return table_accounts_[source.value].load(std::memory_order_relaxed);
+  }
+  [[nodiscard]] Account account(const PasidKey& key) const noexcept { return pasids_.account(key); }
   [[nodiscard]] std::uint64_t version() const noexcept { return version_.load(std::memory_order_acquire); }
 
   /// @return null when an invalidation came after `version` was sampled, or pools are used up: then nothing is cached.
@@ -40,16 +47,18 @@ class ContextCache {
   void drop(const Scope& scope) noexcept;
 
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return table_.bytes() + linked_.bytes() + positions_.bytes() + pasids_.bytes();
+    return table_.bytes() + table_accounts_.bytes() + linked_.bytes() + positions_.bytes() + pasids_.bytes();
   }
 
  private:
-  void unlink(SourceId source) noexcept;
+  void unlink(SourceId source, bool ended) noexcept;
 
   AddressSpaces* spaces_ = nullptr;
-  HostArray<Atomic<ContextEntry>> table_;  ///< by source id
-  HostArray<SourceId> linked_;             ///< the first linked_count_ of them, in no order
-  HostArray<std::uint32_t> positions_;     ///< of a linked source in that list
+  Accounts* accounts_ = nullptr;
+  HostArray<Atomic<ContextEntry>> table_;      ///< by source id
+  HostArray<Atomic<Account>> table_accounts_;  ///< the same; empty without accounts
+  HostArray<SourceId> linked_;                 ///< the first linked_count_ of them, in no order
+  HostArray<std::uint32_t> positions_;         ///< of a linked source in that list
   PasidCache pasids_;
   std::size_t linked_count_ = 0;
   std::size_t next_victim_ = 0;

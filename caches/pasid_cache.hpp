@@ -15,6 +15,7 @@
 #include <array>
 #include <cstdint>
 
+#include "caches/accounts.hpp"
 #include "caches/address_spaces.hpp"
 #include "caches/context_entry.hpp"
 #include "caches/scope.hpp"
@@ -59,7 +60,8 @@ struct PasidCacheSize {
 /// Threads: find() from any thread, what it returns inside a guard; the rest under the owner's lock.
 class PasidCache {
  public:
-  [[nodiscard]] bool reset(const HostAllocator& allocator, const PasidCacheSize& size, AddressSpaces& spaces) noexcept;
+  [[nodiscard]] bool reset(const HostAllocator& allocator, const PasidCacheSize& size, AddressSpaces& spaces,
+                           Accounts& accounts) noexcept;
 
   [[nodiscard]] ContextEntry find(const PasidKey& sought) const noexcept {
     if (sought.pasid.value > max_pasid) [[unlikely]]  // a word has no room for it, and must not be another one's
@@ -73,11 +75,22 @@ class PasidCache {
     return {};
   }
 
+  /// As ContextCache::account(); 0 where the key has no entry now.
+  [[nodiscard]] Account account(const PasidKey& sought) const noexcept {
+    if (sought.pasid.value > max_pasid) return 0;
+    const PasidWord key = key_of(sought);
+    const std::size_t set = set_of(key);
+    for (std::size_t way = 0; way < ways; ++way)
+      if (has_key(sets_[set].words[way].load(std::memory_order_relaxed), key))
+        return words_accounts_[set * ways + way].load(std::memory_order_relaxed);
+    return 0;
+  }
+
   /// @return the entry that is there already, or the new one; null when pools are used up: then nothing is cached.
   ContextEntry insert(const PasidKey& given, const AddressSpaceKey& key, ContextFlags flags) noexcept;
   void drop(const Scope& scope) noexcept;
 
-  [[nodiscard]] std::size_t bytes() const noexcept { return sets_.bytes(); }
+  [[nodiscard]] std::size_t bytes() const noexcept { return sets_.bytes() + words_accounts_.bytes(); }
 
  private:
   static constexpr std::size_t ways = 8;
@@ -119,14 +132,16 @@ class PasidCache {
             {get(word, pasid_word::fault_disable), get(word, pasid_word::device_tlb)}};
   }
   [[nodiscard]] bool names(const Scope& scope, PasidWord word) const noexcept;
-  void unlink(Word& word) noexcept;
+  void unlink(std::size_t set, std::size_t way, bool ended) noexcept;
 
-  HostArray<Set> sets_;  ///< one that stays empty when there are to be no entries
+  HostArray<Set> sets_;                        ///< one that stays empty when there are to be no entries
+  HostArray<Atomic<Account>> words_accounts_;  ///< of each word; empty without accounts
   AddressSpace* first_space_ = nullptr;
   std::uint64_t set_mask_ = 0;
   std::uint64_t seed_ = 0;
   // The owner's, under its lock:
   AddressSpaces* spaces_ = nullptr;
+  Accounts* accounts_ = nullptr;
   std::size_t entries_ = 0;
   std::size_t held_ = 0;
   std::size_t next_victim_ = 0;

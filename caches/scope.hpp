@@ -59,6 +59,11 @@ struct Scope {
     return kind != Kind::translations && kind != Kind::domain && kind != Kind::pages &&
            kind != Kind::pasid_translations && kind != Kind::pasid_pages;
   }
+  /// Whether the contexts are named for their own sake, so that what they stood for may have come to its end.
+  [[nodiscard]] constexpr bool ends_uses() const noexcept {
+    return kind == Kind::domain_contexts || kind == Kind::source_contexts || kind == Kind::domain_pasids ||
+           kind == Kind::pasid;
+  }
   [[nodiscard]] constexpr bool overlaps(const Usage& usage) const noexcept { return usage.range.overlaps(range); }
   [[nodiscard]] constexpr bool names(SourceId id) const noexcept {
     return ((id.value ^ source.value) & ~ignored_source_bits & 0xFFFF) == 0;

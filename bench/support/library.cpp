@@ -31,6 +31,7 @@ namespace {
   viommu_vtd_options options{};
   options.size = sizeof options;
   options.iotlb_pages = setup.iotlb_pages;
+  options.accounts = setup.accounts;
   if (!setup.caches) options.flags |= VIOMMU_UNCACHED;
   if (setup.fill_exactly) options.fill = VIOMMU_FILL_EXACT;
   return options;

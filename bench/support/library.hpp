@@ -49,6 +49,19 @@ class Library {
   Engine engine_;
 };
 
+/// The same, counting by device and domain.
+class CountingLibrary : public Library {
+ public:
+  static constexpr const char* name = "ViommuCounting";
+  CountingLibrary(const SyntheticGuest& guest, Setup setup) : Library{guest, counting(setup)} {}
+
+ private:
+  [[nodiscard]] static Setup counting(Setup setup) noexcept {
+    setup.accounts = 256;
+    return setup;
+  }
+};
+
 /// The functions of the shared library, found by name: the executable has the static one's under the same names.
 struct CInterface;
 

@@ -10,6 +10,7 @@ namespace viommu::bench {
 struct Setup {
   bool caches = true;                // false: every request walks
   bool fill_exactly = false;         // the library fills nothing but what was asked for
+  std::uint32_t accounts = 0;        // pairs of device and domain that the library counts apart
   std::uint32_t iotlb_pages = 0;     // of the library; 0: its default
   std::uint32_t shape_capacity = 0;  // of QEMU's shape; 0: no limit, so that any working set is compared as hits
   friend auto operator<=>(const Setup&, const Setup&) = default;

@@ -135,7 +135,8 @@ viommu_result viommu_create_vtd(const viommu_vtd_options* options, const viommu_
   void* const memory = functions.allocator.get(sizeof(viommu_engine), alignof(viommu_engine));
   if (memory == nullptr) return VIOMMU_E_MEMORY;
   auto* const created = new (memory) viommu_engine{settings, functions, std::move(recorder)};
-  if (!created->waist.reset() || !created->unit.limit_faults(settings.fault_limit)) {
+  if (!created->waist.reset() || !created->unit.limit_faults(settings.fault_limit) ||
+      !created->unit.count_faults_apart(settings.waist.accounts)) {
     created->~viommu_engine();
     functions.allocator.put(memory, sizeof(viommu_engine), alignof(viommu_engine));
     return VIOMMU_E_MEMORY;

@@ -190,6 +190,7 @@ viommu_result read_settings(const viommu_vtd_options& given, Settings& settings,
       {"readers", options.readers, 64, 1, 4096, &waist.readers},
       {"holds", options.holds, 1024, 1, 1U << 20, &waist.holds},
       {"regions", options.regions, 256, 1, 65536, &waist.regions},
+      {"accounts", options.accounts, 0, 0, 65535, &waist.accounts},
   };
   for (const Limit& limit : limits) {
     *limit.into = limit.given != 0 ? limit.given : limit.fallback;

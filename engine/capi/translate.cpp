@@ -190,6 +190,28 @@ void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
   return VIOMMU_OK;
 }
 
+/// Where hits are counted by device and domain, which the hot path leaves out.
+[[nodiscard]] viommu_result hit_counted_apart(Reader& reader, const DmaRequest& asked, ContextEntry context,
+                                              viommu_translation& translation) noexcept {
+  viommu_engine& engine = engine_of(reader);
+  engine.waist.charge(reader, asked.source);
+  Waist::Hit hit;
+  if (!engine.waist.uncached())
+    hit = engine.waist.look_up(reader, context.space(), asked.iova, static_cast<std::uint8_t>(asked.asked.bits()));
+  DmaAnswer answer;
+  answer.kind = DmaKind::translated;
+  if (hit.found()) {
+    write(translation, hit);
+  } else {
+    viommu::vtd::Dma& dma = engine.unit.dma();
+    answer = asked.iova < context.space().paged ? dma.translate_missed(reader, asked, context)
+                                                : dma.translate(reader, asked);
+    write(translation, answer);
+  }
+  static_cast<void>(leave(engine, reader));
+  return result_of(answer);
+}
+
 // The ways on from the hot path, inside the guard that it opened or another. They begin with what the call was given
 // and find out the rest again, so that the hot path has to keep nothing for them.
 
@@ -198,7 +220,9 @@ void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
   viommu_engine& engine = engine_of(reader);
   viommu::vtd::Dma& dma = engine.unit.dma();
   const DmaRequest asked = dma_request(request);
-  const ContextEntry context = dma.is_usual() ? engine.waist.find_context(asked.source) : ContextEntry{};
+  const ContextEntry context = dma.is_usual_or_counted() ? engine.waist.find_context(asked.source) : ContextEntry{};
+  if (context && engine.waist.counts_apart()) [[unlikely]]
+    return hit_counted_apart(reader, asked, context, translation);
   const DmaAnswer answer = context && asked.iova < context.space().paged ? dma.translate_missed(reader, asked, context)
                                                                          : dma.translate(reader, asked);
   write(translation, answer);

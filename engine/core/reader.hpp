@@ -2,6 +2,7 @@
 // One thread's or queue's handle: its guard word and its counters, which nobody else writes.
 #pragma once
 
+#include "caches/accounts.hpp"
 #include "caches/epoch.hpp"
 #include "caches/iotlb.hpp"
 #include "caches/recent.hpp"
@@ -67,10 +68,19 @@ struct alignas(shared_line_bytes) Reader {
   void* owner = nullptr;    ///< of whoever hands readers out
   std::uint32_t depth = 0;  ///< of nested guards
   Counters counters;
+  caches::AccountRow row;        ///< where there are accounts
+  caches::Account account = 0;   ///< of the request under way (Waist::charge)
   caches::Recent recent;         ///< for replacement
   caches::Place last_place;      ///< of the last miss, and
   std::uint64_t next_block = 0;  ///< the block that would go on from it: a miss there is a sequential stream's
   Atomic<bool> in_use{false};
+
+  /// In the totals, and for the request under way.
+  std::uint64_t count(Count which, caches::Use use, std::uint64_t amount = 1) noexcept {
+    if (row) [[unlikely]]
+      row.add(use, account, amount);
+    return counters.add(which, amount);
+  }
 };
 
 }  // namespace viommu::core

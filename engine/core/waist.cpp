@@ -29,8 +29,10 @@ bool Waist::reset() noexcept {
   if (!words_.reset(allocator, readers) || !readers_.reset(allocator, readers) ||
       !holds_.reset(allocator, options_.holds))
     return false;
+  if (!accounts_.reset(allocator, options_.accounts, readers, epochs_)) return false;
   for (std::size_t i = 0; i < readers; ++i) {
     readers_[i].word = &words_[i];
+    readers_[i].row = accounts_.row(i);
     readers_[i].owner = this;
   }
   const std::span<caches::GuardWord> words{words_.begin(), readers};
@@ -38,7 +40,8 @@ bool Waist::reset() noexcept {
          iotlb_.reset(allocator, options_.iotlb_pages, options_.shards, options_.hash_seed) &&
          structures_.reset(allocator, options_.structures, 1, ~options_.hash_seed) &&
          spaces_.reset(allocator, options_.address_spaces, options_.tag_bits, epochs_, {&iotlb_, &structures_}) &&
-         contexts_.reset(allocator, options_.context_entries, spaces_, {options_.pasid_entries, options_.hash_seed}) &&
+         contexts_.reset(allocator, options_.context_entries, spaces_, accounts_,
+                         {options_.pasid_entries, options_.hash_seed}) &&
          (options_.shards == 1 || !host_.has_executor() ||
           groups_.reset(allocator, options_.shards, options_.address_spaces));
 }
@@ -66,6 +69,8 @@ caches::BatchBits Waist::look_up_records(Reader& reader, std::uint64_t kind, con
   std::uint64_t hits = 0;
   for (const std::uint64_t bits : answered) hits += static_cast<std::uint64_t>(std::popcount(bits));
   const std::uint64_t after = reader.counters.add(Count::iotlb_hits, hits);
+  if (counts_apart()) [[unlikely]]
+    count_apart(reader, requests, answered);
   // One in so many hits is remembered, as one by one (count_hit()), and at another place of the batch each time.
   constexpr std::uint64_t sample = caches::Recent::sample;
   std::uint64_t marks = after / sample - (after - hits) / sample;
@@ -75,6 +80,16 @@ caches::BatchBits Waist::look_up_records(Reader& reader, std::uint64_t kind, con
       remember(reader, context.space().place(), request.iova(), low_bits(page_shift));
   }
   return answered;
+}
+
+void Waist::count_apart(const Reader& reader, const std::byte* requests,
+                        const caches::BatchBits& answered) const noexcept {
+  for (std::size_t word = 0; word < answered.size(); ++word)
+    for (std::uint64_t left = answered[word]; left != 0; left &= left - 1) {
+      const std::size_t i = word * 64 + static_cast<std::size_t>(std::countr_zero(left));
+      const caches::RecordedRequest request{requests + i * caches::record_bytes};
+      reader.row.add(caches::Use::hits, contexts_.account(request.source()));
+    }
 }
 
 /// Null also when another thread has the lock: nobody waits for it here.
@@ -193,12 +208,21 @@ std::uint64_t Waist::count(Count which) const noexcept {
   return total;
 }
 
+caches::Accounts::Figures Waist::figures_of(SourceId source) noexcept {
+  const std::lock_guard lock{caches_lock_};
+  return accounts_.of(source);
+}
+caches::Accounts::Figures Waist::figures_of(DomainId domain) noexcept {
+  const std::lock_guard lock{caches_lock_};
+  return accounts_.of(domain);
+}
+
 Waist::CacheFigures Waist::cache_figures() noexcept {
   const std::lock_guard lock{caches_lock_};
-  return {
-      spaces_.in_use(), spaces_.sweeps(),
-      iotlb_.bytes() + structures_.bytes() + spaces_.bytes() + contexts_.bytes() + epochs_.bytes() + groups_.bytes(),
-      epochs_.barriers()};
+  return {spaces_.in_use(), spaces_.sweeps(),
+          iotlb_.bytes() + structures_.bytes() + spaces_.bytes() + contexts_.bytes() + accounts_.bytes() +
+              epochs_.bytes() + groups_.bytes(),
+          epochs_.barriers()};
 }
 
 }  // namespace viommu::core

@@ -88,6 +88,7 @@ struct Miss {
   Iova iova;
   Rights asked;
   std::uint32_t index = 0;  ///< for the caller
+  caches::Account account = 0;
   Translation found{};
 
   [[nodiscard]] caches::AddressSpace& space() const noexcept { return context.space(); }
@@ -121,6 +122,7 @@ struct WaistOptions {
   std::uint32_t readers = 0;
   std::uint32_t holds = 0;
   std::uint32_t regions = 0;
+  std::uint32_t accounts = 0;  ///< pairs of a source and a domain that are counted apart
   FillMode fill = FillMode::all;
   bool uncached = false;  ///< nothing is filled: each request walks
   caches::Drain drain = caches::Drain::automatic;
@@ -221,7 +223,7 @@ class Waist {
                     : which == Few::small ? look_up_small<Few::small>(place, iova, asked)
                                           : Hit{};
     if (!hit.found()) return has_more(space, which) ? look_up_more(reader, space, iova, asked) : hit;
-    if (count_hit(reader)) [[unlikely]]
+    if (count_charged_hit(reader)) [[unlikely]]
       remember(reader, place, iova, hit.mask);
     return hit;
   }
@@ -241,7 +243,12 @@ class Waist {
       return {};
     return {caches::Iotlb::small_gpa<which>(entry, iova), low_bits(page_shift), rights};
   }
-  /// To be called for each hit of look_up_small(). @return whether this one is to be remembered
+  /// The same where the reader may have an account.
+  [[nodiscard]] static bool count_charged_hit(Reader& reader) noexcept {
+    return reader.count(Count::iotlb_hits, caches::Use::hits) % caches::Recent::sample == 0;
+  }
+  /// To be called for each hit of look_up_small(), where nothing is counted apart. @return whether this one is to be
+  /// remembered
   [[nodiscard, gnu::always_inline]] static bool count_hit(Reader& reader) noexcept {
     return reader.counters.add(Count::iotlb_hits) % caches::Recent::sample == 0;
   }
@@ -254,6 +261,8 @@ class Waist {
   /// @param kind  of the answers (batch_lookup.hpp) @return which were answered; the others are to be asked one by one
   [[nodiscard]] caches::BatchBits look_up_records(Reader& reader, std::uint64_t kind, const std::byte* requests,
                                                   std::byte* answers, std::size_t count) noexcept;
+  /// Hits among records by account, where there are any.
+  void count_apart(const Reader& reader, const std::byte* requests, const caches::BatchBits& answered) const noexcept;
   [[nodiscard]] Hit look_up_more(Reader& reader, const caches::AddressSpace& space, Iova iova,
                                  RightBits asked) noexcept;
   /// What the tables say, for an address below space.paged that look_up() had no hit for.
@@ -315,6 +324,24 @@ class Waist {
 
   // ---- Statistics ----
   [[nodiscard]] std::uint64_t count(Count which) const noexcept;
+  /// By device and by domain, where options.accounts says so.
+  [[nodiscard]] bool counts_apart() const noexcept { return accounts_.any(); }
+  /// What the reader does next is done by the context that was just found.
+  template <class Key>
+  void charge(Reader& reader, const Key& source_or_pasid) const noexcept {
+    if (counts_apart()) [[unlikely]]
+      reader.account = contexts_.account(source_or_pasid);
+  }
+  [[nodiscard]] caches::Accounts::Figures figures_of(SourceId source) noexcept;
+  [[nodiscard]] caches::Accounts::Figures figures_of(DomainId domain) noexcept;
+  [[nodiscard]] std::uint32_t generation(DomainId domain) const noexcept { return accounts_.generation(domain); }
+  template <class Id>
+  void count_dropped(Id id, caches::Dropped kind, std::uint64_t amount = 1) noexcept {
+    if (!counts_apart() || accounts_.count_dropped(id, kind, amount)) return;
+    const std::lock_guard lock{caches_lock_};
+    accounts_.meet(id);
+    accounts_.count_dropped(id, kind, amount);
+  }
   struct CacheFigures {
     std::uint64_t address_spaces;
     std::uint64_t tag_sweeps;
@@ -341,7 +368,7 @@ class Waist {
     return asked.none() ? !granted.none() : granted.covers(asked);
   }
   static void identity(Reader& reader, Iova iova, Translation& found) noexcept {
-    reader.counters.add(Count::pass_throughs);
+    reader.count(Count::pass_throughs, caches::Use::identities);
     if (interrupt_window.contains(iova.value)) [[unlikely]]  // of a request with a PASID: others end before
       return found.set(Outcome::output_in_interrupt_window, read_write);
     found.set(Outcome::translated, read_write, {iova.value}, mask_clear_of_interrupts(iova.value));
@@ -401,27 +428,11 @@ class Waist {
   /// What is known without the caches. @return whether it may be cached
   [[nodiscard]] static bool answer_walk(Iova iova, Rights asked, const walkers::WalkAnswer& walk,
                                         Translation& found) noexcept;
-  /// Of walks that answer_walk() has looked at.
-  struct Tally {
-    std::uint64_t walks = 0;
-    std::uint64_t loads = 0;
-    std::uint64_t translated = 0;
-
-    void add(const walkers::WalkAnswer& walk, const Translation& found) noexcept {
-      ++walks;
-      loads += walk.loads;
-      if (found.outcome == Outcome::translated) ++translated;
-    }
-    void count(Reader& reader) const noexcept {
-      reader.counters.add(Count::walks, walks);
-      reader.counters.add(Count::walk_loads, loads);
-      reader.counters.add(Count::answers_with_walk, translated);
-    }
-  };
+  /// Of a walk that answer_walk() has looked at.
   static void count_walk(Reader& reader, const walkers::WalkAnswer& walk, const Translation& found) noexcept {
-    Tally tally;
-    tally.add(walk, found);
-    tally.count(reader);
+    reader.count(Count::walks, caches::Use::walks);
+    reader.counters.add(Count::walk_loads, walk.loads);
+    if (found.outcome == Outcome::translated) reader.counters.add(Count::answers_with_walk);
   }
   void walk_with_next(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked, const MemoryView& view,
                       Translation& found) noexcept;
@@ -492,6 +503,7 @@ class Waist {
   caches::Iotlb iotlb_;
   caches::Iotlb structures_;  ///< the paging-structure cache: a "page" is the table that maps so much
   caches::AddressSpaces spaces_;
+  caches::Accounts accounts_;
   caches::ContextCache contexts_;
   caches::Epochs epochs_;
   HostArray<caches::GuardWord> words_;

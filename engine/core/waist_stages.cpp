@@ -153,7 +153,7 @@ bool Waist::walk_stages(Reader& reader, const caches::AddressSpaceKey& key, Iova
 
 bool Waist::conclude_stages(Reader& reader, Iova iova, const Walked& walked, Translation& found,
                             caches::CachedPage& page) noexcept {
-  reader.counters.add(Count::walks);
+  reader.count(Count::walks, caches::Use::walks);
   reader.counters.add(Count::walk_loads, walked.loads);
   found.stage = walked.stage;
   if (walked.outcome != Outcome::translated) {
@@ -201,6 +201,7 @@ void Waist::walk_stages_and_fill(Reader& reader, std::span<Miss> misses, MissNum
     }
     for (std::size_t i = 0; i < of_space; ++i) {
       Miss& miss = misses[together[i]];
+      reader.account = miss.account;
       walk_stages_and_fill(reader, space, miss.iova, miss.asked, miss.found);
     }
   }
@@ -222,6 +223,7 @@ void Waist::walk_first_stage_and_fill(Reader& reader, std::span<Miss> misses, co
                              count);
   for (std::size_t i = 0; i < count; ++i) {
     Miss& miss = misses[numbers[i]];
+    reader.account = miss.account;
     caches::CachedPage page;
     if (conclude_stages(reader, miss.iova, Walked::of(walks[i]), miss.found, page))
       fill_staged(reader, space, starts[i], miss.iova, page);

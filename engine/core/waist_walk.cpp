@@ -44,7 +44,7 @@ Waist::Hit Waist::look_up_more(Reader& reader, const caches::AddressSpace& space
   const Pair entry = iotlb_.find_any(place, iova, space.sizes.load(std::memory_order_relaxed));
   if ((asked & ~entry.second) != 0 || (entry.second & all_right_bits) == 0) return {};
   const std::uint64_t mask = caches::Iotlb::mask_of(entry);
-  if (count_hit(reader)) remember(reader, place, iova, mask);
+  if (count_charged_hit(reader)) remember(reader, place, iova, mask);
   const std::uint64_t clear = mask == low_bits(page_shift) ? mask : mask & mask_clear_of_interrupts(iova.value);
   return {caches::Iotlb::gpa_in(entry, iova), clear, entry.second & all_right_bits};
 }
@@ -262,6 +262,7 @@ void Waist::walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept {
   kernels_->walk(memory_.view(), masks_, walk_fill(), requests.data(), walks.data(), count);
   for (std::size_t i = 0; i < count; ++i) {
     Miss& miss = misses[numbers[i]];
+    reader.account = miss.account;
     finish_walk(reader, miss.space(), starts[i], miss.asked, walks[i], miss.found);
   }
 }
@@ -286,13 +287,12 @@ void Waist::walk_all(Reader& reader, std::span<Miss> misses) noexcept {
     walk_stages_and_fill(reader, misses, staged, staged_count);
   if (count == 0) return;
   kernels_->walk(memory_.view(), masks_, walkers::Fill::exact, requests.data(), walks.data(), count);
-  Tally tally;
   for (std::size_t i = 0; i < count; ++i) {
     Miss& miss = misses[numbers[i]];
+    reader.account = miss.account;
     static_cast<void>(answer_walk(miss.iova, miss.asked, walks[i], miss.found));
-    tally.add(walks[i], miss.found);
+    count_walk(reader, walks[i], miss.found);
   }
-  tally.count(reader);
 }
 
 Translation Waist::translate_uncached(Reader& reader, const caches::AddressSpaceKey& key, Iova iova,

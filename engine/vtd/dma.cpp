@@ -17,7 +17,7 @@ namespace {
 
 DmaAnswer Dma::translate(core::Reader& reader, const DmaRequest& request) noexcept {
   const Mode mode{mode_.load(std::memory_order_acquire)};
-  if (!mode.plain() || request.has_pasid || interrupt_window.contains(request.iova.value))
+  if (!mode.uncounted().plain() || request.has_pasid || interrupt_window.contains(request.iova.value))
     return translate_special(reader, request, mode);
   return translate_by_context(reader, request, mode);
 }
@@ -25,8 +25,9 @@ DmaAnswer Dma::translate(core::Reader& reader, const DmaRequest& request) noexce
 DmaAnswer Dma::translate_by_context(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept {
   const caches::ContextEntry context = find_context(request);
   if (!context) return translate_without_context(reader, request, mode);
+  charge(reader, request);
   if (request.execute) [[unlikely]]
-    return fault(reader, request, FaultReason::execute_blocked, context.fault_disable());
+    return fault(reader, request, FaultReason::execute_blocked, context.fault_disable(), &context.space().key);
   const core::Translation found = waist_.translate(reader, context.space(), request.iova, effective(request));
   if (found.outcome == core::Outcome::translated) return answer(found, context.space().key);
   return fault_in(reader, request, found, context.space().key, context.fault_disable());
@@ -35,6 +36,7 @@ DmaAnswer Dma::translate_by_context(core::Reader& reader, const DmaRequest& requ
 DmaAnswer Dma::translate_missed(core::Reader& reader, const DmaRequest& request,
                                 caches::ContextEntry context) noexcept {
   if (interrupt_window.contains(request.iova.value)) return access_interrupt_window(reader, request);
+  waist_.charge(reader, request.source);
   core::Translation found;
   waist_.walk_and_fill(reader, context.space(), request.iova, request.asked, core::WalkFrom::cached_table, found);
   if (found.outcome == core::Outcome::translated) return answer(found, context.space().key);
@@ -45,6 +47,7 @@ void Dma::set_mode(RootPointer root, bool translate, bool protect) noexcept {
   std::uint64_t word = root.table.value & ~low_bits(page_shift);
   if (translate) word |= Mode::translating;
   if (protect) word |= Mode::protecting;
+  if (waist_.counts_apart()) word |= Mode::counting;
   switch (root.mode) {
     case TableMode::legacy:    break;
     case TableMode::scalable:  word |= capabilities_.scalable_mode ? Mode::scalable : Mode::invalid_table; break;
@@ -101,6 +104,7 @@ DmaAnswer Dma::translate_without_context(core::Reader& reader, const DmaRequest&
   }
   const caches::ContextEntry context =
       root_in_force ? insert_context(version, request, walked) : caches::ContextEntry{};
+  charge(reader, request);
   const core::Translation found =
       context && context.space().key == walked.key
           ? waist_.translate(reader, context.space(), request.iova, effective(request), core::WalkFrom::root)
@@ -129,7 +133,7 @@ DmaAnswer Dma::translate_special(core::Reader& reader, const DmaRequest& request
                              interrupt_window.contains(request.iova.value)
                                  ? low_bits(page_shift)
                                  : mask_clear_of_interrupts(request.iova.value)};
-    return mode.has(Mode::protecting) ? unless_protected(reader, identity) : identity;
+    return mode.has(Mode::protecting) ? unless_protected(reader, request, identity) : identity;
   }
   if (!request.has_pasid && interrupt_window.contains(request.iova.value))
     return access_interrupt_window(reader, request);
@@ -137,7 +141,7 @@ DmaAnswer Dma::translate_special(core::Reader& reader, const DmaRequest& request
     return fault(reader, request, reason, false);
   const DmaAnswer found = translate_by_context(reader, request, mode);
   // The regions are rare (firmware sets them, the OS clears them), so asking for them may cost.
-  return mode.has(Mode::protecting) && found.kind != DmaKind::fault ? unless_protected(reader, found) : found;
+  return mode.has(Mode::protecting) && found.kind != DmaKind::fault ? unless_protected(reader, request, found) : found;
 }
 
 DmaAnswer Dma::access_interrupt_window(core::Reader& reader, const DmaRequest& request) noexcept {
@@ -150,7 +154,7 @@ DmaAnswer Dma::access_interrupt_window(core::Reader& reader, const DmaRequest& r
   return fault(reader, request, FaultReason::not_an_interrupt, false);
 }
 
-DmaAnswer Dma::unless_protected(core::Reader& reader, DmaAnswer found) noexcept {
+DmaAnswer Dma::unless_protected(core::Reader& reader, const DmaRequest& request, DmaAnswer found) noexcept {
   const bool blocked = registers_.with([&](const RegisterFile& file) {
     if (!file.protection_enabled()) return false;
     const Iova output{found.gpa.value};
@@ -163,17 +167,27 @@ DmaAnswer Dma::unless_protected(core::Reader& reader, DmaAnswer found) noexcept 
   reader.counters.add(found.kind == DmaKind::identity ? core::Count::protected_identities
                                                       : core::Count::protected_pages);
   reader.counters.add(core::Count::faults);
+  faults_.count(FaultReason::none, request.source);
   return {};  // "Protected Memory Regions": blocked, and never logged
 }
 
 DmaAnswer Dma::fault_in(core::Reader& reader, const DmaRequest& request, const core::Translation& found,
                         const caches::AddressSpaceKey& key, bool fault_disable) noexcept {
   const FaultReason reason = reason_of(found, key, request.asked);
-  return fault(reader, request, reason, fault_disable);
+  return fault(reader, request, reason, fault_disable, &key);
 }
 
-DmaAnswer Dma::fault(core::Reader& reader, const DmaRequest& request, FaultReason reason, bool fault_disable) noexcept {
+void Dma::charge(core::Reader& reader, const DmaRequest& request) const noexcept {
+  if (request.has_pasid)
+    return waist_.charge(reader, caches::PasidKey{request.source, request.pasid, request.privileged});
+  waist_.charge(reader, request.source);
+}
+
+DmaAnswer Dma::fault(core::Reader& reader, const DmaRequest& request, FaultReason reason, bool fault_disable,
+                     const caches::AddressSpaceKey* key) noexcept {
   reader.counters.add(core::Count::faults);
+  faults_.count(reason, request.source,
+                key == nullptr ? std::nullopt : std::optional{DomainUse{key->domain, waist_.generation(key->domain)}});
   DmaAnswer blocked;
   blocked.reason = reason;
   if (!request.report) return blocked;

@@ -86,6 +86,10 @@ class Dma {
   [[nodiscard, gnu::always_inline]] bool is_usual() const noexcept {
     return Mode{mode_.load(std::memory_order_acquire)}.plain();
   }
+  /// The same, but that hits may have to be counted by device and domain.
+  [[nodiscard]] bool is_usual_or_counted() const noexcept {
+    return Mode{mode_.load(std::memory_order_acquire)}.uncounted().plain();
+  }
   [[nodiscard]] DmaAnswer translate(core::Reader& reader, const DmaRequest& request) noexcept;
 
   /// The same, for a plain request with its context, under is_usual(), that the IOTLB has no hit for.
@@ -126,9 +130,11 @@ class Dma {
     static constexpr std::uint64_t invalid_table = 4;  ///< a mode that this unit does not have
     static constexpr std::uint64_t aborting = 8;
     static constexpr std::uint64_t scalable = 16;
+    static constexpr std::uint64_t counting = 32;  ///< by device and domain: not what the hot path does
 
     /// Whether each request without a PASID is translated, and that is all.
     [[nodiscard]] bool plain() const noexcept { return (word & (low_bits(page_shift) & ~scalable)) == translating; }
+    [[nodiscard]] Mode uncounted() const noexcept { return {word & ~counting}; }
     /// Whether both have their contexts in the same tables.
     [[nodiscard]] bool same_tables(Mode other) const noexcept {
       constexpr std::uint64_t others = translating | protecting;
@@ -153,7 +159,7 @@ class Dma {
   /// Requests [first, end) of a batch, at most core::batch_width.
   template <class Batch>
   void translate_some(core::Reader& reader, std::size_t first, std::size_t end, Batch batch) noexcept {
-    const bool usual = is_usual();
+    const bool usual = is_usual_or_counted();
     caches::BatchBits answered{};
     if (usual && waist_.batch_lookup() != nullptr) {
       answered = waist_.look_up_records(reader, static_cast<std::uint64_t>(DmaKind::translated),
@@ -170,6 +176,7 @@ class Dma {
         continue;
       }
       if (!waist_.uncached()) {
+        waist_.charge(reader, batch.source(i));
         if (const core::Waist::Hit hit = waist_.look_up(reader, context.space(), iova, batch.asked(i)); hit.found()) {
           batch.hit(i, hit);
           continue;
@@ -184,6 +191,7 @@ class Dma {
       miss.iova = iova;
       miss.asked = Rights::in(batch.asked(i));
       miss.index = static_cast<std::uint32_t>(i);
+      miss.account = reader.account;
     }
     if (missed == 0) return;
     waist_.walk_and_fill(reader, {misses.data(), missed});
@@ -221,11 +229,14 @@ class Dma {
                                                     Mode mode) noexcept;
   [[nodiscard]] DmaAnswer translate_special(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept;
   [[nodiscard]] DmaAnswer access_interrupt_window(core::Reader& reader, const DmaRequest& request) noexcept;
-  [[nodiscard]] DmaAnswer unless_protected(core::Reader& reader, DmaAnswer found) noexcept;
+  [[nodiscard]] DmaAnswer unless_protected(core::Reader& reader, const DmaRequest& request, DmaAnswer found) noexcept;
   [[nodiscard]] DmaAnswer fault_in(core::Reader& reader, const DmaRequest& request, const core::Translation& found,
                                    const caches::AddressSpaceKey& key, bool fault_disable) noexcept;
-  [[nodiscard]] DmaAnswer fault(core::Reader& reader, const DmaRequest& request, FaultReason reason,
-                                bool fault_disable) noexcept;
+  /// @param key  of the address space it was to be translated in, where it came so far
+  [[nodiscard]] DmaAnswer fault(core::Reader& reader, const DmaRequest& request, FaultReason reason, bool fault_disable,
+                                const caches::AddressSpaceKey* key = nullptr) noexcept;
+  /// To the account of the context that was just found or inserted.
+  void charge(core::Reader& reader, const DmaRequest& request) const noexcept;
 
   /// What stops a request before any table, while translation is on.
   [[nodiscard]] FaultReason mode_fault(const DmaRequest& request, Mode mode) const noexcept;

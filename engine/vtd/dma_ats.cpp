@@ -48,6 +48,7 @@ TranslationCompletion Dma::complete_translation_request(core::Reader& reader, co
     if (root_in_force) context = insert_context(version, request, walked);
     if (context && context.space().key != walked.key) context = {};
   }
+  charge(reader, request);
   if (!walked.device_tlb) {
     const FaultReason blocked =
         mode.has(Mode::scalable) ? FaultReason::device_tlb_blocked : FaultReason::request_type_blocked;

@@ -2,11 +2,14 @@
 // Blocked requests on their way into the fault log: the record, then the event, and how many there were.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "engine/base/atomic.hpp"
 #include "engine/base/fault.hpp"
 #include "engine/core/host.hpp"
+#include "engine/vtd/fault_counts.hpp"
 #include "engine/vtd/fault_limit.hpp"
 #include "engine/vtd/fault_log.hpp"
 #include "engine/vtd/registers.hpp"
@@ -21,6 +24,14 @@ class FaultReporter {
   [[nodiscard]] bool limit(std::uint32_t records_a_second) noexcept {
     return limit_.reset(host_.allocator(), records_a_second);
   }
+
+  /// @param pairs  of device and domain that are counted apart @return false when the host has no memory
+  [[nodiscard]] bool count_apart(std::size_t pairs) noexcept { return counts_.reset(host_.allocator(), pairs); }
+  /// Every blocked request, reported or not.
+  void count(FaultReason reason, SourceId source, const std::optional<DomainUse>& domain = std::nullopt) noexcept {
+    counts_.add(reason, source, domain);
+  }
+  [[nodiscard]] const FaultCounts& counts() const noexcept { return counts_; }
 
   /// Records a fault that is to be reported, and sends the event that follows from it.
   FaultStatus report(const FaultEntry& entry) noexcept;
@@ -42,6 +53,7 @@ class FaultReporter {
  private:
   Registers& registers_;
   const core::Host& host_;
+  FaultCounts counts_;
   FaultLimit limit_;  ///< under the registers' lock
   Atomic<std::uint64_t> suppressed_{0};
   Atomic<std::uint64_t> recorded_{0};

@@ -205,7 +205,9 @@ void InterruptRemapping::request(const InterruptRequest& request, InterruptAnswe
       set_notification(posted, answer);
     }
   }
-  if (answer.kind == InterruptKind::fault) answer.status = report(request, answer, grounds);
+  if (answer.kind != InterruptKind::fault) return;
+  faults_.count(answer.reason, request.source);
+  answer.status = report(request, answer, grounds);
 }
 
 FaultStatus InterruptRemapping::report(const InterruptRequest& request, const InterruptAnswer& answer,

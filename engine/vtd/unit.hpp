@@ -34,6 +34,10 @@ class Unit {
   /// @param records_a_second  of one source's faults, 0 for all @return false when the host has no memory
   [[nodiscard]] bool limit_faults(std::uint32_t records_a_second) noexcept { return faults_.limit(records_a_second); }
 
+  /// @param pairs  of device and domain whose faults are counted apart @return false when the host has no memory
+  [[nodiscard]] bool count_faults_apart(std::size_t pairs) noexcept { return faults_.count_apart(pairs); }
+  [[nodiscard]] const FaultCounts& fault_counts() const noexcept { return faults_.counts(); }
+
   [[nodiscard]] ReadResult read(std::uint64_t offset, unsigned size) noexcept {
     return registers_.with([&](const RegisterFile& file) { return file.read(offset, size); });
   }

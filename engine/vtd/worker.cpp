@@ -141,11 +141,11 @@ void Worker::begin_commands() noexcept {
     return waist_.ticket(scopes);
   };
   if (commands.context) {
-    add(WorkCount::context_invalidations);
+    count_invalidation(*commands.context);
     context_ = ContextCommand{begin(*commands.context), commands.context->granularity};
   }
   if (commands.iotlb) {
-    count_iotlb(commands.iotlb->granularity);
+    count_invalidation(*commands.iotlb);
     iotlb_ = IotlbCommand{begin(*commands.iotlb), commands.iotlb->granularity};
   }
 }
@@ -208,6 +208,22 @@ void Worker::count_iotlb(IotlbGranularity granularity) noexcept {
     case IotlbGranularity::page:   return add(WorkCount::iotlb_page);
     default:                       return add(WorkCount::iotlb_global);
   }
+}
+
+void Worker::count_invalidation(const IotlbInvalidation& invalidation) noexcept {
+  count_iotlb(invalidation.granularity);
+  if (invalidation.granularity == IotlbGranularity::domain)
+    waist_.count_dropped(invalidation.domain, caches::Dropped::whole);
+  if (invalidation.granularity == IotlbGranularity::page)
+    waist_.count_dropped(invalidation.domain, caches::Dropped::pages);
+}
+
+void Worker::count_invalidation(const ContextInvalidation& invalidation) noexcept {
+  add(WorkCount::context_invalidations);
+  if (invalidation.granularity == ContextGranularity::domain)
+    waist_.count_dropped(invalidation.domain, caches::Dropped::contexts);
+  if (invalidation.granularity == ContextGranularity::device)
+    waist_.count_dropped(invalidation.source, caches::Dropped::contexts);
 }
 
 void Worker::tell_routes(std::uint32_t first, std::uint32_t count) noexcept { host_.routes_changed(first, count); }

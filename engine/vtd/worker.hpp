@@ -219,6 +219,8 @@ class Worker {
   void log_withheld(const char* what, std::uint64_t age_ns) noexcept;
   void log_timeout(SourceId source) noexcept;
   void count_iotlb(IotlbGranularity granularity) noexcept;
+  void count_invalidation(const IotlbInvalidation& invalidation) noexcept;
+  void count_invalidation(const ContextInvalidation& invalidation) noexcept;
   void tell_routes(std::uint32_t first, std::uint32_t count) noexcept;
   void tell_all_routes() noexcept;
   void add(WorkCount which, std::uint64_t amount = 1) noexcept {

@@ -121,7 +121,9 @@ void Worker::flush(DropRun& run) noexcept {
   std::uint64_t domains = 0;
   for (const caches::PageScope& scope : run.scopes()) {
     since_last_wait_.add(caches::scope_of(scope));
-    domains += static_cast<std::uint64_t>(scope.range == all_iovas);
+    const bool whole = scope.range == all_iovas;
+    domains += static_cast<std::uint64_t>(whole);
+    waist_.count_dropped(scope.domain, whole ? caches::Dropped::whole : caches::Dropped::pages);
   }
   add(WorkCount::descriptors, run.scopes().size());
   add(WorkCount::iotlb_domain, domains);
@@ -166,20 +168,23 @@ bool Worker::execute(const Descriptor& descriptor) noexcept {
                  [](const QueueErrorCode&) {},  // the caller has taken care of these two
                  [](const Wait&) {},
                  [&](const IotlbInvalidation& invalidation) {
-                   count_iotlb(invalidation.granularity);
+                   count_invalidation(invalidation);
                    drop(invalidation);
                  },
                  [&](const PasidIotlbInvalidation& invalidation) {
                    const bool pages = invalidation.granularity == PasidIotlbGranularity::page;
                    count_iotlb(pages ? IotlbGranularity::page : IotlbGranularity::domain);
+                   waist_.count_dropped(invalidation.domain, pages ? caches::Dropped::pages : caches::Dropped::whole);
                    drop(invalidation);
                  },
                  [&](const ContextInvalidation& invalidation) {
-                   add(WorkCount::context_invalidations);
+                   count_invalidation(invalidation);
                    drop(invalidation);
                  },
                  [&](const PasidCacheInvalidation& invalidation) {
                    add(WorkCount::context_invalidations);
+                   if (invalidation.granularity != PasidCacheGranularity::global)
+                     waist_.count_dropped(invalidation.domain, caches::Dropped::contexts);
                    drop(invalidation);
                  },
                  [&](const DeviceTlbInvalidation& i) {
@@ -208,6 +213,7 @@ bool Worker::execute(const Descriptor& descriptor) noexcept {
 bool Worker::begin_device_invalidation(const DeviceTlbs::Invalidation& invalidation) noexcept {
   if (!devices_.add(invalidation)) return false;
   add(WorkCount::device_tlb);
+  waist_.count_dropped(invalidation.what.source, caches::Dropped::pages);
   return true;
 }
 

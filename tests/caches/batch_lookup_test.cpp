@@ -43,7 +43,8 @@ class World {
     REQUIRE(iotlb.reset({}, 512, 4, seed));
     REQUIRE(structures.reset({}, 16, 1, 1));
     REQUIRE(spaces.reset({}, 8, 12, epochs.epochs, {&iotlb, &structures}));
-    REQUIRE(contexts.reset({}, 8, spaces));
+    REQUIRE(accounts.reset({}, 0, 1, epochs.epochs));
+    REQUIRE(contexts.reset({}, 8, spaces, accounts));
     for (const unsigned source : {0U, 1U, 2U}) insert(source, 5 + source % 2, Interpretation::second_stage);
     insert(3, 9, Interpretation::pass_through);
     for (unsigned i = 0; i < 400; ++i) {
@@ -104,6 +105,7 @@ class World {
   Iotlb structures;
   test::TestEpochs<1> epochs;
   AddressSpaces spaces;
+  Accounts accounts;
   ContextCache contexts;
 
  private:

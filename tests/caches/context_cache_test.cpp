@@ -132,7 +132,8 @@ TEST_CASE("a full cache gives up one context for another, and takes no more memo
   test::CountingAllocator host;
   {
     Cache cache{4, host.functions()};
-    CHECK(host.open_bytes() == cache.iotlb.bytes() + cache.structures.bytes() + cache.spaces.bytes() + cache->bytes());
+    CHECK(host.open_bytes() == cache.iotlb.bytes() + cache.structures.bytes() + cache.spaces.bytes() + cache->bytes() +
+                                   cache.accounts.bytes());
     const std::uint64_t calls = host.calls();
     for (unsigned id = 0; id < 5000; ++id) {
       REQUIRE(cache.insert(id, id % 7));
@@ -189,10 +190,13 @@ TEST_CASE("without an address space there is no context, and the next try finds 
 TEST_CASE("a cache that the host has no memory for is refused", "[caches][contexts][SEC-15]") {
   test::CountingAllocator host;
   AddressSpaces spaces;
-  for (std::uint64_t k = 1; k <= 4; ++k) {
+  test::TestEpochs<1> epochs;
+  Accounts accounts;
+  REQUIRE(accounts.reset({}, 4, 1, epochs.epochs));
+  for (std::uint64_t k = 1; k <= 5; ++k) {
     host.fail_at(k);
     ContextCache contexts;
-    CHECK_FALSE(contexts.reset(host.functions(), 8, spaces, {8, 1}));
+    CHECK_FALSE(contexts.reset(host.functions(), 8, spaces, accounts, {8, 1}));
   }
   CHECK(host.open_blocks() == 0);
 }

@@ -164,7 +164,8 @@ TEST_CASE("a full set of PASID entries gives up one for another, and takes no mo
   test::CountingAllocator host;
   {
     Cache cache{4, host.functions(), 64, 16};
-    CHECK(host.open_bytes() == cache.iotlb.bytes() + cache.structures.bytes() + cache.spaces.bytes() + cache->bytes());
+    CHECK(host.open_bytes() == cache.iotlb.bytes() + cache.structures.bytes() + cache.spaces.bytes() + cache->bytes() +
+                                   cache.accounts.bytes());
     const std::uint64_t calls = host.calls();
     for (std::uint32_t pasid = 0; pasid < 5000; ++pasid) {
       REQUIRE(cache.insert_pasid(pasid % 3, pasid, pasid % 7));

@@ -30,7 +30,8 @@ class Contexts {
     REQUIRE(iotlb.reset(host, 16, 1, 1));
     REQUIRE(structures.reset(host, 16, 1, 1));
     REQUIRE(spaces.reset(host, space_count, 12, epochs.epochs, {&iotlb, &structures}));
-    REQUIRE(contexts.reset(host, count, spaces, {pasid_entries, 1}));
+    REQUIRE(accounts.reset(host, 0, 1, epochs.epochs));
+    REQUIRE(contexts.reset(host, count, spaces, accounts, {pasid_entries, 1}));
   }
   caches::ContextCache* operator->() { return &contexts; }
   caches::ContextEntry insert(unsigned id, unsigned domain, bool fault_disable = false) {
@@ -57,6 +58,7 @@ class Contexts {
   caches::Iotlb iotlb;
   caches::Iotlb structures;
   caches::AddressSpaces spaces;
+  caches::Accounts accounts;
   caches::ContextCache contexts;
 };
 

@@ -203,4 +203,133 @@ TEST_CASE("counters are read while others count", "[capi][statistics]") {
   CHECK(machine.engine.statistics().translations == threads * each);
 }
 
+TEST_CASE("devices and domains have exact counts of their own, and the sums are the engine's",
+          "[capi][statistics][threads][S5.9]") {
+  constexpr std::uint64_t hits = 1'000'000;
+  constexpr std::uint16_t other = 0x0220;
+  viommu_vtd_options options = default_options();
+  options.accounts = 16;
+  options.capability = 0x80D2'078C'222F'0606;
+  Machine machine{options};
+  viommu_engine* const engine = machine.engine.get();
+  machine.tables.attach(device, machine.tree, {.domain_id = 7});
+  machine.tables.attach(other, machine.tree, {.domain_id = 7});
+  machine.map(base_iova, 0x5000);
+  machine.invalidate_all();
+  const auto of_device = [&](std::uint16_t source) {
+    viommu_part_statistics part{};
+    part.size = sizeof part;
+    REQUIRE(viommu_device_statistics_get(engine, source, &part) == VIOMMU_OK);
+    return part;
+  };
+  const auto of_domain = [&](std::uint16_t domain) {
+    viommu_part_statistics part{};
+    part.size = sizeof part;
+    REQUIRE(viommu_domain_statistics_get(engine, domain, &part) == VIOMMU_OK);
+    return part;
+  };
+  const viommu_statistics before = machine.engine.statistics();
+  const auto translate = [&](std::uint16_t source, bool in_batches) {
+    Reader reader = *machine.engine.reader();
+    static_cast<void>(reader.translate(request(source, base_iova, VIOMMU_READ)));
+    const std::vector<viommu_request> asked(100, request(source, base_iova, VIOMMU_READ));
+    std::vector<viommu_translation> answers(asked.size());
+    for (std::uint64_t i = 0; i < (in_batches ? hits / asked.size() : hits); ++i) {
+      const Guard guard = reader.guard();
+      if (in_batches)
+        static_cast<void>(reader.translate_batch(asked, answers));
+      else
+        static_cast<void>(reader.translate(asked[0]));
+    }
+  };
+  std::thread one{[&] { translate(device, false); }};
+  std::thread two{[&] { translate(other, true); }};
+  for (unsigned i = 0; i < 100; ++i) CHECK(of_device(device).iotlb_hits <= hits + 1);  // while they run
+  machine.driver.add(0x700e2);
+  machine.driver.submit_and_wait();
+  one.join();
+  two.join();
+  const viommu_part_statistics a = of_device(device);
+  const viommu_part_statistics b = of_device(other);
+  const viommu_part_statistics seven = of_domain(7);
+  const viommu_statistics all = machine.engine.statistics();
+  CHECK(a.iotlb_hits + a.walks == hits + 1);
+  CHECK(b.iotlb_hits + b.walks == hits + 1);
+  CHECK(a.walks + b.walks <= 8);  // each after an invalidation, together in a batch perhaps 100
+  CHECK(seven.iotlb_hits == a.iotlb_hits + b.iotlb_hits);
+  CHECK(seven.walks == a.walks + b.walks);
+  CHECK(seven.iotlb_hits == all.iotlb_hits - before.iotlb_hits);
+  CHECK(seven.walks == all.walks - before.walks);
+  CHECK(seven.iotlb_domain == 1);
+  CHECK(seven.iotlb_page == 0);
+}
+
+TEST_CASE("a domain id that is used again begins at 0, and a device that is gone keeps its counts",
+          "[capi][statistics][S5.9]") {
+  viommu_vtd_options options = default_options();
+  options.accounts = 16;
+  Machine machine{options};
+  viommu_engine* const engine = machine.engine.get();
+  const auto hits = [&](bool of_device, std::uint16_t id) {
+    viommu_part_statistics part{};
+    part.size = sizeof part;
+    REQUIRE((of_device ? viommu_device_statistics_get : viommu_domain_statistics_get)(engine, id, &part) == VIOMMU_OK);
+    return part.iotlb_hits;
+  };
+  const auto faults = [&](std::uint32_t of, std::uint16_t id, std::uint8_t reason) {
+    std::uint64_t count = 0;
+    REQUIRE(viommu_fault_count(engine, of, id, reason, &count) == VIOMMU_OK);
+    return count;
+  };
+  constexpr std::uint16_t domain = 1;
+  machine.map(base_iova, 0x5000, test::entry_read);
+  for (unsigned i = 0; i < 4; ++i) static_cast<void>(machine.ask());
+  static_cast<void>(machine.ask(base_iova, VIOMMU_WRITE));
+  static_cast<void>(machine.ask(base_iova, VIOMMU_READ, stranger));
+  CHECK(hits(true, device) == 3);
+  CHECK(hits(false, domain) == 3);
+  CHECK(faults(VIOMMU_OF_DEVICE, device, 5) == 1);
+  CHECK(faults(VIOMMU_OF_DOMAIN, domain, 5) == 1);
+  CHECK(faults(VIOMMU_OF_DEVICE, stranger, 2) + faults(VIOMMU_OF_DEVICE, stranger, 1) == 1);
+  CHECK(faults(VIOMMU_OF_ALL, 0, 5) == 1);
+  CHECK(faults(VIOMMU_OF_ALL, 0, 6) == 0);
+  machine.driver.add_context_global();  // says nothing about this domain
+  machine.driver.submit_and_wait();
+  for (unsigned i = 0; i < 2; ++i) static_cast<void>(machine.ask());
+  CHECK(hits(false, domain) == 4);
+  machine.driver.add_context_device(domain, device);
+  machine.driver.add_domain(domain);
+  machine.driver.submit_and_wait();
+  CHECK(hits(false, domain) == 4);
+  static_cast<void>(machine.ask());  // the same id, anew: a walk
+  CHECK(hits(false, domain) == 0);
+  CHECK(faults(VIOMMU_OF_DOMAIN, domain, 5) == 0);
+  CHECK(hits(true, device) == 4);
+  CHECK(faults(VIOMMU_OF_DEVICE, device, 5) == 1);
+  static_cast<void>(machine.ask());
+  static_cast<void>(machine.ask(base_iova, VIOMMU_WRITE));
+  CHECK(hits(false, domain) == 1);
+  CHECK(faults(VIOMMU_OF_DOMAIN, domain, 5) == 1);
+  CHECK(machine.engine.statistics().iotlb_hits == 5);
+}
+
+TEST_CASE("counts by device and domain are refused where none are kept", "[capi][statistics]") {
+  Machine machine;
+  viommu_engine* const engine = machine.engine.get();
+  viommu_part_statistics part{};
+  std::uint64_t count = 7;
+  CHECK(viommu_device_statistics_get(engine, device, &part) == VIOMMU_E_ARGUMENT);  // no size
+  part.size = sizeof part;
+  CHECK(viommu_device_statistics_get(engine, device, nullptr) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_device_statistics_get(nullptr, device, &part) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_domain_statistics_get(nullptr, 1, &part) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_device_statistics_get(engine, device, &part) == VIOMMU_E_UNSUPPORTED);
+  CHECK(viommu_domain_statistics_get(engine, 1, &part) == VIOMMU_E_UNSUPPORTED);
+  CHECK(viommu_fault_count(engine, VIOMMU_OF_DEVICE, device, 5, &count) == VIOMMU_E_UNSUPPORTED);
+  CHECK(viommu_fault_count(engine, VIOMMU_OF_ALL, 0, 5, &count) == VIOMMU_OK);
+  CHECK(count == 0);
+  CHECK(viommu_fault_count(engine, 3, 0, 5, &count) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_fault_count(engine, VIOMMU_OF_ALL, 0, 5, nullptr) == VIOMMU_E_ARGUMENT);
+}
+
 }  // namespace viommu::capi

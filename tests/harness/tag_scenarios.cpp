@@ -295,11 +295,16 @@ struct Context {
   static constexpr SourceId source{3};
   static constexpr Pasid pasid{0x12345};
   World world{4, 1};  // one address space at a time: objects are used again
+  caches::Accounts accounts;
   caches::ContextCache contexts;
   Atomic<std::uint64_t> entry{1};  ///< of the guest's context table: the domain
   std::array<Thing, 5> domains;
 
-  Context() { require(contexts.reset(arena(), 2, world.address_spaces, {8, 1}), "the harness has memory"); }
+  Context() {
+    require(accounts.reset(arena(), 0, 1, world.epochs) &&
+                contexts.reset(arena(), 2, world.address_spaces, accounts, {8, 1}),
+            "the harness has memory");
+  }
   [[nodiscard]] caches::ContextEntry find() const {
     return by_pasid ? contexts.find(caches::PasidKey{source, pasid}) : contexts.find(source);
   }

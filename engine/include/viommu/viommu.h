@@ -207,7 +207,9 @@ struct viommu_vtd_options {
                              to 65,536; default 4,096. A unit without scalable mode (SMTS) caches none */
   uint32_t fault_limit;   /* faults of one source that are recorded in a second of the host's clock, so that it cannot
                              keep the records from the others; default: all. Needs host.now_ns */
-  uint32_t reserved;      /* 0 */
+  uint32_t accounts;      /* pairs of a device and a domain that are counted apart at a time, at most 65,535, for
+                             viommu_device_statistics_get() and _domain_; default: none. Each takes 24 bytes a reader,
+                             and a hit costs about half as much again */
   uint64_t device_timeout_ns; /* a device-TLB invalidation that is not answered for so long has timed out (ITE); default
                                  60 s, the shortest of PCI Express. Without host.now_ns none does */
 };
@@ -633,6 +635,46 @@ struct viommu_statistics {
 /** Faults of this source that options.fault_limit kept from being recorded, since creation. Threads: any; allowed in
  *  callbacks. */
 VIOMMU_API viommu_result viommu_faults_limited(viommu_engine* engine, uint16_t source, uint64_t* count);
+
+/** What one device, or one domain, has had of it. */
+struct viommu_part_statistics {
+  size_t size;
+  uint64_t iotlb_hits;
+  uint64_t walks;                    /* requests that the IOTLB had no answer for */
+  uint64_t identities;               /* pass-through */
+  uint64_t faults;                   /* blocked requests, those for interrupts included */
+  uint64_t context_invalidations;    /* that name this device, or this domain, or a PASID of it */
+  uint64_t iotlb_domain;             /* of this domain; of a device 0 */
+  uint64_t iotlb_page;               /* the same */
+  uint64_t device_tlb_invalidations; /* of this device; of a domain 0 */
+};
+
+/**
+ * Counts since creation by device, and by domain since its id came into use: it begins at 0 when it does so again
+ * after the guest had invalidated the contexts that named it, by device, domain or PASID. All zero for whoever has not
+ * been seen. A device that is gone keeps its counts, and the totals above keep all. Counted by none of them: requests
+ * before a context was found or could be cached, and pairs beyond options.accounts. Twice as many devices, and domains,
+ * as options.accounts are remembered when they are in use no longer.
+ * Exact once the readers have stopped; may be asked for while they run. Threads: any; allowed in callbacks.
+ * @return VIOMMU_OK, VIOMMU_E_ARGUMENT, VIOMMU_E_UNSUPPORTED without options.accounts
+ */
+VIOMMU_API viommu_result viommu_device_statistics_get(viommu_engine* engine, uint16_t source,
+                                                      struct viommu_part_statistics* statistics);
+VIOMMU_API viommu_result viommu_domain_statistics_get(viommu_engine* engine, uint16_t domain,
+                                                      struct viommu_part_statistics* statistics);
+
+/** Whose faults viommu_fault_count() tells. */
+enum { VIOMMU_OF_ALL = 0, VIOMMU_OF_DEVICE = 1, VIOMMU_OF_DOMAIN = 2 };
+
+/**
+ * How many requests were blocked for one reason, reported or not.
+ * @param of      VIOMMU_OF_ALL; the other two need options.accounts
+ * @param id      source or domain id
+ * @param reason  VT-d fault reason code; 0: by protected memory, which has none
+ * @return VIOMMU_OK, VIOMMU_E_ARGUMENT, VIOMMU_E_UNSUPPORTED. Threads: any; allowed in callbacks.
+ */
+VIOMMU_API viommu_result viommu_fault_count(viommu_engine* engine, uint32_t of, uint16_t id, uint8_t reason,
+                                            uint64_t* count);
 
 /** Fills in as many fields as statistics->size says. Threads: any; allowed in callbacks. */
 VIOMMU_API viommu_result viommu_statistics_get(viommu_engine* engine, struct viommu_statistics* statistics);

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// Statistics by device and by domain.
+#include <algorithm>
+#include <cstring>
+
+#include "engine/capi/engine.hpp"
+
+using viommu::DomainId;
+using viommu::FaultReason;
+using viommu::SourceId;
+using viommu::caches::Dropped;
+using viommu::caches::Use;
+using viommu::vtd::DomainUse;
+using viommu::vtd::FaultCounts;
+
+namespace {
+
+constexpr unsigned reasons = 256;
+
+/// @param faults  of one reason
+template <class Faults>
+[[nodiscard]] viommu_part_statistics part_of(const viommu::caches::Accounts::Figures& figures,
+                                             const Faults& faults) noexcept {
+  viommu_part_statistics s{};
+  s.iotlb_hits = figures.of(Use::hits);
+  s.walks = figures.of(Use::walks);
+  s.identities = figures.of(Use::identities);
+  for (unsigned reason = 0; reason < reasons; ++reason) s.faults += faults(static_cast<FaultReason>(reason));
+  s.context_invalidations = figures.of(Dropped::contexts);
+  return s;
+}
+
+[[nodiscard]] bool makes_sense(const viommu_engine* engine, const viommu_part_statistics* statistics) noexcept {
+  return engine != nullptr && statistics != nullptr && statistics->size >= sizeof statistics->size &&
+         statistics->size % alignof(viommu_part_statistics) == 0;
+}
+
+void hand_over(const viommu_part_statistics& from, viommu_part_statistics& to) noexcept {
+  const std::size_t size = to.size;
+  std::memcpy(&to, &from, std::min(size, sizeof from));
+  to.size = size;
+}
+
+}  // namespace
+
+extern "C" {
+
+viommu_result viommu_device_statistics_get(viommu_engine* engine, uint16_t source, viommu_part_statistics* statistics) {
+  if (!makes_sense(engine, statistics)) return VIOMMU_E_ARGUMENT;
+  if (!engine->waist.counts_apart()) return VIOMMU_E_UNSUPPORTED;
+  const SourceId id{source};
+  const FaultCounts& faults = engine->unit.fault_counts();
+  const auto figures = engine->waist.figures_of(id);
+  viommu_part_statistics s = part_of(figures, [&](FaultReason reason) { return faults.of(id, reason); });
+  s.device_tlb_invalidations = figures.of(Dropped::pages);
+  hand_over(s, *statistics);
+  return VIOMMU_OK;
+}
+
+viommu_result viommu_domain_statistics_get(viommu_engine* engine, uint16_t domain, viommu_part_statistics* statistics) {
+  if (!makes_sense(engine, statistics)) return VIOMMU_E_ARGUMENT;
+  if (!engine->waist.counts_apart()) return VIOMMU_E_UNSUPPORTED;
+  const DomainUse use{{domain}, engine->waist.generation(DomainId{domain})};
+  const FaultCounts& faults = engine->unit.fault_counts();
+  const auto figures = engine->waist.figures_of(use.domain);
+  viommu_part_statistics s = part_of(figures, [&](FaultReason reason) { return faults.of(use, reason); });
+  s.iotlb_domain = figures.of(Dropped::whole);
+  s.iotlb_page = figures.of(Dropped::pages);
+  hand_over(s, *statistics);
+  return VIOMMU_OK;
+}
+
+viommu_result viommu_fault_count(viommu_engine* engine, uint32_t of, uint16_t id, uint8_t reason, uint64_t* count) {
+  if (engine == nullptr || count == nullptr || of > VIOMMU_OF_DOMAIN) return VIOMMU_E_ARGUMENT;
+  *count = 0;
+  if (of != VIOMMU_OF_ALL && !engine->waist.counts_apart()) return VIOMMU_E_UNSUPPORTED;
+  const FaultCounts& faults = engine->unit.fault_counts();
+  const auto code = static_cast<FaultReason>(reason);
+  switch (of) {
+    case VIOMMU_OF_ALL:    *count = faults.of(code); break;
+    case VIOMMU_OF_DEVICE: *count = faults.of(SourceId{id}, code); break;
+    default:               *count = faults.of(DomainUse{{id}, engine->waist.generation(DomainId{id})}, code); break;
+  }
+  return VIOMMU_OK;
+}
+
+}  // extern "C"
