@@ -53,9 +53,9 @@ enum class SecondStageEnd : std::uint8_t {
 
 struct SecondStageRequest {
   Gpa root{};              ///< SSPTPTR; its page offset does not count
-  unsigned top_level = 3;  ///< AW + 1: 2 to 4
   Iova iova{};             ///< within the width of the tables and MGAW: whoever asks has checked it (SGN.5, 84h)
   Rights asked;            ///< an atomic asks for both, a zero-length read that either right allows for none
+  unsigned top_level = 3;  ///< AW + 1: 2 to 4
 };
 
 /// The whole outcome.

@@ -142,7 +142,7 @@ bool Waist::walk_stages(Reader& reader, const caches::AddressSpaceKey& key, Iova
   };
   const auto walk_second = [&]() -> Walked {
     const walkers::SecondStageAnswer walk = walkers::walk_second_stage(
-        format_, {key.flags.second_flags, key.flags.snooped}, memory, {key.root, key.top_level, iova, asked});
+        format_, {key.flags.second_flags, key.flags.snooped}, memory, {key.root, iova, asked, key.top_level});
     return {outcome_of(walk.end), Stage::second, walk.level, walk.loads, walk.dirty, walk.rights, walk.frame};
   };
   const Walked walked = key.interpretation == caches::Interpretation::nested        ? walk_both()

@@ -2,6 +2,8 @@
 // Four lanes of AVX2. Compiled with -mavx2; everything but the tables at the end stays inside.
 #include "walkers/simd/first_stage_kernel.hpp"
 #include "walkers/simd/kernels.hpp"
+#include "walkers/simd/nested_kernel.hpp"
+#include "walkers/simd/second_stage_kernel.hpp"
 #include "walkers/simd/second_stage_lanes.hpp"
 #include "walkers/simd/walk_kernel.hpp"
 #include "walkers/simd/xsimd_lanes.hpp"
@@ -108,8 +110,8 @@ struct Avx2 {
 
 constinit const std::array<Kernels, 2> avx2_kernels{
     {{"avx2", walk_batch<Avx2<false>, SecondStageLanes>, walk_single<Avx2<false>, SecondStageLanes>,
-      walk_first_stage_batch<Avx2<false>>},
+      walk_first_stage_batch<Avx2<false>>, walk_second_stage_batch<Avx2<false>>, walk_nested_batch<Avx2<false>>},
      {"avx2-gather", walk_batch<Avx2<true>, SecondStageLanes>, walk_single<Avx2<true>, SecondStageLanes>,
-      walk_first_stage_batch<Avx2<true>>}}};
+      walk_first_stage_batch<Avx2<true>>, walk_second_stage_batch<Avx2<true>>, walk_nested_batch<Avx2<true>>}}};
 
 }  // namespace viommu::walkers

@@ -2,6 +2,8 @@
 // Two lanes of NEON, as every AArch64 CPU has them.
 #include "walkers/simd/first_stage_kernel.hpp"
 #include "walkers/simd/kernels.hpp"
+#include "walkers/simd/nested_kernel.hpp"
+#include "walkers/simd/second_stage_kernel.hpp"
 #include "walkers/simd/second_stage_lanes.hpp"
 #include "walkers/simd/walk_kernel.hpp"
 #include "walkers/simd/xsimd_lanes.hpp"
@@ -72,7 +74,11 @@ struct Neon {
 
 }  // namespace
 
-constinit const Kernels neon_kernels{"neon", walk_batch<Neon, SecondStageLanes>, walk_single<Neon, SecondStageLanes>,
-                                     walk_first_stage_batch<Neon>};
+constinit const Kernels neon_kernels{"neon",
+                                     walk_batch<Neon, SecondStageLanes>,
+                                     walk_single<Neon, SecondStageLanes>,
+                                     walk_first_stage_batch<Neon>,
+                                     walk_second_stage_batch<Neon>,
+                                     walk_nested_batch<Neon>};
 
 }  // namespace viommu::walkers

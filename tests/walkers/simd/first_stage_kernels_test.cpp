@@ -176,15 +176,10 @@ std::vector<FirstStageAnswer> walk_all(const Kernels& kernels, const FirstStage&
 }
 
 oracle::FirstStageAnswer ask_oracle(World& world, const FirstStageRequest& request) {
-  const GuestMemory& memory = world.memory().memory();
-  return oracle::translate_first_stage(
-      world.unit(request), [&](std::uint64_t gpa) { return memory.load_u64({gpa}); },
-      [&](std::uint64_t gpa, std::uint64_t expected, std::uint64_t desired) {
-        const Exchange outcome = memory.compare_exchange_u64({gpa}, expected, desired);
-        return outcome == Exchange::done ? 0 : outcome == Exchange::lost ? 1 : -1;
-      },
-      {request.iova.value, request.asked.read(), request.asked.write(), request.privilege == Privilege::supervisor,
-       request.execute});
+  return oracle::translate_first_stage(world.unit(request), test::reader_of(world.memory()),
+                                       test::exchanger_of(world.memory()),
+                                       {request.iova.value, request.asked.read(), request.asked.write(),
+                                        request.privilege == Privilege::supervisor, request.execute});
 }
 
 }  // namespace
