@@ -23,7 +23,8 @@ struct Avx2 {
   using Mask = BatchMask<xsimd::avx2>;
   using Predicates = walkers::Predicates<xsimd::avx2>;
   static constexpr std::size_t count = 4;
-  static constexpr std::size_t worthwhile = 12;  ///< fewer walks are faster without vectors
+  static constexpr std::size_t worthwhile = 12;        ///< fewer walks are faster without vectors
+  static constexpr std::size_t worthwhile_padded = 5;  ///< the same where a vector need not be full
 
   static Word load(const std::uint64_t* from) noexcept { return Word::load_aligned(from); }
   static void store(std::uint64_t* to, const Word& word) noexcept { word.store_aligned(to); }

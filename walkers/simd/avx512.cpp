@@ -54,7 +54,8 @@ struct Avx512 {
   using Mask = __mmask8;
   using Predicates = MaskRegisters;
   static constexpr std::size_t count = 8;
-  static constexpr std::size_t worthwhile = 12;  ///< fewer walks are faster without vectors
+  static constexpr std::size_t worthwhile = 12;        ///< fewer walks are faster without vectors
+  static constexpr std::size_t worthwhile_padded = 6;  ///< the same where a vector need not be full
 
   static Word load(const std::uint64_t* from) noexcept { return Word::load_aligned(from); }
   static void store(std::uint64_t* to, const Word& word) noexcept { word.store_aligned(to); }

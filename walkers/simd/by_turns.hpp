@@ -8,21 +8,19 @@
 
 namespace viommu::walkers {
 
-/// @tparam Group  descend(requests, vectors) starts up to Group::size walks, finish(answers) ends them
-/// @param count   at least `lanes`
-/// @return how many walks are done: the first ones, all that fill vectors
-template <std::size_t lanes, class Group, class Request, class Answer>
-[[nodiscard]] std::size_t walk_by_turns(std::array<Group, 2>& groups, const Request* requests, Answer* answers,
-                                        std::size_t count) noexcept {
+/// @tparam Group  descend(requests, count) starts up to Group::size walks, finish(answers) ends them
+/// @param count   not 0. Each time but the last a group is asked for Group::size walks
+template <class Group, class Request, class Answer>
+void walk_by_turns(std::array<Group, 2>& groups, const Request* requests, Answer* answers, std::size_t count) noexcept {
   const auto take = [&](Group& group, std::size_t first) {
-    const std::size_t vectors = std::min(count - first, Group::size) / lanes;
-    group.descend(requests + first, vectors);
-    return first + vectors * lanes;
+    const std::size_t some = std::min(count - first, Group::size);
+    group.descend(requests + first, some);
+    return first + some;
   };
   std::size_t turn = 0;
   std::size_t finished = 0;
   std::size_t taken = take(groups[turn], 0);
-  while (count - taken >= lanes) {
+  while (taken != count) {
     const std::size_t next = take(groups[turn ^ 1], taken);
     groups[turn].finish(answers + finished);
     finished = taken;
@@ -30,7 +28,6 @@ template <std::size_t lanes, class Group, class Request, class Answer>
     turn ^= 1;
   }
   groups[turn].finish(answers + finished);
-  return taken;
 }
 
 }  // namespace viommu::walkers

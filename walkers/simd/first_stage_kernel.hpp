@@ -18,12 +18,13 @@
 #include "engine/base/memory_view.hpp"
 #include "walkers/first_stage_walk.hpp"
 #include "walkers/format/first_stage.hpp"
-#include "walkers/simd/answer_words.hpp"
 #include "walkers/simd/by_turns.hpp"
 #include "walkers/simd/first_stage_lanes.hpp"
+#include "walkers/simd/records.hpp"
 #include "walkers/simd/span_lanes.hpp"
 #include "walkers/simd/stage_lanes.hpp"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -53,23 +54,24 @@ class FirstStageGroup {
   FirstStageGroup(const FirstStage& format, const MemoryView& memory) noexcept
       : format_{format}, memory_{memory}, spans_{memory} {}
 
-  /// Takes `vectors` times `lanes` walks down to the leaf tables, whose words are then on their way to the cache.
-  [[gnu::flatten]] void descend(const FirstStageRequest* requests, std::size_t vectors) noexcept {
+  /// Takes `count` walks down to the leaf tables, whose words are then on their way to the cache.
+  [[gnu::flatten]] void descend(const FirstStageRequest* requests, std::size_t count) noexcept {
     requests_ = requests;
-    vectors_ = vectors;
+    count_ = count;
+    vectors_ = (count + lanes - 1) / lanes;
     const FirstStageNeeds<Lanes> needs{format_};
     const typename Stage::Constants constants = spans_.constants();
-    for (std::size_t at = 0; at < vectors * lanes; at += lanes) {
+    for (std::size_t at = 0; at < vectors_ * lanes; at += lanes) {
       Word table;
       Word iova;
       Word rest;
-      Lanes::load_requests(requests + at, table, iova, rest);
+      load_requests<Lanes>(requests + at, count - at, table, iova, rest);
       const auto [here, all_entries, free] = needs.of(iova, rest);
       Lanes::store(&free_[at], free);
       stage_.begin(at, iova, all_entries);
       stage_.enter(at, format_.top_level(), constants, table & Stage::all(~low_bits(page_shift)), here);
     }
-    stage_.descend(format_.top_level(), format_.masks(), vectors, spans_);
+    stage_.descend(format_.top_level(), format_.masks(), vectors_, spans_);
   }
 
   /// Ends the walks.
@@ -89,7 +91,7 @@ class FirstStageGroup {
                             Stage::all(read_only.bits() << answer_rights));
       words.template put<2>(Stage::frame_of(leaf));
       const unsigned came = Lanes::bits(Stage::came(leaf));
-      for (std::size_t lane = 0; lane < lanes; ++lane) {
+      for (std::size_t lane = 0; lane < std::min(lanes, count_ - at); ++lane) {
         if ((came >> lane & 1) == 0)
           walk_first_stage_alone<Lanes>(format_, memory_, requests_[at + lane], answers[at + lane]);
         else
@@ -117,6 +119,7 @@ class FirstStageGroup {
   const MemoryView& memory_;
   SpanLanes<Lanes> spans_;
   const FirstStageRequest* requests_ = nullptr;
+  std::size_t count_ = 0;
   std::size_t vectors_ = 0;
   Stage stage_;
   alignas(line_bytes) Column free_;  ///< the right to write that needs no bit of an entry
@@ -126,12 +129,12 @@ class FirstStageGroup {
 template <class Lanes>
 void walk_first_stage_batch(const FirstStage& format, const MemoryView& memory, const FirstStageRequest* requests,
                             FirstStageAnswer* answers, std::size_t count) noexcept {
-  std::size_t done = 0;
-  if (count >= Lanes::worthwhile) {
+  if (count >= Lanes::worthwhile_padded) {
     std::array groups{FirstStageGroup<Lanes>{format, memory}, FirstStageGroup<Lanes>{format, memory}};
-    done = walk_by_turns<Lanes::count>(groups, requests, answers, count);
+    walk_by_turns(groups, requests, answers, count);
+  } else {
+    for (std::size_t i = 0; i < count; ++i) walk_first_stage_alone<Lanes>(format, memory, requests[i], answers[i]);
   }
-  for (; done != count; ++done) walk_first_stage_alone<Lanes>(format, memory, requests[done], answers[done]);
   // The caller looks at versions and clocks next, and must not have done so before the loads.
   std::atomic_thread_fence(std::memory_order_acquire);
 }

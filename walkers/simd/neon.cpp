@@ -22,7 +22,8 @@ struct Neon {
   using Mask = BatchMask<xsimd::neon64>;
   using Predicates = walkers::Predicates<xsimd::neon64>;
   static constexpr std::size_t count = 2;
-  static constexpr std::size_t worthwhile = 4;  ///< fewer walks are faster without vectors
+  static constexpr std::size_t worthwhile = 4;         ///< fewer walks are faster without vectors
+  static constexpr std::size_t worthwhile_padded = 4;  ///< the same where a vector need not be full
 
   static Word load(const std::uint64_t* from) noexcept { return vld1q_u64(from); }
   static void store(std::uint64_t* to, const Word& word) noexcept { vst1q_u64(to, word); }

@@ -27,13 +27,14 @@
 #include "walkers/first_stage_walk.hpp"
 #include "walkers/format/first_stage.hpp"
 #include "walkers/nested_walk.hpp"
-#include "walkers/simd/answer_words.hpp"
 #include "walkers/simd/by_turns.hpp"
 #include "walkers/simd/first_stage_lanes.hpp"
+#include "walkers/simd/records.hpp"
 #include "walkers/simd/second_stage_lanes.hpp"
 #include "walkers/simd/span_lanes.hpp"
 #include "walkers/simd/stage_lanes.hpp"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -72,11 +73,12 @@ class NestedGroup {
         second_root_{stages.second_root.value & ~low_bits(page_shift)},
         spans_{memory} {}
 
-  /// Takes `vectors` times `lanes` walks down to the second-stage tables of their pages, whose words are then on their
-  /// way to the cache.
-  [[gnu::flatten]] void descend(const FirstStageRequest* requests, std::size_t vectors) noexcept {
+  /// Takes `count` walks down to the second-stage tables of their pages, whose words are then on their way to the
+  /// cache.
+  [[gnu::flatten]] void descend(const FirstStageRequest* requests, std::size_t count) noexcept {
     requests_ = requests;
-    vectors_ = vectors;
+    count_ = count;
+    vectors_ = (count + lanes - 1) / lanes;
     begin();
     if (stages_.first.top_level() == 4) step<4>();
     step<3>();
@@ -93,7 +95,7 @@ class NestedGroup {
     for (std::size_t at = 0; at < vectors_ * lanes; at += lanes) {
       Words words;
       const unsigned came = Lanes::bits(conclude(at, words));
-      for (std::size_t lane = 0; lane < lanes; ++lane) {
+      for (std::size_t lane = 0; lane < std::min(lanes, count_ - at); ++lane) {
         if ((came >> lane & 1) == 0)
           walk_nested_alone<Lanes>(stages_, memory_, requests_[at + lane], answers[at + lane]);
         else
@@ -132,7 +134,7 @@ class NestedGroup {
       Word table;
       Word iova;
       Word rest;
-      Lanes::load_requests(requests_ + at, table, iova, rest);
+      load_requests<Lanes>(requests_ + at, count_ - at, table, iova, rest);
       const auto [begins, all_entries, free] = needs.of(iova, rest);
       const Mask here = Op::none_of(begins, table, all(beyond));
       Lanes::store(&free_[at], free);
@@ -247,6 +249,7 @@ class NestedGroup {
   std::uint64_t second_root_;
   SpanLanes<Lanes> spans_;
   const FirstStageRequest* requests_ = nullptr;
+  std::size_t count_ = 0;
   std::size_t vectors_ = 0;
   First first_;
   Second second_;                            ///< of tables, then of pages
@@ -263,13 +266,13 @@ class NestedGroup {
 template <class Lanes>
 void walk_nested_batch(const NestedStages& stages, const MemoryView& memory, const FirstStageRequest* requests,
                        NestedAnswer* answers, std::size_t count) noexcept {
-  std::size_t done = 0;
-  if (count >= Lanes::worthwhile) {
+  if (count >= Lanes::worthwhile_padded) {
     using Group = NestedGroup<Lanes>;
     std::array groups{Group{stages, memory}, Group{stages, memory}};
-    done = walk_by_turns<Lanes::count>(groups, requests, answers, count);
+    walk_by_turns(groups, requests, answers, count);
+  } else {
+    for (std::size_t i = 0; i < count; ++i) walk_nested_alone<Lanes>(stages, memory, requests[i], answers[i]);
   }
-  for (; done != count; ++done) walk_nested_alone<Lanes>(stages, memory, requests[done], answers[done]);
   // The caller looks at versions and clocks next, and must not have done so before the loads.
   std::atomic_thread_fence(std::memory_order_acquire);
 }

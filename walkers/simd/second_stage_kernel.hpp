@@ -8,12 +8,13 @@
 #include "engine/base/memory_view.hpp"
 #include "walkers/format/second_stage.hpp"
 #include "walkers/second_stage_walk.hpp"
-#include "walkers/simd/answer_words.hpp"
 #include "walkers/simd/by_turns.hpp"
+#include "walkers/simd/records.hpp"
 #include "walkers/simd/second_stage_lanes.hpp"
 #include "walkers/simd/span_lanes.hpp"
 #include "walkers/simd/stage_lanes.hpp"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -45,24 +46,25 @@ class SecondStageGroup {
   SecondStageGroup(const SecondStage& format, const SecondStageControls& controls, const MemoryView& memory) noexcept
       : format_{format}, controls_{controls}, memory_{memory}, spans_{memory} {}
 
-  /// Takes `vectors` times `lanes` walks down to the leaf tables, whose words are then on their way to the cache.
-  [[gnu::flatten]] void descend(const SecondStageRequest* requests, std::size_t vectors) noexcept {
+  /// Takes `count` walks down to the leaf tables, whose words are then on their way to the cache.
+  [[gnu::flatten]] void descend(const SecondStageRequest* requests, std::size_t count) noexcept {
     requests_ = requests;
-    vectors_ = vectors;
+    count_ = count;
+    vectors_ = (count + lanes - 1) / lanes;
     top_level_ = requests->top_level;
     const SecondStageNeeds<Lanes> needs{controls_.flags};
     const typename Stage::Constants constants = spans_.constants();
-    for (std::size_t at = 0; at < vectors * lanes; at += lanes) {
+    for (std::size_t at = 0; at < vectors_ * lanes; at += lanes) {
       Word table;
       Word iova;
       Word rest;
-      Lanes::load_requests(requests + at, table, iova, rest);
+      load_requests<Lanes>(requests + at, count - at, table, iova, rest);
       stage_.begin(at, iova, needs.of(rest));
       // A table as high as the first one's: it is the same PASID table entry.
       const auto here = Op::equal(Op::every(), rest >> static_cast<int>(request_top_level), Stage::all(top_level_));
       stage_.enter(at, top_level_, constants, table & Stage::all(~low_bits(page_shift)), here);
     }
-    stage_.descend(top_level_, format_.masks(), vectors, spans_);
+    stage_.descend(top_level_, format_.masks(), vectors_, spans_);
   }
 
   /// Ends the walks.
@@ -79,7 +81,7 @@ class SecondStageGroup {
                             ((leaf & Stage::all(all_right_bits)) << static_cast<int>(answer_rights)));
       words.template put<1>(Stage::frame_of(leaf));
       const unsigned came = Lanes::bits(Stage::came(leaf));
-      for (std::size_t lane = 0; lane < lanes; ++lane) {
+      for (std::size_t lane = 0; lane < std::min(lanes, count_ - at); ++lane) {
         if ((came >> lane & 1) == 0)
           walk_second_stage_alone<Lanes>(format_, controls_, memory_, requests_[at + lane], answers[at + lane]);
         else
@@ -108,6 +110,7 @@ class SecondStageGroup {
   const MemoryView& memory_;
   SpanLanes<Lanes> spans_;
   const SecondStageRequest* requests_ = nullptr;
+  std::size_t count_ = 0;
   std::size_t vectors_ = 0;
   unsigned top_level_ = 0;
   Stage stage_;
@@ -118,13 +121,14 @@ template <class Lanes>
 void walk_second_stage_batch(const SecondStage& format, const SecondStageControls& controls, const MemoryView& memory,
                              const SecondStageRequest* requests, SecondStageAnswer* answers,
                              std::size_t count) noexcept {
-  std::size_t done = 0;
-  if (count >= Lanes::worthwhile) {
+  if (count >= Lanes::worthwhile_padded) {
     using Group = SecondStageGroup<Lanes>;
     std::array groups{Group{format, controls, memory}, Group{format, controls, memory}};
-    done = walk_by_turns<Lanes::count>(groups, requests, answers, count);
+    walk_by_turns(groups, requests, answers, count);
+  } else {
+    for (std::size_t i = 0; i < count; ++i)
+      walk_second_stage_alone<Lanes>(format, controls, memory, requests[i], answers[i]);
   }
-  for (; done != count; ++done) walk_second_stage_alone<Lanes>(format, controls, memory, requests[done], answers[done]);
   // The caller looks at versions and clocks next, and must not have done so before the loads.
   std::atomic_thread_fence(std::memory_order_acquire);
 }

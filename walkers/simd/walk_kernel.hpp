@@ -105,9 +105,9 @@ class WalkGroup {
   WalkGroup(const MemoryView& memory, const Masks& masks, Fill fill) noexcept
       : spans_{memory}, memory_{memory}, masks_{masks}, fill_{fill} {}
 
-  /// Takes `vectors` times `lanes` walks down to the leaf tables, whose words are then on their way to the cache.
-  [[gnu::flatten]] void descend(const WalkRequest* requests, std::size_t vectors) noexcept {
-    vectors_ = vectors;
+  /// Takes `count` walks, which fill vectors, down to the leaf tables, whose words are then on their way to the cache.
+  [[gnu::flatten]] void descend(const WalkRequest* requests, std::size_t count) noexcept {
+    vectors_ = count / lanes;
     switch (begin(requests)) {
       default: step<4>(); [[fallthrough]];
       case 3:  step<3>(); [[fallthrough]];
@@ -400,9 +400,10 @@ void walk_batch(const MemoryView& memory, const typename Format::Masks& masks, F
                 WalkAnswer* answers, std::size_t count) noexcept {
   std::size_t done = 0;
   if (count >= Lanes::worthwhile) {
+    done = count - count % Lanes::count;
     using Group = WalkGroup<Lanes, Format>;
     std::array groups{Group{memory, masks, fill}, Group{memory, masks, fill}};
-    done = walk_by_turns<Lanes::count>(groups, requests, answers, count);
+    walk_by_turns(groups, requests, answers, done);
   }
   walk_few<Lanes, Format>(memory, masks, fill, requests + done, answers + done, count - done);
   // The caller looks at versions and clocks next, and must not have done so before the loads.

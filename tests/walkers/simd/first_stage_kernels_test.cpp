@@ -282,15 +282,14 @@ TEST_CASE("lanes answer every walk of a batch that has all it needs, and leave t
           const std::vector<FirstStageRequest> requests(17, {{base}, {0}, asked, privilege, false});
           for (const Kernels* const kernels : runnable_kernels()) {
             const std::vector<FirstStageAnswer> answers = walk_all(*kernels, format, view, requests);
-            // The last one fills no vector.
             const bool lanes = !is_need && std::string_view{kernels->name} != "scalar";
             const FirstStageAnswer single = walk_first_stage(format, view, requests.front());
             CAPTURE(kernels->name, lacking, at, asked.bits(), privilege == Privilege::user);
-            REQUIRE(answers.back() == single);
             REQUIRE((single.end == FirstStageEnd::leaf) == !is_need);
             FirstStageAnswer right = single;
             if (lanes) right.frame = {0x8000'0000};
             REQUIRE(answers.front() == right);
+            REQUIRE(answers.back() == right);  // in a vector that it does not fill
           }
         }
       }

@@ -295,6 +295,7 @@ TEST_CASE("lanes answer every nested walk that has all it needs, and leave the o
           NestedAnswer right = single;
           if (has_all && std::string_view{kernels->name} != "scalar") right.frame = {0x8000'0000};
           REQUIRE(answers.front() == right);
+          REQUIRE(answers.back() == right);  // in a vector that it does not fill
         }
       };
       path.store(alone, 0x4000'0000);

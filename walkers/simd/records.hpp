@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// Answers out of lanes: the words of one vector of them, and each answer taken out of its lane.
+// Requests into lanes and answers out of them, a vector at a time.
 #pragma once
 
 #include "engine/base/memory_view.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +13,20 @@
 
 namespace viommu::walkers {
 
-/// Answer: trivial, of whole words; both sides are little endian.
+/// The three words of each request.
+/// @param count  of them, not 0; those that no lane is left for stay behind. Lanes that no request is left for repeat the
+///               last one: they load what it loads, and are not asked for their answers
+template <class Lanes, class Request>
+void load_requests(const Request* requests, std::size_t count, typename Lanes::Word& table, typename Lanes::Word& iova,
+                   typename Lanes::Word& rest) noexcept {
+  static_assert(sizeof(Request) == 3 * sizeof(std::uint64_t));
+  if (count >= Lanes::count) return Lanes::load_requests(requests, table, iova, rest);
+  std::array<Request, Lanes::count> some;
+  for (std::size_t lane = 0; lane < Lanes::count; ++lane) some[lane] = requests[std::min(lane, count - 1)];
+  Lanes::load_requests(some.data(), table, iova, rest);
+}
+
+/// The words of answers. Answer: trivial, of whole words; both sides are little endian.
 template <class Lanes, class Answer>
 class AnswerWords {
  public:
