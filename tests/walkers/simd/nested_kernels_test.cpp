@@ -178,14 +178,15 @@ TEST_CASE("every kernel answers a nested batch as the specification and the sing
         }
       }
     }
+    if (std::string_view{kernels->name} == "scalar") CHECK(twice == 0);
+    if (worlds <= 20) continue;
     for (const unsigned reason : {0x00U, 0x5BU, 0x5CU, 0x5DU, 0x70U, 0x71U, 0x72U, 0x73U, 0x74U, 0x75U, 0x76U, 0x77U,
                                   0x78U, 0x79U, 0x7AU, 0x7BU, 0x7CU, 0x7DU, 0x80U, 0x81U, 0x85U, 0x86U, 0x90U, 0x91U}) {
       CAPTURE(reason);
-      if (worlds > 20) CHECK(seen[reason] > 5);
+      CHECK(seen[reason] > 5);
     }
-    if (worlds > 20) CHECK(sizes.size() == 54);  // 2 and 3 depths, 9 pairs of sizes
-    if (std::string_view{kernels->name} == "scalar") CHECK(twice == 0);
-    if (worlds > 20) CHECK((earlier > 0) == (std::string_view{kernels->name} != "scalar"));
+    CHECK(sizes.size() == 54);  // 2 and 3 depths, 9 pairs of sizes
+    CHECK((earlier > 0) == (std::string_view{kernels->name} != "scalar"));
   }
 }
 

