@@ -119,7 +119,7 @@ class NestedWalk {
     const FirstStage format = stages_.first.within(stages_.input_width);
     const Tables tables{*this};
     FirstStageAnswer first;
-    FirstStageWalk{format, tables, request_, first}.run();
+    follow_first_stage(format, tables, request_, first);
     answer_.level = first.level;
     answer_.end = end_of(first);
     answer_.rights = first.rights;

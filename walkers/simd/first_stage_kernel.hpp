@@ -37,7 +37,7 @@ template <class Lanes>
 [[gnu::noinline, gnu::flatten]] void walk_first_stage_alone(const FirstStage& format, const MemoryView& memory,
                                                             const FirstStageRequest& request,
                                                             FirstStageAnswer& answer) noexcept {
-  FirstStageWalk{format, memory, request, answer}.run();
+  follow_first_stage(format, memory, request, answer);
 }
 
 /// Lanes: the vector type.

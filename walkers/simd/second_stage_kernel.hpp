@@ -29,7 +29,7 @@ template <class Lanes>
                                                              const MemoryView& memory,
                                                              const SecondStageRequest& request,
                                                              SecondStageAnswer& answer) noexcept {
-  SecondStageWalk{format, controls, memory, request, answer}.run();
+  follow_second_stage(format, controls, memory, request, answer);
 }
 
 /// Lanes: the vector type.
