@@ -32,8 +32,8 @@ constexpr std::uint64_t page_bytes = 4096;
 /// Guest tables of both stages over the same pages. The second stage maps a table where it is, and a page elsewhere.
 class StageTables {
  public:
-  explicit StageTables(std::uint64_t leaf_tables) : pages_{leaf_tables * entries} {
-    ram_bytes_ = (3 * leaf_tables + 4096) * page_bytes;
+  explicit StageTables(std::uint64_t leaf_tables)
+      : pages_{leaf_tables * entries}, ram_bytes_{(3 * leaf_tables + 4096) * page_bytes} {
     void* const memory =
         mmap(nullptr, ram_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc{};
@@ -108,7 +108,7 @@ class StageTables {
   }
 
   std::uint64_t pages_;
-  std::size_t ram_bytes_ = 0;
+  std::size_t ram_bytes_;
   MemorySpan span_;
   std::uint64_t next_ = 0x3000;
 };

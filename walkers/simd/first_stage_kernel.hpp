@@ -81,14 +81,14 @@ class FirstStageGroup {
       const Word leaf = stage_.leaf(at);
       const Word level = Stage::level_of(leaf);
       const Word levels_left = Stage::all(format_.controls().levels) - level;
-      const Word rights = Stage::template bit_to<Facts::write, answer_rights + 1>(leaf | Lanes::load(&free_[at]));
+      const Word dirty = Stage::template bit_to<Facts::dirty, answer_dirty>(leaf);
+      const Word user = Stage::template bit_to<Facts::user, answer_user>(leaf);
+      const Word writable = Stage::template bit_to<Facts::write, 0>(leaf);
+      const Word may_write = Stage::template bit_to<Facts::write, answer_rights + 1>(leaf | Lanes::load(&free_[at]));
       Words words;
-      words.template put<0>(Stage::template bit_to<Facts::dirty, answer_dirty>(leaf) |
-                            Stage::template bit_to<Facts::user, answer_user>(leaf) |
-                            (level << static_cast<int>(answer_level)) |
+      words.template put<0>(dirty | user | (level << static_cast<int>(answer_level)) |
                             (levels_left << static_cast<int>(answer_loads)));
-      words.template put<1>(Stage::template bit_to<Facts::write, 0>(leaf) | rights |
-                            Stage::all(read_only.bits() << answer_rights));
+      words.template put<1>(writable | may_write | Stage::all(read_only.bits() << answer_rights));
       words.template put<2>(Stage::frame_of(leaf));
       const unsigned came = Lanes::bits(Stage::came(leaf));
       for (std::size_t lane = 0; lane < std::min(lanes, count_ - at); ++lane) {

@@ -89,10 +89,6 @@ class StageLanes {
     }
   }
 
-  void prefetch() const noexcept {
-    for (const std::uint64_t address : address_) __builtin_prefetch(host_at(address));
-  }
-
   [[nodiscard]] Word iova(std::size_t at) const noexcept { return Lanes::load(&iova_[at]); }
 
   /// What the walks came to: zero where they fell out, else of the leaf frame and D, with the rights of the whole path

@@ -214,7 +214,7 @@ class NestedPath {
                                 (writes && (user || stages.first.controls().write_protect) ? 2U : 0U) |
                                 (user ? 4U : 0U);
     for (unsigned level = leaf; level < levels; ++level) {
-      const unsigned depth = levels - 1 - level;
+      const std::uint64_t depth = levels - 1 - level;
       std::uint64_t needs = first;
       if (level == leaf && writes) needs |= 0x40;
       const std::uint64_t other = level == leaf ? page | (leaf > 0 ? 0x80U : 0U) : tables + (depth + 1) * 0x1000;
@@ -235,14 +235,14 @@ class NestedPath {
     constexpr std::uint64_t for_page = base + 0xA000;
     entries_.push_back({table, for_tables | table_bits, table_bits});
     entries_.push_back({for_tables, (for_tables + 0x1000) | table_bits, table_bits});
-    for (unsigned depth = 0; depth < levels - leaf; ++depth)
+    for (std::uint64_t depth = 0; depth < levels - leaf; ++depth)
       entries_.push_back(
           {for_tables + 0x1000 + (tables / 0x1000 + depth) * 8, (base + depth * 0x1000) | table_leaf, table_leaf});
     for (unsigned level = 2; level > second_leaf; --level) {
-      const std::uint64_t next = for_page + (2 - level) * 0x1000;
+      const std::uint64_t next = for_page + std::uint64_t{2 - level} * 0x1000;
       entries_.push_back({level == 2 ? table + 8 : next - 0x1000, next | page_bits, page_bits});
     }
-    leaf_slot_ = second_leaf == 2 ? table + 8 : for_page + (1 - second_leaf) * 0x1000;
+    leaf_slot_ = second_leaf == 2 ? table + 8 : for_page + std::uint64_t{1 - second_leaf} * 0x1000;
     entries_.push_back({leaf_slot_, page_leaf | (second_leaf > 0 ? 0x80U : 0U), page_leaf});
   }
 
