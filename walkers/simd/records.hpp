@@ -14,8 +14,8 @@
 namespace viommu::walkers {
 
 /// The three words of each request.
-/// @param count  of them, not 0; those that no lane is left for stay behind. Lanes that no request is left for repeat the
-///               last one: they load what it loads, and are not asked for their answers
+/// @param count  of them, not 0; those that no lane is left for stay behind. Lanes that no request is left for repeat
+///               the last one: they load what it loads, and are not asked for their answers
 template <class Lanes, class Request>
 void load_requests(const Request* requests, std::size_t count, typename Lanes::Word& table, typename Lanes::Word& iova,
                    typename Lanes::Word& rest) noexcept {
