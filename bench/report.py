@@ -30,6 +30,7 @@ QUESTIONS = [
     Question("mixed_hit", "hits, mixed page sizes", 5, r"<(Viommu|QemuShape)>"),
     Question("batch_hit", "hits in batches", 5, r"<(Viommu|QemuShape|QemuShapeCapped)>/[0-9]+/64/"),
     Question("page_walk", "walks", 5, r"<(Viommu|QemuShape|Floor)>/(128|2048)/"),
+    Question("stage_walk", "walks of scalable mode", 5, r"<(Lanes|Scalar)>/2048/64/"),
     Question("miss_fill", "whole misses", 5, r"<(Viommu|QemuShape)>/(128|2048)/"),
     Question("invalidate_page", "page invalidation", 5, r"<(Viommu|QemuShape)>/(1024|16384)/"),
     Question("invalidate_domain", "domain invalidation", 5, r"<(Viommu|QemuShape)>/1024/"),
@@ -153,6 +154,10 @@ def aims():
         at_least("walk, 64 in flight, tables of 1 GiB", "page_walk<Viommu>/262144/64", "page_walk<QemuShape>/262144/1", 9),
         at_most("walk, 64 in flight, tables of 1 GiB", "page_walk<Viommu>/262144/64", "page_walk<Floor>/262144/1", 1.15),
     ]
+    for question, title in (("first_stage_walk", "first-stage walk"), ("second_stage_walk", "second-stage walk with flags"),
+                            ("nested_walk", "nested walk")):
+        rows.append(at_least(f"{title}, 64 in flight, tables of 8 MiB, against one by one", f"{question}<Lanes>/2048/64",
+                             f"{question}<Scalar>/2048/64", None))
     for tables, where in ((16, "64 KiB"), (128, "512 KiB"), (2048, "8 MiB"), (262144, "1 GiB")):
         rows.append(at_least(f"miss with fill, tables of {where}", f"miss_fill<Viommu>/{tables}/1",
                              f"miss_fill<QemuShape>/{tables}/1", 4))

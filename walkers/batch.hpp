@@ -8,7 +8,10 @@
 #include "engine/base/memory_view.hpp"
 #include "walkers/first_stage_walk.hpp"
 #include "walkers/format/first_stage.hpp"
+#include "walkers/format/second_stage.hpp"
 #include "walkers/format/second_stage_layout.hpp"
+#include "walkers/nested_walk.hpp"
+#include "walkers/second_stage_walk.hpp"
 #include "walkers/walk.hpp"
 
 #include <cstddef>
@@ -65,6 +68,13 @@ struct Kernels {
   /// one PASID table entry. At most 5 loads a request of which all flags are set; else 5 and those of a single walk.
   void (*walk_first_stage)(const FirstStage& format, const MemoryView& memory, const FirstStageRequest* requests,
                            FirstStageAnswer* answers, std::size_t count) noexcept;
+  /// The same as walk_second_stage() does, of scalable mode: one tree height for all, that of the first.
+  void (*walk_second_stage)(const SecondStage& format, const SecondStageControls& controls, const MemoryView& memory,
+                            const SecondStageRequest* requests, SecondStageAnswer* answers, std::size_t count) noexcept;
+  /// The same as walk_nested() does. Walks that come to tables in one page may share the second-stage walk to it: each
+  /// answer counts its loads. At most 29 loads a request of which all flags are set; else those of a single walk too.
+  void (*walk_nested)(const NestedStages& stages, const MemoryView& memory, const FirstStageRequest* requests,
+                      NestedAnswer* answers, std::size_t count) noexcept;
 };
 
 }  // namespace viommu::walkers

@@ -119,7 +119,7 @@ class NestedWalk {
     const FirstStage format = stages_.first.within(stages_.input_width);
     const Tables tables{*this};
     FirstStageAnswer first;
-    FirstStageWalk{format, tables, request_, first}.run();
+    follow_first_stage(format, tables, request_, first);
     answer_.level = first.level;
     answer_.end = end_of(first);
     answer_.rights = first.rights;
@@ -231,7 +231,7 @@ class NestedWalk {
   }
 
   [[nodiscard]] SecondStageRequest second_request(Iova at, Rights asked) const noexcept {
-    return {stages_.second_root, stages_.second_top_level, at, asked};
+    return {stages_.second_root, at, asked, stages_.second_top_level};
   }
   void count(const SecondStageAnswer& walk) noexcept {
     answer_.loads = static_cast<std::uint16_t>(answer_.loads + walk.loads);

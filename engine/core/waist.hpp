@@ -442,9 +442,14 @@ class Waist {
                             Translation& found) noexcept;
   using MissNumbers = Scratch<std::uint8_t, batch_width>;
   void walk_stages_and_fill(Reader& reader, std::span<Miss> misses, MissNumbers& numbers, std::size_t count) noexcept;
-  /// The first `count` of `numbers`: misses of one address space, of a first stage.
-  void walk_first_stage_and_fill(Reader& reader, std::span<Miss> misses, const MissNumbers& numbers,
-                                 std::size_t count) noexcept;
+  /// The first `count` of `numbers`: misses of one address space, more than one.
+  void walk_space_and_fill(Reader& reader, std::span<Miss> misses, const MissNumbers& numbers,
+                           std::size_t count) noexcept;
+  /// The same, by the walks of one kind. @param request  request(miss) is that miss's
+  /// @param walk  walk(requests, answers) answers them all
+  template <class Request, class Answer, class Ask, class Walk>
+  void walk_together_and_fill(Reader& reader, std::span<Miss> misses, const MissNumbers& numbers, std::size_t count,
+                              const Ask& request, const Walk& walk) noexcept;
   struct Walked;
   void sample_stages(const caches::AddressSpace& space, Iova iova, Start& start) const noexcept;
   void fill_staged(Reader& reader, caches::AddressSpace& space, const Start& start, Iova iova,

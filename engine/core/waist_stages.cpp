@@ -23,6 +23,8 @@ struct Waist::Walked {
   Gpa frame{};
 
   [[nodiscard]] static Walked of(const walkers::FirstStageAnswer& walk) noexcept;
+  [[nodiscard]] static Walked of(const walkers::SecondStageAnswer& walk) noexcept;
+  [[nodiscard]] static Walked of(const walkers::NestedAnswer& walk) noexcept;
 };
 
 namespace {
@@ -116,39 +118,48 @@ struct StageOutcome {
   return request;
 }
 
+[[nodiscard]] walkers::SecondStageControls second_stage_of(const caches::AddressSpaceKey& key) noexcept {
+  return {key.flags.second_flags, key.flags.snooped};
+}
+
+[[nodiscard]] walkers::SecondStageRequest second_stage_request_of(const caches::AddressSpaceKey& key, Iova iova,
+                                                                  Rights asked) noexcept {
+  return {key.root, iova, asked, key.top_level};
+}
+
+[[nodiscard]] walkers::NestedStages stages_of(const caches::AddressSpaceKey& key, const walkers::FirstStage& first,
+                                              const walkers::SecondStage& second) noexcept {
+  return {first_stage_of(key, first), second,          second_stage_of(key), key.second_root,
+          key.second_top_level,       key.second_width};
+}
+
 }  // namespace
 
 Waist::Walked Waist::Walked::of(const walkers::FirstStageAnswer& walk) noexcept {
   return {outcome_of(walk.end), Stage::first, walk.level, walk.loads, walk.dirty, walk.rights, walk.frame};
 }
+Waist::Walked Waist::Walked::of(const walkers::SecondStageAnswer& walk) noexcept {
+  return {outcome_of(walk.end), Stage::second, walk.level, walk.loads, walk.dirty, walk.rights, walk.frame};
+}
+Waist::Walked Waist::Walked::of(const walkers::NestedAnswer& walk) noexcept {
+  const StageOutcome end = outcome_of(walk.end);
+  return {end.outcome, end.stage, walk.level, walk.loads, walk.dirty, walk.rights, walk.frame};
+}
 
 bool Waist::walk_stages(Reader& reader, const caches::AddressSpaceKey& key, Iova iova, Rights asked, Translation& found,
                         caches::CachedPage& page) const noexcept {
   const MemoryView memory = memory_.view();
-  const auto walk_both = [&]() -> Walked {
-    const walkers::NestedStages stages{first_stage_of(key, first_stage_),
-                                       format_,
-                                       {key.flags.second_flags, key.flags.snooped},
-                                       key.second_root,
-                                       key.second_top_level,
-                                       key.second_width};
-    const walkers::NestedAnswer walk = walkers::walk_nested(stages, memory, request_of(key, iova, asked));
-    const StageOutcome end = outcome_of(walk.end);
-    return {end.outcome, end.stage, walk.level, walk.loads, walk.dirty, walk.rights, walk.frame};
-  };
-  const auto walk_first = [&]() -> Walked {
+  const auto walk = [&]() -> Walked {
+    if (key.interpretation == caches::Interpretation::nested)
+      return Walked::of(
+          walkers::walk_nested(stages_of(key, first_stage_, format_), memory, request_of(key, iova, asked)));
+    if (key.interpretation == caches::Interpretation::first_stage)
+      return Walked::of(
+          walkers::walk_first_stage(first_stage_of(key, first_stage_), memory, request_of(key, iova, asked)));
     return Walked::of(
-        walkers::walk_first_stage(first_stage_of(key, first_stage_), memory, request_of(key, iova, asked)));
+        walkers::walk_second_stage(format_, second_stage_of(key), memory, second_stage_request_of(key, iova, asked)));
   };
-  const auto walk_second = [&]() -> Walked {
-    const walkers::SecondStageAnswer walk = walkers::walk_second_stage(
-        format_, {key.flags.second_flags, key.flags.snooped}, memory, {key.root, key.top_level, iova, asked});
-    return {outcome_of(walk.end), Stage::second, walk.level, walk.loads, walk.dirty, walk.rights, walk.frame};
-  };
-  const Walked walked = key.interpretation == caches::Interpretation::nested        ? walk_both()
-                        : key.interpretation == caches::Interpretation::first_stage ? walk_first()
-                                                                                    : walk_second();
-  return conclude_stages(reader, iova, walked, found, page);
+  return conclude_stages(reader, iova, walk(), found, page);
 }
 
 bool Waist::conclude_stages(Reader& reader, Iova iova, const Walked& walked, Translation& found,
@@ -195,32 +206,55 @@ void Waist::walk_stages_and_fill(Reader& reader, std::span<Miss> misses, MissNum
         numbers.put(others++, number);
     }
     count = others;
-    if (of_space > 1 && space.key.interpretation == caches::Interpretation::first_stage) {
-      walk_first_stage_and_fill(reader, misses, together, of_space);
-      continue;
-    }
-    for (std::size_t i = 0; i < of_space; ++i) {
-      Miss& miss = misses[together[i]];
+    if (of_space > 1) {
+      walk_space_and_fill(reader, misses, together, of_space);
+    } else {
+      Miss& miss = misses[together[0]];
       reader.account = miss.account;
       walk_stages_and_fill(reader, space, miss.iova, miss.asked, miss.found);
     }
   }
 }
 
-void Waist::walk_first_stage_and_fill(Reader& reader, std::span<Miss> misses, const MissNumbers& numbers,
-                                      std::size_t count) noexcept {
+void Waist::walk_space_and_fill(Reader& reader, std::span<Miss> misses, const MissNumbers& numbers,
+                                std::size_t count) noexcept {
+  const caches::AddressSpaceKey& key = misses[numbers[0]].space().key;
+  const MemoryView memory = memory_.view();
+  const auto request = [&key](const Miss& miss) { return request_of(key, miss.iova, miss.asked); };
+  if (key.interpretation == caches::Interpretation::nested) {
+    const walkers::NestedStages stages = stages_of(key, first_stage_, format_);
+    walk_together_and_fill<walkers::FirstStageRequest, walkers::NestedAnswer>(
+        reader, misses, numbers, count, request,
+        [&](const auto* requests, auto* walks) { kernels_->walk_nested(stages, memory, requests, walks, count); });
+  } else if (key.interpretation == caches::Interpretation::first_stage) {
+    const walkers::FirstStage format = first_stage_of(key, first_stage_);
+    walk_together_and_fill<walkers::FirstStageRequest, walkers::FirstStageAnswer>(
+        reader, misses, numbers, count, request,
+        [&](const auto* requests, auto* walks) { kernels_->walk_first_stage(format, memory, requests, walks, count); });
+  } else {
+    walk_together_and_fill<walkers::SecondStageRequest, walkers::SecondStageAnswer>(
+        reader, misses, numbers, count,
+        [&key](const Miss& miss) { return second_stage_request_of(key, miss.iova, miss.asked); },
+        [&](const auto* requests, auto* walks) {
+          kernels_->walk_second_stage(format_, second_stage_of(key), memory, requests, walks, count);
+        });
+  }
+}
+
+template <class Request, class Answer, class Ask, class Walk>
+void Waist::walk_together_and_fill(Reader& reader, std::span<Miss> misses, const MissNumbers& numbers,
+                                   std::size_t count, const Ask& request, const Walk& walk) noexcept {
   caches::AddressSpace& space = misses[numbers[0]].space();
   Scratch<Start, batch_width> starts;
-  Scratch<walkers::FirstStageRequest, batch_width> requests;
-  Scratch<walkers::FirstStageAnswer, batch_width> walks;
+  Scratch<Request, batch_width> requests;
+  Scratch<Answer, batch_width> walks;
   for (std::size_t i = 0; i < count; ++i) {
     const Miss& miss = misses[numbers[i]];
     sample_stages(space, miss.iova, starts.emplace(i));  // all before the first guest load
-    requests.put(i, request_of(space.key, miss.iova, miss.asked));
+    requests.put(i, request(miss));
     walks.put(i, {});
   }
-  kernels_->walk_first_stage(first_stage_of(space.key, first_stage_), memory_.view(), requests.data(), walks.data(),
-                             count);
+  walk(requests.data(), walks.data());
   for (std::size_t i = 0; i < count; ++i) {
     Miss& miss = misses[numbers[i]];
     reader.account = miss.account;

@@ -77,8 +77,8 @@ class ScalableMachine {
 
   explicit ScalableMachine(std::uint64_t cap = scalable::capability, std::uint64_t ecap = scalable::everything,
                            std::uint32_t version = 0x30, const viommu_host& host = capi::empty_host(),
-                           std::uint32_t flags = 0)
-      : engine{capi::create(options(cap, ecap, version, flags), host)} {
+                           std::uint32_t flags = 0, const char* kernel = nullptr)
+      : engine{capi::create(options(cap, ecap, version, flags, kernel), host)} {
     REQUIRE(engine.add_region(ram.gpa(), {ram.data(), ram.length()}) == VIOMMU_OK);
     enable_queue();
     set_mode(1);
@@ -86,8 +86,9 @@ class ScalableMachine {
   }
 
   static viommu_vtd_options options(std::uint64_t cap, std::uint64_t ecap, std::uint32_t version,
-                                    std::uint32_t flags = 0) {
+                                    std::uint32_t flags = 0, const char* kernel = nullptr) {
     viommu_vtd_options options = capi::default_options();
+    options.kernel = kernel;
     options.flags = flags;
     // From major version 2 on draining is always there.
     options.capability = cap | (version >= 0x20 ? 3ULL << 54 : 0);

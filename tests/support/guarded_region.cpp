@@ -12,7 +12,8 @@ namespace {
 constexpr std::size_t guard_bytes = 4096;
 
 std::byte* map_inaccessible(std::size_t length) {
-  void* mapping = ::mmap(nullptr, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  // No memory is set aside for what is never touched: a region may be as long as a guest's.
+  void* mapping = ::mmap(nullptr, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapping == MAP_FAILED) throw std::runtime_error{"mmap failed"};
   return static_cast<std::byte*>(mapping);
 }

@@ -52,7 +52,7 @@ struct Path {
     for (unsigned level = leaf; level < levels; ++level) all.push_back(entry(level));
     return all;
   }
-  [[nodiscard]] SecondStageRequest request(Rights asked) const { return {{root}, levels - 1, iova, asked}; }
+  [[nodiscard]] SecondStageRequest request(Rights asked) const { return {{root}, iova, asked, levels - 1}; }
   SecondStageAnswer walk(const SecondStageRequest& request) {
     memory.log.clear();
     const SecondStageAnswer answer = walk_second_stage(SecondStage{rules}, controls, memory, request);
@@ -316,7 +316,7 @@ TEST_CASE("second-stage tables in mapped memory are written there, those in a re
   for (std::uint64_t table = 0x1000; table <= 0x3000; table += 0x1000) ram.store_u64(table, (table + 0x1000) | 3);
   const SecondStage format{SecondStageRules{}};
   const SecondStageControls controls{.flags = true};
-  const SecondStageRequest request{{0x1000}, 2, {0x123}, read_write};
+  const SecondStageRequest request{{0x1000}, {0x123}, read_write, 2};
   SecondStageAnswer answer = walk_second_stage(format, controls, memory.view(), request);
   if (is_read_only) {
     CHECK(answer.end == SecondStageEnd::update_failed);

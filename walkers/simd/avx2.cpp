@@ -2,6 +2,8 @@
 // Four lanes of AVX2. Compiled with -mavx2; everything but the tables at the end stays inside.
 #include "walkers/simd/first_stage_kernel.hpp"
 #include "walkers/simd/kernels.hpp"
+#include "walkers/simd/nested_kernel.hpp"
+#include "walkers/simd/second_stage_kernel.hpp"
 #include "walkers/simd/second_stage_lanes.hpp"
 #include "walkers/simd/walk_kernel.hpp"
 #include "walkers/simd/xsimd_lanes.hpp"
@@ -21,7 +23,8 @@ struct Avx2 {
   using Mask = BatchMask<xsimd::avx2>;
   using Predicates = walkers::Predicates<xsimd::avx2>;
   static constexpr std::size_t count = 4;
-  static constexpr std::size_t worthwhile = 12;  ///< fewer walks are faster without vectors
+  static constexpr std::size_t worthwhile = 12;        ///< fewer walks are faster without vectors
+  static constexpr std::size_t worthwhile_padded = 5;  ///< the same where a vector need not be full
 
   static Word load(const std::uint64_t* from) noexcept { return Word::load_aligned(from); }
   static void store(std::uint64_t* to, const Word& word) noexcept { word.store_aligned(to); }
@@ -108,8 +111,8 @@ struct Avx2 {
 
 constinit const std::array<Kernels, 2> avx2_kernels{
     {{"avx2", walk_batch<Avx2<false>, SecondStageLanes>, walk_single<Avx2<false>, SecondStageLanes>,
-      walk_first_stage_batch<Avx2<false>>},
+      walk_first_stage_batch<Avx2<false>>, walk_second_stage_batch<Avx2<false>>, walk_nested_batch<Avx2<false>>},
      {"avx2-gather", walk_batch<Avx2<true>, SecondStageLanes>, walk_single<Avx2<true>, SecondStageLanes>,
-      walk_first_stage_batch<Avx2<true>>}}};
+      walk_first_stage_batch<Avx2<true>>, walk_second_stage_batch<Avx2<true>>, walk_nested_batch<Avx2<true>>}}};
 
 }  // namespace viommu::walkers

@@ -2,6 +2,8 @@
 // Eight lanes of AVX-512.
 #include "walkers/simd/first_stage_kernel.hpp"
 #include "walkers/simd/kernels.hpp"
+#include "walkers/simd/nested_kernel.hpp"
+#include "walkers/simd/second_stage_kernel.hpp"
 #include "walkers/simd/second_stage_lanes.hpp"
 #include "walkers/simd/walk_kernel.hpp"
 #include "walkers/simd/xsimd_lanes.hpp"
@@ -52,7 +54,8 @@ struct Avx512 {
   using Mask = __mmask8;
   using Predicates = MaskRegisters;
   static constexpr std::size_t count = 8;
-  static constexpr std::size_t worthwhile = 12;  ///< fewer walks are faster without vectors
+  static constexpr std::size_t worthwhile = 12;        ///< fewer walks are faster without vectors
+  static constexpr std::size_t worthwhile_padded = 6;  ///< the same where a vector need not be full
 
   static Word load(const std::uint64_t* from) noexcept { return Word::load_aligned(from); }
   static void store(std::uint64_t* to, const Word& word) noexcept { word.store_aligned(to); }
@@ -139,8 +142,8 @@ struct Avx512 {
 
 constinit const std::array<Kernels, 2> avx512_kernels{
     {{"avx512", walk_batch<Avx512<false>, SecondStageLanes>, walk_single<Avx512<false>, SecondStageLanes>,
-      walk_first_stage_batch<Avx512<false>>},
+      walk_first_stage_batch<Avx512<false>>, walk_second_stage_batch<Avx512<false>>, walk_nested_batch<Avx512<false>>},
      {"avx512-gather", walk_batch<Avx512<true>, SecondStageLanes>, walk_single<Avx512<true>, SecondStageLanes>,
-      walk_first_stage_batch<Avx512<true>>}}};
+      walk_first_stage_batch<Avx512<true>>, walk_second_stage_batch<Avx512<true>>, walk_nested_batch<Avx512<true>>}}};
 
 }  // namespace viommu::walkers

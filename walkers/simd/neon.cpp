@@ -2,6 +2,8 @@
 // Two lanes of NEON, as every AArch64 CPU has them.
 #include "walkers/simd/first_stage_kernel.hpp"
 #include "walkers/simd/kernels.hpp"
+#include "walkers/simd/nested_kernel.hpp"
+#include "walkers/simd/second_stage_kernel.hpp"
 #include "walkers/simd/second_stage_lanes.hpp"
 #include "walkers/simd/walk_kernel.hpp"
 #include "walkers/simd/xsimd_lanes.hpp"
@@ -20,7 +22,8 @@ struct Neon {
   using Mask = BatchMask<xsimd::neon64>;
   using Predicates = walkers::Predicates<xsimd::neon64>;
   static constexpr std::size_t count = 2;
-  static constexpr std::size_t worthwhile = 4;  ///< fewer walks are faster without vectors
+  static constexpr std::size_t worthwhile = 4;         ///< fewer walks are faster without vectors
+  static constexpr std::size_t worthwhile_padded = 4;  ///< the same where a vector need not be full
 
   static Word load(const std::uint64_t* from) noexcept { return vld1q_u64(from); }
   static void store(std::uint64_t* to, const Word& word) noexcept { vst1q_u64(to, word); }
@@ -72,7 +75,11 @@ struct Neon {
 
 }  // namespace
 
-constinit const Kernels neon_kernels{"neon", walk_batch<Neon, SecondStageLanes>, walk_single<Neon, SecondStageLanes>,
-                                     walk_first_stage_batch<Neon>};
+constinit const Kernels neon_kernels{"neon",
+                                     walk_batch<Neon, SecondStageLanes>,
+                                     walk_single<Neon, SecondStageLanes>,
+                                     walk_first_stage_batch<Neon>,
+                                     walk_second_stage_batch<Neon>,
+                                     walk_nested_batch<Neon>};
 
 }  // namespace viommu::walkers

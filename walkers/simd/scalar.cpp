@@ -4,6 +4,8 @@
 #include "walkers/first_stage_walk.hpp"
 #include "walkers/format/first_stage.hpp"
 #include "walkers/format/second_stage.hpp"
+#include "walkers/nested_walk.hpp"
+#include "walkers/second_stage_walk.hpp"
 #include "walkers/simd/kernels.hpp"
 #include "walkers/walk_one.hpp"
 
@@ -37,8 +39,19 @@ namespace {
   for (std::size_t i = 0; i < count; ++i) answers[i] = walk_first_stage(format, memory, requests[i]);
 }
 
+[[gnu::flatten]] void walk_second(const SecondStage& format, const SecondStageControls& controls,
+                                  const MemoryView& memory, const SecondStageRequest* requests,
+                                  SecondStageAnswer* answers, std::size_t count) noexcept {
+  for (std::size_t i = 0; i < count; ++i) answers[i] = walk_second_stage(format, controls, memory, requests[i]);
+}
+
+[[gnu::flatten]] void walk_both(const NestedStages& stages, const MemoryView& memory, const FirstStageRequest* requests,
+                                NestedAnswer* answers, std::size_t count) noexcept {
+  for (std::size_t i = 0; i < count; ++i) answers[i] = walk_nested(stages, memory, requests[i]);
+}
+
 }  // namespace
 
-constinit const Kernels scalar_kernels{"scalar", walk, walk_single, walk_first};
+constinit const Kernels scalar_kernels{"scalar", walk, walk_single, walk_first, walk_second, walk_both};
 
 }  // namespace viommu::walkers

@@ -19,6 +19,7 @@
 #include "engine/base/address.hpp"
 #include "engine/base/memory_view.hpp"
 #include "walkers/batch.hpp"
+#include "walkers/simd/by_turns.hpp"
 #include "walkers/simd/lanes.hpp"
 #include "walkers/simd/span_lanes.hpp"
 #include "walkers/walk_one.hpp"
@@ -104,9 +105,9 @@ class WalkGroup {
   WalkGroup(const MemoryView& memory, const Masks& masks, Fill fill) noexcept
       : spans_{memory}, memory_{memory}, masks_{masks}, fill_{fill} {}
 
-  /// Takes `vectors` times `lanes` walks down to the leaf tables, whose words are then on their way to the cache.
-  [[gnu::flatten]] void descend(const WalkRequest* requests, std::size_t vectors) noexcept {
-    vectors_ = vectors;
+  /// Takes `count` walks, which fill vectors, down to the leaf tables, whose words are then on their way to the cache.
+  [[gnu::flatten]] void descend(const WalkRequest* requests, std::size_t count) noexcept {
+    vectors_ = count / lanes;
     switch (begin(requests)) {
       default: step<4>(); [[fallthrough]];
       case 3:  step<3>(); [[fallthrough]];
@@ -397,30 +398,14 @@ template <class Lanes, class Format>
 template <class Lanes, class Format>
 void walk_batch(const MemoryView& memory, const typename Format::Masks& masks, Fill fill, const WalkRequest* requests,
                 WalkAnswer* answers, std::size_t count) noexcept {
-  using Group = WalkGroup<Lanes, Format>;
+  std::size_t done = 0;
   if (count >= Lanes::worthwhile) {
-    const auto take = [&](Group& group) {
-      const std::size_t vectors = std::min(count, Group::size) / Lanes::count;
-      group.descend(requests, vectors);
-      requests += vectors * Lanes::count;
-      count -= vectors * Lanes::count;
-      return vectors * Lanes::count;
-    };
-    // Two groups by turns: while the leaves of one are on their way to the cache, the other walks down.
+    done = count - count % Lanes::count;
+    using Group = WalkGroup<Lanes, Format>;
     std::array groups{Group{memory, masks, fill}, Group{memory, masks, fill}};
-    std::size_t turn = 0;
-    std::size_t walks = take(groups[turn]);
-    while (count >= Lanes::count) {
-      const std::size_t next = take(groups[turn ^ 1]);
-      groups[turn].finish(answers);
-      answers += walks;
-      walks = next;
-      turn ^= 1;
-    }
-    groups[turn].finish(answers);
-    answers += walks;
+    walk_by_turns(groups, requests, answers, done);
   }
-  walk_few<Lanes, Format>(memory, masks, fill, requests, answers, count);
+  walk_few<Lanes, Format>(memory, masks, fill, requests + done, answers + done, count - done);
   // The caller looks at versions and clocks next, and must not have done so before the loads.
   std::atomic_thread_fence(std::memory_order_acquire);
 }

@@ -176,15 +176,10 @@ std::vector<FirstStageAnswer> walk_all(const Kernels& kernels, const FirstStage&
 }
 
 oracle::FirstStageAnswer ask_oracle(World& world, const FirstStageRequest& request) {
-  const GuestMemory& memory = world.memory().memory();
-  return oracle::translate_first_stage(
-      world.unit(request), [&](std::uint64_t gpa) { return memory.load_u64({gpa}); },
-      [&](std::uint64_t gpa, std::uint64_t expected, std::uint64_t desired) {
-        const Exchange outcome = memory.compare_exchange_u64({gpa}, expected, desired);
-        return outcome == Exchange::done ? 0 : outcome == Exchange::lost ? 1 : -1;
-      },
-      {request.iova.value, request.asked.read(), request.asked.write(), request.privilege == Privilege::supervisor,
-       request.execute});
+  return oracle::translate_first_stage(world.unit(request), test::reader_of(world.memory()),
+                                       test::exchanger_of(world.memory()),
+                                       {request.iova.value, request.asked.read(), request.asked.write(),
+                                        request.privilege == Privilege::supervisor, request.execute});
 }
 
 }  // namespace
@@ -287,15 +282,14 @@ TEST_CASE("lanes answer every walk of a batch that has all it needs, and leave t
           const std::vector<FirstStageRequest> requests(17, {{base}, {0}, asked, privilege, false});
           for (const Kernels* const kernels : runnable_kernels()) {
             const std::vector<FirstStageAnswer> answers = walk_all(*kernels, format, view, requests);
-            // The last one fills no vector.
             const bool lanes = !is_need && std::string_view{kernels->name} != "scalar";
             const FirstStageAnswer single = walk_first_stage(format, view, requests.front());
             CAPTURE(kernels->name, lacking, at, asked.bits(), privilege == Privilege::user);
-            REQUIRE(answers.back() == single);
             REQUIRE((single.end == FirstStageEnd::leaf) == !is_need);
             FirstStageAnswer right = single;
             if (lanes) right.frame = {0x8000'0000};
             REQUIRE(answers.front() == right);
+            REQUIRE(answers.back() == right);  // in a vector that it does not fill
           }
         }
       }

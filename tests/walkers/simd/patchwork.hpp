@@ -10,7 +10,9 @@
 #include <optional>
 
 #include "engine/base/guest_memory.hpp"
+#include "tests/support/first_stage_oracle.hpp"
 #include "tests/support/guarded_region.hpp"
+#include "tests/support/oracle.hpp"
 #include "tests/support/sparse_memory.hpp"
 
 namespace viommu::test {
@@ -70,5 +72,16 @@ class Patchwork {
   std::deque<GuardedRegion> regions_;
   GuestMemory memory_;
 };
+
+/// What an oracle reads and writes through.
+inline oracle::ReadWord reader_of(const Patchwork& patchwork) {
+  return [&patchwork](std::uint64_t gpa) { return patchwork.word(gpa); };
+}
+inline oracle::CompareExchange exchanger_of(const Patchwork& patchwork) {
+  return [&patchwork](std::uint64_t gpa, std::uint64_t expected, std::uint64_t desired) {
+    const Exchange outcome = patchwork.memory().compare_exchange_u64({gpa}, expected, desired);
+    return outcome == Exchange::done ? 0 : outcome == Exchange::lost ? 1 : -1;
+  };
+}
 
 }  // namespace viommu::test
