@@ -88,9 +88,9 @@ constexpr Dependency dependencies[] = {
 
 // What the engine does not do. A guest would use what it is offered, so offering it is refused.
 constexpr Feature not_offered[] = {
-    feature(cap::ecmds), feature(ecap::pms),    feature(ecap::ers),  feature(ecap::mts),
-    feature(ecap::vcs),  feature(ecap::tdxcs),  feature(ecap::hpts), feature(ecap::ptrs),
-    feature(ecap::sms),  feature(ecap::ssirws), feature(ecap::rdts), feature(ecap::hpt1gps),
+    feature(cap::ecmds), feature(ecap::pms),    feature(ecap::ers),     feature(ecap::mts),
+    feature(ecap::vcs),  feature(ecap::tdxcs),  feature(ecap::hpts),    feature(ecap::sms),
+    feature(ecap::rdts), feature(ecap::ssirws), feature(ecap::hpt1gps),
 };
 
 struct Block {

@@ -120,7 +120,8 @@ FaultReason Dma::mode_fault(const DmaRequest& request, Mode mode) const noexcept
   if (request.page_request && !mode.has(Mode::scalable)) return FaultReason::page_request_in_legacy_mode;
   if (!request.has_pasid) return FaultReason::none;
   if (!mode.has(Mode::scalable)) return FaultReason::pasid_in_legacy_mode;
-  if (request.execute && capabilities_.major_version >= no_execute_since) return FaultReason::execute_request;
+  if (request.execute && !request.page_request && capabilities_.major_version >= no_execute_since)
+    return FaultReason::execute_request;
   return FaultReason::none;
 }
 

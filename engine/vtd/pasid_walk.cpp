@@ -75,8 +75,9 @@ class Walk {
     const bool requests_without_device_tlb =
         get(low, scalable_context_low::page_requests) && !get(low, scalable_context_low::device_tlb);
     const bool translated = get(low, scalable_context_low::translated);
-    const bool translated_without_pasids = translated && !pasids && request_.type != AddressType::translated;
-    if (requests_without_device_tlb || rid_pasid.value > last || (translated_without_pasids && !request_.pasid))
+    // Untranslated and translation requests with a PASID are told that it is blocked.
+    const bool told_by_pasid = request_.pasid && !request_.page_request && request_.type != AddressType::translated;
+    if (requests_without_device_tlb || rid_pasid.value > last || (translated && !pasids && !told_by_pasid))
       return FaultReason::scalable_context_invalid;
     walk.context.device_tlb = get(low, scalable_context_low::device_tlb);
     if (request_.type != AddressType::untranslated && !walk.context.device_tlb) return FaultReason::device_tlb_blocked;
@@ -154,6 +155,7 @@ class Walk {
           context.first_root.value > capabilities_.last_input_address(context.width).value)
         return FaultReason::pasid_entry_invalid;
     }
+    if (request_.page_request) return FaultReason::none;  // what for is the guest's to judge
     if (request_.pasid && request_.execute) return FaultReason::execute_blocked;
     if (context.privileged && !get(w2, pasid_entry_2::supervisor)) return FaultReason::supervisor_blocked;
     return FaultReason::none;

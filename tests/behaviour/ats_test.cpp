@@ -198,6 +198,27 @@ TEST_CASE("contexts decide who may ask for translations and use them",
   CHECK(world.ats(Machine::iova, read, 5, VIOMMU_EXECUTE).reason == 0x44);
 }
 
+TEST_CASE("where a context allows it translated requests may name a PASID",
+          "[ats][Scalable-Mode Context Entry][normative]") {
+  constexpr std::uint64_t ptrs = bit(56);
+  constexpr std::uint64_t eptr = 0x40;
+  World world{second_stage, with_ats | ptrs};
+  CHECK(world.check(Machine::page_a, read, 5).reason == 0x49);
+  world.attach(Machine::device, paside | dte | eptr);
+  world.invalidate_all();
+  CHECK(world.check(Machine::page_a, read, 5).kind == VIOMMU_IDENTITY);
+  CHECK(world.check(Machine::page_a, read, 6).kind == VIOMMU_IDENTITY);  // its entry is not looked at
+  CHECK(world.check(bit(46), read, 5).reason == 0x83);
+  CHECK(world.check(0xFEE0'0000, read, 5).reason == 0x87);
+  CHECK(world.check(Machine::page_a, read, 1 << 14).reason == 0x46);
+  CHECK(world.check(Machine::page_a, read, 0).reason == 0x48);
+  world.attach(Machine::device, dte | eptr);  // without PASIDE
+  world.invalidate_all();
+  CHECK(world.check(Machine::page_a, read, 5).reason == 0x43);
+  CHECK(world.ats(Machine::iova, read, 5).reason == 0x45);
+  CHECK(world.ats().reason == 0x43);
+}
+
 TEST_CASE("a translation request for a PASID tells that it was privileged", "[ats]") {
   World world{first_stage};
   CHECK(world.ats(Machine::iova, read, 5, VIOMMU_PRIVILEGED).reason == 0x5D);  // SRE is clear

@@ -273,4 +273,15 @@ TEST_CASE("a unit without page requests has no such registers and takes none", "
   CHECK(world.ask_page(asked) == VIOMMU_E_ARGUMENT);
 }
 
+TEST_CASE("a page request with a PASID is told of a context that allows translated ones alone",
+          "[pages][Scalable-Mode Context Entry]") {
+  constexpr std::uint64_t ptrs = bit(56);
+  World world{everything | dt | prs | pds | ptrs};
+  world.attach(Machine::device, 0x40 | 4 | 16);  // EPTR, DTE, PRE, but not PASIDE
+  world.invalidate_all();
+  CHECK(world.ask_page(World::page(1, true)) == VIOMMU_PAGE_ANSWERED);
+  CHECK(world.code == VIOMMU_PAGE_INVALID);
+  CHECK((world.take_fault()[0] >> 32 & 0xFF) == 0x43);
+}
+
 }  // namespace viommu::test

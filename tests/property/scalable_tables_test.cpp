@@ -500,4 +500,72 @@ TEST_CASE("a translation request is completed as the oracle says, for any scalab
   for (const unsigned count : completed) CHECK(count > 1000);
 }
 
+TEST_CASE("translated requests and page requests are admitted as the oracle says, for any scalable tables",
+          "[property][scalable][ats][pages]") {
+  constexpr std::uint64_t device_tlbs = 1 << 2;
+  constexpr std::uint64_t page_requests = 1 << 29;
+  constexpr std::uint64_t translated_type = std::uint64_t{2} << 60;
+  constexpr std::uint64_t nowhere = std::uint64_t{1} << 38;  // no memory: what is admitted is answered at once
+  std::array<std::array<unsigned, 256>, 2> seen{};
+  for (unsigned seed = 7000; seed < 7000 + 2 * worlds; ++seed) {
+    World world{seed, false};
+    CAPTURE(seed);
+    if ((world.unit.root_table & 0xC00) == 0) continue;  // legacy mode
+    if (world.engine.mmio_read(0xD0, 8) == 0) static_cast<void>(world.engine.mmio_write(0xD0, 8, nowhere));
+    const auto load = [&](std::uint64_t gpa) { return world.memory.load_u64(gpa); };
+    for (unsigned i = 0; i < requests_per_world(); ++i) {
+      if (world.random.chance(1, 2)) world.tables.change(world.random);
+      oracle::Request request = world.tables.request(world.random);
+      request.zero_length = false;
+      const bool for_page = (world.unit.ecap & page_requests) != 0 && world.random.chance(1, 2);
+      const Answer right =
+          for_page ? admit_page_request(world.unit, load, request) : check_translated(world.unit, load, request);
+      if (world.random.chance(1, 2)) world.engine.drop_caches();
+      ++seen.at(for_page ? 1 : 0).at(right.reason);
+      INFO(describe(world.unit, request, right, {}) << " page " << for_page);
+      std::optional<FaultRecord> expected = expected_record(world.unit, request, right);
+      if (for_page) {
+        viommu_page_request asked{};
+        asked.iova = request.iova;
+        asked.source = request.source_id;
+        asked.access = static_cast<std::uint8_t>((request.read ? VIOMMU_READ : 0) | (request.write ? VIOMMU_WRITE : 0));
+        asked.last = 1;
+        asked.pasid = request.pasid.value_or(0);
+        if (request.pasid)
+          asked.flags = static_cast<std::uint8_t>(VIOMMU_HAS_PASID | (request.privileged ? VIOMMU_PRIVILEGED : 0) |
+                                                  (request.execute ? VIOMMU_EXECUTE : 0));
+        std::uint32_t code = 99;
+        static_cast<void>(world.engine.mmio_write(0xDC, 4, 3));  // no overflow
+        const viommu_result result = viommu_request_page(world.engine.get(), &asked, &code);
+        if (right.kind != Answer::fault) {
+          if (result != VIOMMU_PAGE_QUEUED) FAIL("not queued");
+        } else if (result != VIOMMU_PAGE_ANSWERED || code != VIOMMU_PAGE_INVALID) {
+          FAIL("not invalid");
+        }
+        constexpr std::uint64_t first_type = std::uint64_t{1} << 62;
+        constexpr std::uint64_t second_type = 1 << 28;
+        if (expected) expected->high = (expected->high & ~first_type) | second_type;  // "Type": a page request
+      } else {
+        const viommu_translation answer = world.reader.ats_check(engine_request(request));
+        if (answer.reason != right.reason) FAIL("reason " << std::hex << unsigned{answer.reason});
+        if ((answer.kind == VIOMMU_IDENTITY) != (right.kind == Answer::identity)) FAIL("kind");
+        if (answer.kind == VIOMMU_IDENTITY && answer.gpa != request.iova) FAIL("address");
+        if (expected && (world.unit.ecap & device_tlbs) != 0) expected->high |= translated_type;
+      }
+      const std::optional<FaultRecord> record = world.driver.take_fault();
+      if (record.has_value() != expected.has_value()) FAIL("a record too many or missing");
+      if (record && record->high != expected->high) FAIL(std::hex << record->high << ' ' << expected->high);
+      if (record && record->low != expected->low) FAIL("fault address");
+    }
+  }
+  for (const unsigned reason : {0x00U, 0x39U, 0x41U, 0x42U, 0x43U, 0x44U, 0x49U, 0x83U, 0x87U, 0x89U}) {
+    CAPTURE(reason);
+    CHECK(seen[0].at(reason) > 5);
+  }
+  for (const unsigned reason : {0x00U, 0x39U, 0x41U, 0x42U, 0x43U, 0x45U, 0x47U, 0x51U, 0x59U, 0x5AU}) {
+    CAPTURE(reason);
+    CHECK(seen[1].at(reason) > 0);
+  }
+}
+
 }  // namespace viommu::test

@@ -50,7 +50,9 @@ oracle::Unit random_scalable_unit(Random& random, const ScalableFeatures& featur
   unit.ecap = 0xF03 | bit(43) | fsts | ssts | srs | walk_snoop;  // C, QI, IRO 0xF0, SMTS
   unit.ecap |= choice(2) | choice(6) | choice(7);                // DT, PT, SC
   unit.ecap |= choice(33, (unit.ecap & 4) != 0);                 // NWFS
+  unit.ecap |= choice(29, (unit.ecap & 4) != 0);                 // PRS
   unit.ecap |= random.chance(5, 6) ? pasid : 0;
+  unit.ecap |= choice(56, (unit.ecap & 4) != 0 && (unit.ecap & pasid) != 0);                  // PTRS
   unit.ecap |= (random.chance(2, 3) ? 19 : random.below(20)) << 35;                           // PSS
   unit.ecap |= choice(34, fsts != 0 && walk_snoop != 0) | choice(49) | choice(53, srs != 0);  // EAFS, RPS, RPRIVS
   unit.ecap |= choice(52);                                                                    // ADMS
@@ -156,6 +158,8 @@ std::uint64_t RandomScalableTables::context_word(Random& random, unsigned at) co
     if (random.chance(1, 6)) word |= 2;  // FPD
     if (has(2) && random.chance(1, 2)) word |= 4;
     if (has(40) && !spoilt(random)) word |= 8;
+    if (has(29) && ((word & 4) != 0 || spoilt(random)) && random.chance(2, 3)) word |= 16;
+    if (has(56) && ((word & 8) != 0 || spoilt(random)) && random.chance(1, 2)) word |= 64;
     if (spoilt(random)) word ^= one_bit(random, 8, 0);
   } else if (at == 1) {
     if (has(49) && random.chance(2, 3)) word = random.pick(pasids);

@@ -127,12 +127,15 @@ bool readable(const Access& access, bool may_read, bool may_write) {
   return may_read || (access.zero_length && may_write);
 }
 
+/// "Address Translation Services", AT; and page requests, which have none.
+enum class Asks { to_go, for_translation, to_go_translated, for_page };
+
 /// One request on its way.
 class Translation {
  public:
   Translation(const Unit& unit, const ReadWord& read_word, const ExchangeWord& exchange_word, const Request& request,
-              bool for_device = false)
-      : unit_{unit}, read_word_{read_word}, exchange_word_{exchange_word}, request_{request}, for_device_{for_device} {}
+              Asks asks = Asks::to_go)
+      : unit_{unit}, read_word_{read_word}, exchange_word_{exchange_word}, request_{request}, asks_{asks} {}
 
   [[nodiscard]] Answer answer() {
     if (!unit_.translation_enabled) return page(Answer::identity, {0, true, true, true, request_.iova, ~0ULL});
@@ -146,6 +149,30 @@ class Translation {
     for (const auto step : {&Translation::root, &Translation::context, &Translation::directory, &Translation::entry})
       if (const std::uint8_t reason = (this->*step)(); reason != 0) return fault(reason);
     return by_entry();
+  }
+
+  /// Of a translated request or a page request.
+  [[nodiscard]] Answer admission() {
+    if (!unit_.translation_enabled) {
+      Answer blocked = fault(0);
+      blocked.reported = false;
+      return blocked;
+    }
+    const std::uint64_t mode = number_in(unit_.root_table, 11, 10);
+    if (mode == 2 || (mode == 3 && !abort_dma_mode(unit_)) || (mode == 1 && !scalable_mode(unit_))) return fault(0x30);
+    if (mode == 3) return fault(0x33);
+    const bool for_page = asks_ == Asks::for_page;  // which is admitted whatever it is for
+    if (request_.pasid && request_.execute && unit_.major_version >= 8 && !for_page) return fault(0x34);
+    if (const std::uint8_t reason = root(); reason != 0) return fault(reason);
+    if (const std::uint8_t reason = context(); reason != 0) return fault(reason);
+    if (for_page) {
+      if (const std::uint8_t reason = directory(); reason != 0) return fault(reason);
+      if (const std::uint8_t reason = entry(); reason != 0) return fault(reason);
+    } else {
+      if (any_set(request_.iova, 63, unit_.haw)) return fault(0x83);
+      if (in_interrupt_range(request_.iova)) return fault(0x87);
+    }
+    return page(Answer::identity, {0, true, true, true, request_.iova, ~0ULL});
   }
 
  private:
@@ -224,11 +251,14 @@ class Translation {
     const std::uint64_t highest_pasid = (std::uint64_t{1} << (number_in(words[0], 11, 9) + 7 + 6)) - 1;
     if (pre && !dte) return 0x43;
     if (rid_pasid > highest_pasid) return 0x43;
-    if (eptr && !paside && !request_.pasid) return 0x43;
-    if (for_device_ && !dte) return 0x44;
+    const bool go_by_pasid_right = asks_ == Asks::to_go || asks_ == Asks::for_translation;
+    if (eptr && !paside && (!request_.pasid || !go_by_pasid_right)) return 0x43;
+    if ((asks_ == Asks::for_translation || asks_ == Asks::to_go_translated) && !dte) return 0x44;
+    if (asks_ == Asks::for_page && !pre) return 0x47;
+    if (asks_ == Asks::to_go_translated && request_.pasid && !eptr) return 0x49;
     if (request_.pasid) {
       if (*request_.pasid >= std::uint64_t{1} << pasid_width(unit_)) return 0x89;
-      if (!paside) return 0x45;
+      if (!paside && asks_ != Asks::to_go_translated) return 0x45;
       if (*request_.pasid > highest_pasid) return 0x46;
       if (*request_.pasid == rid_pasid) return 0x48;
     }
@@ -266,6 +296,7 @@ class Translation {
     if (entry_.has_first_stage() && entry_.fspm() != 0 && !(entry_.fspm() == 1 && first_stage_5_levels(unit_)))
       return 0x5B;
     if (kind == by_both && entry_.fsptptr() > highest_input(unit_, entry_.aw())) return 0x5B;
+    if (asks_ == Asks::for_page) return 0;
     if (request_.pasid && request_.execute && !execute_requests(unit_)) return 0x5C;
     if (supervisor_ && !entry_.sre()) return 0x5D;
     return 0;
@@ -304,14 +335,14 @@ class Translation {
     Access access{request_.read, request_.write, request_.zero_length && zero_length_reads(unit_), supervisor_};
     if (entry_.kind() == untouched) {
       if (request_.iova >= std::uint64_t{1} << unit_.haw) return fault(0x83);
-      if (in_interrupt_range(request_.iova) && !for_device_) return fault(0x87);
+      if (in_interrupt_range(request_.iova) && asks_ != Asks::for_translation) return fault(0x87);
       return page(Answer::identity, {0, true, true, true, request_.iova, 0xFFF});
     }
     if (entry_.has_first_stage() && !canonical()) return fault(0x80);
     if (!entry_.has_first_stage() && request_.iova > highest_input(unit_, entry_.aw())) return fault(0x84);
     Stage found = walk(access);
     // A translation request is not blocked for want of a right: it is answered with those that are there.
-    while (for_device_ && (found.reason == 0x85 || found.reason == 0x86)) {
+    while (asks_ == Asks::for_translation && (found.reason == 0x85 || found.reason == 0x86)) {
       access.read = access.read && found.read;
       access.write = access.write && found.write;
       if (!access.read && !access.write) {  // both are missing, then: as of an atomic, the right to write is named
@@ -512,7 +543,7 @@ class Translation {
   const ReadWord& read_word_;
   const ExchangeWord& exchange_word_;
   const Request& request_;
-  bool for_device_;  // a translation request
+  Asks asks_;
   bool fault_disable_ = false;
   std::uint64_t table_ = 0;  // the structure that is looked into next
   std::uint32_t pasid_ = 0;
@@ -566,7 +597,7 @@ Completion translate_for_device(const Unit& unit, const ReadWord& read_word, con
     completion.gpa = request.iova;
     return completion;
   }
-  const Answer answer = Translation{unit, read_word, exchange_word, request, true}.answer();
+  const Answer answer = Translation{unit, read_word, exchange_word, request, Asks::for_translation}.answer();
   completion.privileged = request.pasid && request.privileged;
   if (answer.kind == Answer::fault) {
     completion.reason = answer.reason;
@@ -578,6 +609,21 @@ Completion translate_for_device(const Unit& unit, const ReadWord& read_word, con
   completion.read = request.read && answer.read;
   completion.write = request.write && answer.write;
   return completion;
+}
+
+namespace {
+Answer admission(const Unit& unit, const ReadWord& read_word, const Request& request, Asks asks) {
+  const ExchangeWord no_exchange = [](std::uint64_t, std::uint64_t, std::uint64_t) { return Exchanged::no_memory; };
+  return Translation{unit, read_word, no_exchange, request, asks}.admission();
+}
+}  // namespace
+
+Answer check_translated(const Unit& unit, const ReadWord& read_word, const Request& request) {
+  return admission(unit, read_word, request, Asks::to_go_translated);
+}
+
+Answer admit_page_request(const Unit& unit, const ReadWord& read_word, const Request& request) {
+  return admission(unit, read_word, request, Asks::for_page);
 }
 
 Answer translate_scalable(const Unit& unit, const ReadWord& read_word, const ExchangeWord& exchange_word,

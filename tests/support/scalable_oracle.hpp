@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // The independent oracle of scalable mode: a request from the root table to its page, read literally from the
 // specification, nested translation and second-stage accessed and dirty flags included. In legacy mode it hands on to
-// oracle.hpp. Not in it: translated requests, page requests, host permission tables, SSIRWE.
+// oracle.hpp. Not in it: host permission tables, SSIRWE.
 //
 // It remembers nothing, reads one word a step, and shares no header with the library. Where the specification leaves a
 // choice, it has the one that engine/docs/conformance.md names.
@@ -41,5 +41,11 @@ struct Completion {
 /// counts.
 [[nodiscard]] Completion translate_for_device(const Unit& unit, const ReadWord& read_word,
                                               const ExchangeWord& exchange_word, const Request& request);
+
+/// As translate_scalable(), in any mode but legacy mode, for a translated request: an identity, or why it is blocked.
+[[nodiscard]] Answer check_translated(const Unit& unit, const ReadWord& read_word, const Request& request);
+
+/// The same for a page request: an identity where it may be passed on.
+[[nodiscard]] Answer admit_page_request(const Unit& unit, const ReadWord& read_word, const Request& request);
 
 }  // namespace viommu::oracle
