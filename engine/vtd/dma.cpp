@@ -13,6 +13,8 @@ namespace {
   return request.asked.write() ? FaultedRequest::write : FaultedRequest::read;
 }
 
+constexpr std::uint64_t interrupt_message_bytes = 4;
+
 }  // namespace
 
 DmaAnswer Dma::translate(core::Reader& reader, const DmaRequest& request) noexcept {
@@ -45,10 +47,10 @@ void Dma::set_mode(RootPointer root, bool translate, bool protect) noexcept {
   std::uint64_t word = root.table.value & ~low_bits(page_shift);
   if (translate) word |= Mode::translating;
   if (protect) word |= Mode::protecting;
-  switch (root.mode) {
+  switch (mode_in_force(capabilities_, root.mode)) {
     case TableMode::legacy:    break;
-    case TableMode::scalable:  word |= capabilities_.scalable_mode ? Mode::scalable : Mode::invalid_table; break;
-    case TableMode::abort_dma: word |= capabilities_.abort_mode ? Mode::aborting : Mode::invalid_table; break;
+    case TableMode::scalable:  word |= Mode::scalable; break;
+    case TableMode::abort_dma: word |= Mode::aborting; break;
     case TableMode::reserved:  word |= Mode::invalid_table; break;
   }
   mode_.store(word, std::memory_order_release);
@@ -66,14 +68,7 @@ Dma::Context Dma::read_tables(const DmaRequest& request, Mode mode) const noexce
     const ContextWalk walk = walk_context(waist_.memory(), capabilities_, mode.root(), request.source);
     return {walk.fault, walk.fault_disable, walk.key, walk.device_tlb};
   }
-  PasidRequest by_pasid;
-  by_pasid.source = request.source;
-  if (request.has_pasid) by_pasid.pasid = request.pasid;
-  by_pasid.privileged = request.privileged;
-  by_pasid.execute = request.execute;
-  by_pasid.type = request.type;
-  by_pasid.page_request = request.page_request;
-  const PasidWalk walk = walk_pasid(waist_.memory(), capabilities_, mode.root(), by_pasid);
+  const PasidWalk walk = walk_pasid(waist_.memory(), capabilities_, mode.root(), pasid_request_of(request));
   if (walk.fault != FaultReason::none) return {walk.fault, walk.fault_disable};
   return {FaultReason::none, walk.fault_disable, key_of(walk.context, capabilities_), walk.context.device_tlb};
 }
@@ -109,14 +104,32 @@ DmaAnswer Dma::translate_without_context(core::Reader& reader, const DmaRequest&
   return fault_in(reader, request, found, walked.key, walked.fault_disable);
 }
 
-FaultReason Dma::mode_fault(const DmaRequest& request, Mode mode) const noexcept {
+PasidRequest pasid_request_of(const DmaRequest& request) noexcept {
+  PasidRequest by_pasid;
+  by_pasid.source = request.source;
+  if (request.has_pasid) by_pasid.pasid = request.pasid;
+  by_pasid.privileged = request.privileged;
+  by_pasid.execute = request.execute;
+  by_pasid.type = request.type;
+  by_pasid.page_request = request.page_request;
+  return by_pasid;
+}
+
+TableMode mode_in_force(const Capabilities& capabilities, TableMode latched) noexcept {
+  const bool offered = latched == TableMode::legacy || (latched == TableMode::scalable && capabilities.scalable_mode) ||
+                       (latched == TableMode::abort_dma && capabilities.abort_mode);
+  return offered ? latched : TableMode::reserved;
+}
+
+FaultReason mode_fault(const Capabilities& capabilities, TableMode in_force, const DmaRequest& request) noexcept {
   constexpr unsigned no_execute_since = 8;  // major version
-  if (mode.has(Mode::invalid_table)) return FaultReason::root_address_invalid;
-  if (mode.has(Mode::aborting)) return FaultReason::aborted;
-  if (request.page_request && !mode.has(Mode::scalable)) return FaultReason::page_request_in_legacy_mode;
+  const bool scalable = in_force == TableMode::scalable;
+  if (in_force == TableMode::reserved) return FaultReason::root_address_invalid;
+  if (in_force == TableMode::abort_dma) return FaultReason::aborted;
+  if (request.page_request && !scalable) return FaultReason::page_request_in_legacy_mode;
   if (!request.has_pasid) return FaultReason::none;
-  if (!mode.has(Mode::scalable)) return FaultReason::pasid_in_legacy_mode;
-  if (request.execute && capabilities_.major_version >= no_execute_since) return FaultReason::execute_request;
+  if (!scalable) return FaultReason::pasid_in_legacy_mode;
+  if (request.execute && capabilities.major_version >= no_execute_since) return FaultReason::execute_request;
   return FaultReason::none;
 }
 
@@ -140,24 +153,33 @@ DmaAnswer Dma::translate_special(core::Reader& reader, const DmaRequest& request
   return mode.has(Mode::protecting) && found.kind != DmaKind::fault ? unless_protected(reader, found) : found;
 }
 
+Rights rights_in_interrupt_window(const DmaRequest& request) noexcept {
+  const bool is_message =
+      request.asked == write_only && (request.length == 0 || request.length == interrupt_message_bytes);
+  if (is_message) return write_only;
+  return request.zero_length ? read_only : Rights{};  // a zero-length read completes, and its data means nothing
+}
+
 DmaAnswer Dma::access_interrupt_window(core::Reader& reader, const DmaRequest& request) noexcept {
-  constexpr std::uint64_t message_bytes = 4;
-  const bool is_message = request.asked == write_only && (request.length == 0 || request.length == message_bytes);
-  if (is_message || request.zero_length) {  // a zero-length read completes, and its data means nothing
+  if (const Rights rights = rights_in_interrupt_window(request); !rights.none()) {
     reader.counters.add(core::Count::interrupts);
-    return {DmaKind::interrupt, is_message ? write_only : read_only, {request.iova.value}, message_bytes - 1};
+    return {DmaKind::interrupt, rights, {request.iova.value}, interrupt_message_bytes - 1};
   }
   return fault(reader, request, FaultReason::not_an_interrupt, false);
 }
 
-DmaAnswer Dma::unless_protected(core::Reader& reader, DmaAnswer found) noexcept {
-  const bool blocked = registers_.with([&](const RegisterFile& file) {
+bool Dma::is_protected(Gpa gpa) noexcept {
+  return registers_.with([=](const RegisterFile& file) {
     if (!file.protection_enabled()) return false;
-    const Iova output{found.gpa.value};
+    const Iova output{gpa.value};
     const auto low = file.protected_low_region();
     const auto high = file.protected_high_region();
     return (low && low->contains(output)) || (high && high->contains(output));
   });
+}
+
+DmaAnswer Dma::unless_protected(core::Reader& reader, DmaAnswer found) noexcept {
+  const bool blocked = is_protected(found.gpa);
   found.mask &= low_bits(page_shift);  // the regions are page aligned
   if (!blocked) return found;
   reader.counters.add(found.kind == DmaKind::identity ? core::Count::protected_identities
