@@ -4,6 +4,7 @@
 #include "engine/core/stage_walk.hpp"
 #include "walkers/format/first_stage_layout.hpp"
 #include "walkers/format/second_stage_layout.hpp"
+#include "walkers/walk.hpp"
 
 namespace viommu::core {
 namespace {
@@ -115,6 +116,18 @@ struct Observed {
   }
 };
 
+/// A second stage without flags, from a table of any level on: a cached one is a root like any other.
+void explain_plain(const walkers::SecondStage& second, const walkers::FirstStage& first, const GuestMemory& memory,
+                   const caches::AddressSpaceKey& key, Iova iova, Rights asked, PathSeen& path) noexcept {
+  Observation observation{second, first, memory, key, path};
+  const walkers::Walk walk = walkers::walk(second, Observed{observation}, key.root, key.top_level, iova);
+  StageWalk walked{outcome_of(walk.end), Stage::second, walk.level, walk.loads, true, walk.rights, walk.frame};
+  const bool denied = asked.none() ? walk.rights.none() : !walk.rights.covers(asked);
+  if (walked.outcome == Outcome::translated && denied) walked.outcome = Outcome::denied;
+  caches::CachedPage page;
+  static_cast<void>(conclude(iova, walked, path.found, page));
+}
+
 }  // namespace
 
 const char* name_of_level(unsigned level) noexcept {
@@ -146,6 +159,7 @@ void explain(const walkers::SecondStage& second, const walkers::FirstStage& firs
   Translation& found = path.found;
   if (iova > key.last && !key.is_upper(iova)) return Waist::judge_beyond_width(key, found);
   if (key.interpretation == caches::Interpretation::pass_through) return Waist::judge_identity(iova, found);
+  if (!key.sets_flags()) return explain_plain(second, first, memory, key, iova, asked, path);
   Observation observation{second, first, memory, key, path};
   const Observed observed{observation};
   const walkers::SecondStageControls controls = second_controls_of(key);

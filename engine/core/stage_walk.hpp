@@ -12,6 +12,7 @@
 #include "walkers/format/second_stage.hpp"
 #include "walkers/nested_walk.hpp"
 #include "walkers/second_stage_walk.hpp"
+#include "walkers/walk.hpp"
 
 namespace viommu::core {
 
@@ -27,6 +28,17 @@ struct StageWalk {
 
   [[nodiscard]] static StageWalk of(const walkers::FirstStageAnswer& walk) noexcept;
 };
+
+[[nodiscard]] inline Outcome outcome_of(walkers::WalkEnd end) noexcept {
+  switch (end) {
+    case walkers::WalkEnd::leaf:           return Outcome::translated;
+    case walkers::WalkEnd::absent:         return Outcome::absent;
+    case walkers::WalkEnd::malformed:      return Outcome::malformed;
+    case walkers::WalkEnd::top_unreadable: return Outcome::top_table_unreadable;
+    case walkers::WalkEnd::unreadable:     return Outcome::table_unreadable;
+  }
+  return Outcome::absent;
+}
 
 [[nodiscard]] inline Outcome outcome_of(walkers::FirstStageEnd end) noexcept {
   switch (end) {

@@ -345,7 +345,7 @@ class Waist {
   /// Where a longer run for drop() may be put together; empty where it would not be handed out.
   [[nodiscard]] std::span<caches::PageScope> long_run() noexcept { return groups_.run(); }
   /// Everything dropped so far; drained when the guards open now, and the holds in `scopes` open now, have ended.
-  [[nodiscard]] Ticket ticket(const caches::ScopeSet& scopes) noexcept { return {epochs_.advance(), scopes}; }
+  [[nodiscard]] Ticket ticket(const caches::ScopeSet& scopes) noexcept;
   /// Reports holds that are overdue. When it says false, host.wake is called once something has ended since. Called by
   /// one thread at a time; looks for some microseconds at most.
   [[nodiscard]] bool drained(const Ticket& ticket) noexcept;
@@ -531,6 +531,7 @@ class Waist {
   template <class Insert>
   [[nodiscard]] caches::ContextEntry insert_if_free(const Insert& insert) noexcept;
   [[nodiscard]] bool still_in_use(const Ticket& ticket) noexcept;
+  [[nodiscard]] bool look_whether_drained(const Ticket& ticket) noexcept;
   /// drop(), but nobody is told.
   void drop_from_caches(const caches::Scope& scope) noexcept;
   /// On this thread, in order.

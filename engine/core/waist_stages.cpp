@@ -5,6 +5,7 @@
 // What may be cached: an entry whose accessed flag is set, which the walk itself sees to; with the right to write only
 // if the dirty flag is set. So the first write after a read walks again, and sets it. A request is answered with the
 // same rights, because who asks may keep the answer. No neighbours: their flags are another request's to set.
+#include "engine/base/tracepoint.hpp"
 #include "engine/core/stage_walk.hpp"
 #include "engine/core/waist.hpp"
 
@@ -21,6 +22,7 @@ bool Waist::conclude_stages(Reader& reader, Iova iova, const StageWalk& walked, 
   reader.counters.add(Count::walks);
   reader.counters.add(Count::walk_loads, walked.loads);
   const bool cacheable = core::conclude(iova, walked, found, page);
+  tracepoint::walk_end(iova.value, static_cast<std::uint32_t>(found.outcome), found.gpa.value, walked.loads);
   if (found.outcome == Outcome::translated) reader.counters.add(Count::answers_with_walk);
   return cacheable && !interrupt_window.contains(iova.value);
 }
@@ -71,6 +73,7 @@ void Waist::walk_first_stage_and_fill(Reader& reader, std::span<Miss> misses, co
   Scratch<walkers::FirstStageAnswer, batch_width> walks;
   for (std::size_t i = 0; i < count; ++i) {
     const Miss& miss = misses[numbers[i]];
+    tracepoint::translate_miss(space.key.domain.value, miss.iova.value, miss.asked.bits());
     sample_stages(space, miss.iova, starts.emplace(i));  // all before the first guest load
     requests.put(i, request_of(space.key, miss.iova, miss.asked));
     walks.put(i, {});
@@ -87,6 +90,7 @@ void Waist::walk_first_stage_and_fill(Reader& reader, std::span<Miss> misses, co
 
 void Waist::walk_stages_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
                                  Translation& found) noexcept {
+  tracepoint::translate_miss(space.key.domain.value, iova.value, asked.bits());
   Start start;  // before the first guest load
   sample_stages(space, iova, start);
   caches::CachedPage page;

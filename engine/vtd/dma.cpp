@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 #include "engine/vtd/dma.hpp"
 
+#include "engine/base/tracepoint.hpp"
 #include "engine/vtd/fault_reasons.hpp"
 #include "engine/vtd/pasid_walk.hpp"
 
@@ -14,6 +15,11 @@ namespace {
 }
 
 constexpr std::uint64_t interrupt_message_bytes = 4;
+
+/// All ones for a request without one.
+[[nodiscard]] std::uint32_t traced_pasid(const DmaRequest& request) noexcept {
+  return request.has_pasid ? request.pasid.value : ~std::uint32_t{0};
+}
 
 }  // namespace
 
@@ -58,6 +64,7 @@ void Dma::set_mode(RootPointer root, bool translate, bool protect) noexcept {
 
 Dma::Context Dma::walk_tables(core::Reader& reader, const DmaRequest& request, Mode mode) const noexcept {
   const Context found = read_tables(request, mode);
+  tracepoint::context_walked(request.source.value, traced_pasid(request), static_cast<std::uint32_t>(found.fault));
   reader.counters.add(core::Count::context_walks);
   if (found.fault != FaultReason::none) reader.counters.add(core::Count::context_faults);
   return found;
@@ -198,11 +205,14 @@ DmaAnswer Dma::fault(core::Reader& reader, const DmaRequest& request, FaultReaso
   reader.counters.add(core::Count::faults);
   DmaAnswer blocked;
   blocked.reason = reason;
-  if (!request.report) return blocked;
-  if (fault_disable && qualified(reason)) {
-    blocked.status = FaultStatus::disabled;
-    return blocked;
-  }
+  if (request.report) blocked.status = report(request, reason, fault_disable);
+  tracepoint::fault(request.source.value, traced_pasid(request), request.iova.value, static_cast<std::uint32_t>(reason),
+                    static_cast<std::uint32_t>(blocked.status));
+  return blocked;
+}
+
+FaultStatus Dma::report(const DmaRequest& request, FaultReason reason, bool fault_disable) noexcept {
+  if (fault_disable && qualified(reason)) return FaultStatus::disabled;
   FaultEntry entry;
   entry.source = request.source;
   entry.reason = reason;
@@ -212,8 +222,7 @@ DmaAnswer Dma::fault(core::Reader& reader, const DmaRequest& request, FaultReaso
   if (request.has_pasid) entry.pasid = request.pasid;
   entry.privileged = request.privileged;
   entry.execute = request.execute;
-  blocked.status = faults_.report(entry);
-  return blocked;
+  return faults_.report(entry);
 }
 
 }  // namespace viommu::vtd

@@ -253,6 +253,7 @@ class Dma {
                                    const caches::AddressSpaceKey& key, bool fault_disable) noexcept;
   [[nodiscard]] DmaAnswer fault(core::Reader& reader, const DmaRequest& request, FaultReason reason,
                                 bool fault_disable) noexcept;
+  [[nodiscard]] FaultStatus report(const DmaRequest& request, FaultReason reason, bool fault_disable) noexcept;
 
   [[nodiscard]] FaultReason mode_fault(const DmaRequest& request, Mode mode) const noexcept {
     return vtd::mode_fault(capabilities_, mode.tables(), request);

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "engine/base/bits.hpp"
+#include "engine/base/tracepoint.hpp"
 #include "engine/vtd/interrupt_layouts.hpp"
 #include "engine/vtd/posted_descriptor.hpp"
 
@@ -205,7 +206,12 @@ void InterruptRemapping::request(const InterruptRequest& request, InterruptAnswe
       set_notification(posted, answer);
     }
   }
-  if (answer.kind == InterruptKind::fault) answer.status = report(request, answer, grounds);
+  if (answer.kind == InterruptKind::fault) {
+    answer.status = report(request, answer, grounds);
+    tracepoint::interrupt_blocked(request.source.value, answer.index, static_cast<std::uint32_t>(answer.reason));
+  } else {
+    tracepoint::interrupt_remapped(request.source.value, answer.index, answer.address, answer.data);
+  }
 }
 
 FaultStatus InterruptRemapping::report(const InterruptRequest& request, const InterruptAnswer& answer,

@@ -11,6 +11,7 @@
 #include <optional>
 #include <variant>
 
+#include "engine/base/tracepoint.hpp"
 #include "engine/vtd/scopes.hpp"
 #include "engine/vtd/worker.hpp"
 
@@ -61,6 +62,7 @@ WorkState Worker::run_to_tail(QueueView queue, Budget& budget) noexcept {
     }
     const std::uint32_t next = queue.geometry.next(queue.head);
     const std::optional<RawDescriptor> raw = fetch(queue, page);
+    if (raw) tracepoint::descriptor(queue.head, raw->words[0], raw->words[1]);
     if (raw && decode_pages(*raw, capabilities_, run.next())) [[likely]] {
       if (run.take()) flush(run);
       queue.head = next;
@@ -178,6 +180,7 @@ void Worker::execute(const Descriptor& descriptor) noexcept {
 bool Worker::begin_wait(const Wait& wait, std::uint32_t head, std::uint32_t next_head) noexcept {
   wait_ = OpenWait{{}, wait, next_head, {}};
   if (!since_last_wait_.empty() || interrupts_since_last_wait_) wait_->ticket = waist_.ticket(since_last_wait_);
+  tracepoint::wait_begun(head, wait_->ticket.epoch);
   since_last_wait_.clear();
   interrupts_since_last_wait_ = false;
   if (finish_wait()) return true;
@@ -189,8 +192,10 @@ bool Worker::finish_wait() noexcept {
   if (!wait_) return true;
   if (!drained(wait_->ticket, wait_->withheld, "an invalidation wait")) return false;
   const Wait wait = wait_->wait;
+  const std::uint32_t next_head = wait_->next_head;
+  const std::uint64_t ticket = wait_->ticket.epoch;
   if (wait.page_drain) pages_.write_posted();
-  show_head(wait_->next_head);
+  show_head(next_head);
   wait_.reset();
   const bool dropped = wait.status_write && !waist_.memory().store_u32(wait.status_address, wait.status_data);
   if (dropped) add(WorkCount::status_writes_dropped);
@@ -198,6 +203,7 @@ bool Worker::finish_wait() noexcept {
     registers_.with([this](RegisterFile& file) { registers_.queue(file.complete_wait_interrupt()); });
     registers_.deliver();
   }
+  tracepoint::wait_completed(next_head, ticket);
   add(WorkCount::waits);
   if (dropped) log_dropped_write(wait);
   return true;
@@ -208,6 +214,7 @@ void Worker::show_head(std::uint32_t head) noexcept {
 }
 
 void Worker::stop_queue(QueueErrorCode code, const QueueView& queue, const std::optional<RawDescriptor>& raw) noexcept {
+  tracepoint::queue_stopped(queue.head, static_cast<std::uint32_t>(code));
   registers_.with([this, code](RegisterFile& file) { registers_.queue(file.raise_queue_error(code)); });
   registers_.deliver();
   log_stop(code, queue, raw);
