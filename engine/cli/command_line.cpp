@@ -37,6 +37,12 @@ int run_parsed(int argc, const char* const* argv, Streams streams) {
   inspecting->add_option("--source", source, "Device, as BB:DD.F (or its hex id)");
   inspecting->add_option("--iova", iova, "Address to walk, hex; needs --source");
   inspecting->add_option("--pasid", pasid, "PASID of the request, hex; needs --source");
+  std::string interrupts;
+  CLI::Option* const with_interrupts =
+      inspecting
+          ->add_option("--interrupts", interrupts,
+                       "Interrupt table entries: those present, or of an index or FIRST-LAST, hex")
+          ->expected(0, 1);
   inspecting->add_option("--ranges", inspect_command.ranges, "Mapped ranges to print at most")->capture_default_str();
   inspecting->add_flag("--json", inspect_command.json, "One JSON object");
 
@@ -57,6 +63,10 @@ int run_parsed(int argc, const char* const* argv, Streams streams) {
   }
   if (!pasid.empty() && !parse_pasid(pasid, inspect_command.pasid)) {
     streams.err << "--pasid: not a hex number of 20 bits: '" << pasid << "'\n";
+    return wrong_use;
+  }
+  if (with_interrupts->count() != 0 && !parse_interrupts(interrupts, inspect_command.interrupts)) {
+    streams.err << "--interrupts: not an index, or FIRST-LAST, of up to four hex digits: '" << interrupts << "'\n";
     return wrong_use;
   }
   if (inspect_command.iova && !inspect_command.source) {
