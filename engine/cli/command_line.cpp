@@ -25,6 +25,7 @@ int run_parsed(int argc, const char* const* argv, Streams streams) {
   CLI::App* replaying = app.add_subcommand("replay", "Feed traces to the engine and check every answer");
   replaying->add_option("FILE", replay_command.files, "Trace, plain or zstd; - for standard input")->required();
   replaying->add_flag("--json", replay_command.json, "One JSON object a file, one a line");
+  replaying->add_option("--dump", replay_command.dump, "File for the unit's state at the end, as JSON; one trace only");
   replaying->footer("Exit code: 0 all matched, 1 a mismatch, 2 a file that cannot be read or parsed.");
 
   InspectCommand inspect_command;
@@ -50,6 +51,10 @@ int run_parsed(int argc, const char* const* argv, Streams streams) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error, streams.out, streams.err) == 0 ? 0 : wrong_use;
+  }
+  if (!replay_command.dump.empty() && replay_command.files.size() != 1) {
+    streams.err << "--dump: of one trace only\n";
+    return wrong_use;
   }
   if (replaying->parsed()) return replay(replay_command, streams);
 
