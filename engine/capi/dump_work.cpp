@@ -105,6 +105,11 @@ void dump_work(const Dump& dump) noexcept {
     json.boolean("invalidated_since_wait", seen.invalidated_since_wait);
     write_scan(json, seen.scan);
   }
+  const vtd::PageRequests::Figures pages = dump.engine.unit.pages().figures();
+  json.open_object("page_requests");
+  json.number("posted", pages.posted);
+  json.number("groups_waiting", pages.groups);
+  json.close_object();
   write_regions(dump);
   json.close_object();
 }

@@ -143,12 +143,13 @@ class Lister {
   }
   /// A page, in the pieces that a second stage makes of it.
   void add_page(std::uint64_t iova, std::uint64_t gpa, unsigned level, Rights rights) {
+    constexpr Behind::Place nowhere{0, low_bits(page_shift), {}};
     const std::uint64_t page_mask = low_bits(Format::page_shift(level));
     for (std::uint64_t into = 0; into <= page_mask;) {  // ends: by pages of 4 KiB at least, and pieces_at_most in all
-      const auto lies = behind_.find(gpa + into);
-      const std::uint64_t mask = std::min(page_mask, lies ? lies->mask : low_bits(page_shift));
-      const Rights both = lies ? rights & lies->rights : Rights{};
-      if (!both.none()) collector_.leaf({iova + into, iova + into + mask, lies->gpa, both.read(), both.write()});
+      const auto lies = behind_.find(gpa + into).value_or(nowhere);
+      const std::uint64_t mask = std::min(page_mask, lies.mask);
+      const Rights both = rights & lies.rights;
+      if (!both.none()) collector_.leaf({iova + into, iova + into + mask, lies.gpa, both.read(), both.write()});
       into += mask + 1;
       if (++pieces_ > pieces_at_most) {
         view_.complete = false;

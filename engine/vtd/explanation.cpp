@@ -72,27 +72,27 @@ class Loads {
   unsigned loads_ = 0;
 };
 
-/// The bits of an entry of legacy mode that must be zero and are not.
-[[nodiscard]] std::uint64_t wrong_bits(const Capabilities& capabilities, const WordSeen& word,
-                                       TranslationType type) noexcept {
-  switch (word.table) {
-    case ContextTable::root_low:     return *word.raw & root_low_reserved(capabilities.host_address_width).raw;
-    case ContextTable::root_high:    return *word.raw & reserved_mask(root_high::rows);
-    case ContextTable::context_low:  return *word.raw & context_low_reserved(capabilities.host_address_width, type).raw;
-    case ContextTable::context_high: return *word.raw & context_high_reserved(capabilities.domain_id_bits).raw;
+/// The bits of an entry of legacy mode that must be zero.
+[[nodiscard]] std::uint64_t must_be_zero(const Capabilities& capabilities, ContextTable table,
+                                         TranslationType type) noexcept {
+  switch (table) {
+    case ContextTable::root_low:     return root_low_reserved(capabilities.host_address_width).raw;
+    case ContextTable::root_high:    return reserved_mask(root_high::rows);
+    case ContextTable::context_low:  return context_low_reserved(capabilities.host_address_width, type).raw;
+    case ContextTable::context_high: return context_high_reserved(capabilities.domain_id_bits).raw;
     default:                         return 0;
   }
 }
 
-/// Marks them in entries that are present.
+/// Marks those that are not, in entries that are present.
 void mark_wrong_bits(const Capabilities& capabilities, ContextSeen& seen) noexcept {
   for (std::size_t first = 0; first + 1 < seen.count; first += 2) {
     WordSeen& low = seen.words[first];
     WordSeen& high = seen.words[first + 1];
     if (!low.raw || !high.raw || !get(ContextLow{*low.raw}, context_low::present)) continue;
     const TranslationType type = get(ContextLow{*low.raw}, context_low::type);
-    low.wrong = wrong_bits(capabilities, low, type);
-    high.wrong = wrong_bits(capabilities, high, type);
+    low.wrong = *low.raw & must_be_zero(capabilities, low.table, type);
+    high.wrong = *high.raw & must_be_zero(capabilities, high.table, type);
   }
 }
 static_assert(mask_of(root_low::present) == mask_of(context_low::present));

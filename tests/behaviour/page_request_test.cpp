@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "tests/behaviour/scalable_machine.hpp"
+#include "tests/support/explained.hpp"
 
 namespace viommu::test {
 namespace {
@@ -271,6 +272,18 @@ TEST_CASE("a unit without page requests has no such registers and takes none", "
   asked = World::page(0, true, -1);
   asked.flags = VIOMMU_PRIVILEGED;
   CHECK(world.ask_page(asked) == VIOMMU_E_ARGUMENT);
+}
+
+TEST_CASE("a dump tells how many groups of page requests wait for their answer", "[pages][dump]") {
+  World world;
+  const auto waiting = [&] { return dumped(world.engine, VIOMMU_DUMP_WORK)["work"]["page_requests"]; };
+  CHECK(waiting()["groups_waiting"] == 0);
+  REQUIRE(world.ask_page(World::page(7, true)) == VIOMMU_OK);
+  REQUIRE(world.ask_page(World::page(8, true)) == VIOMMU_OK);
+  CHECK(waiting()["groups_waiting"] == 2);
+  CHECK(waiting()["posted"] == 0);
+  world.respond(7, 0);
+  CHECK(waiting()["groups_waiting"] == 1);
 }
 
 }  // namespace viommu::test
