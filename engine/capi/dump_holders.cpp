@@ -16,7 +16,8 @@ void write_readers(const Dump& dump) noexcept {
   json.open_array("readers");
   for (std::size_t slot = 0; slot < waist.reader_slots() && !truncated; ++slot) {
     const core::Waist::ReaderSeen seen = waist.peek_reader(slot);
-    if (!seen.in_use && !seen.inside) continue;
+    const bool is_own = waist.is_slot_of(dump.reader, slot);
+    if (is_own || (!seen.in_use && !seen.inside)) continue;
     truncated = left == 0;
     if (truncated) break;
     --left;

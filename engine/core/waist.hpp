@@ -287,6 +287,9 @@ class Waist {
   };
   [[nodiscard]] std::size_t reader_slots() const noexcept { return readers_.size(); }
   [[nodiscard]] ReaderSeen peek_reader(std::size_t slot) const noexcept;
+  [[nodiscard]] bool is_slot_of(const Reader& reader, std::size_t slot) const noexcept {
+    return &readers_[slot] == &reader;
+  }
   /// The look for older guards that is under way, and in whose slots one is or may be. Of the thread that calls
   /// drained().
   struct ScanSeen {

@@ -199,6 +199,7 @@ TEST_CASE("a dump tells who is inside a guard, and which holds are open", "[capi
     return std::ranges::count_if(holders["readers"], [](const json& reader) { return reader["in_guard"] == true; });
   };
   CHECK(in_guard() == 0);
+  CHECK(dumped(machine.engine, VIOMMU_DUMP_HOLDERS)["holders"]["readers"].size() == 1);  // not the dump's own
   {
     const Guard guard = machine.reader.guard();
     CHECK(in_guard() == 1);
@@ -525,9 +526,9 @@ TEST_CASE("the sink of a dump may use the engine", "[capi][dump]") {
   CHECK(machine.ask().gpa == 0x5000);
   struct Sink {
     Machine& machine;
-    unsigned pieces = 0;
-    std::string text{};
-  } sink{machine};
+    unsigned pieces;
+    std::string text;
+  } sink{machine, 0, {}};
   viommu_dump_options options{};
   options.size = sizeof options;
   options.opaque = &sink;

@@ -12,6 +12,7 @@
  *   translate  viommu_reader_create(), viommu_enter(), viommu_translate*(), viommu_leave()
  *   DMA that outlives the call: viommu_hold(), viommu_release()
  *   interrupts viommu_interrupt*(), viommu_route()        what becomes of a message, for delivery and for routes kept
+ *   questions  viommu_statistics_get(), viommu_dump()     counters, and a document about all of it
  *
  * Rules that hold for every call
  * - Results are VIOMMU_OK (0) or a negative VIOMMU_E_*; nothing is thrown, printed or aborted, whatever the guest does.
