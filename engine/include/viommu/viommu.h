@@ -265,7 +265,8 @@ struct viommu_progress {
 VIOMMU_API viommu_result viommu_process(viommu_engine* engine, uint32_t budget, struct viommu_progress* progress);
 
 /** System reset: registers and caches as after creation; regions, readers and holds stay. VIOMMU_E_BUSY, and nothing
- *  done, while another thread is inside a register write or viommu_process(). Threads: any. */
+ *  done, while another thread is inside a register write, viommu_process(), or the work section of viommu_dump().
+ *  Threads: any. */
 VIOMMU_API viommu_result viommu_reset(viommu_engine* engine);
 
 /** Drops every cached translation and context. Answers stay the same, the next ones walk. Threads: any. */
