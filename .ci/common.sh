@@ -16,7 +16,7 @@ fail() {
 # shellcheck disable=SC2034  # used where this is sourced
 {
   packages_build='cmake ninja-build g++ pkg-config catch2 libcli11-dev nlohmann-json3-dev libzstd-dev libtbb-dev
-    libxsimd-dev libbenchmark-dev libmimalloc-dev libglib2.0-dev spin'
+    libxsimd-dev libbenchmark-dev libmimalloc-dev libglib2.0-dev spin systemtap-sdt-dev'
   packages_bench='python3 python3-matplotlib'
   packages_clang='clang-19 libclang-rt-19-dev llvm-19'
   packages_ci="$packages_clang clang-format-19 clang-tidy-19 git"

@@ -46,6 +46,8 @@ class ContextCache {
   /// Drops the entries that a scope of contexts or of PASIDs names; other scopes drop none.
   void drop(const Scope& scope) noexcept;
 
+  [[nodiscard]] const PasidCache& pasids() const noexcept { return pasids_; }
+
   [[nodiscard]] std::size_t bytes() const noexcept {
     return table_.bytes() + table_accounts_.bytes() + linked_.bytes() + positions_.bytes() + pasids_.bytes();
   }

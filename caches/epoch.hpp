@@ -96,6 +96,8 @@ class Epochs {
   [[nodiscard]] std::uint64_t advance() noexcept { return issued_.fetch_add(1, std::memory_order_acq_rel) + 1; }  // D2
   /// The latest ticket given out.
   [[nodiscard]] std::uint64_t issued() const noexcept { return issued_.load(std::memory_order_acquire); }
+  /// The latest that has passed.
+  [[nodiscard]] std::uint64_t completed() const noexcept { return completed_.load(std::memory_order_relaxed); }
   /// Whether nobody uses any more what was unpublished before `ticket`. Only scan() makes it true.
   [[nodiscard]] bool passed(std::uint64_t ticket) const noexcept {
     return completed_.load(std::memory_order_acquire) >= ticket;
@@ -104,6 +106,13 @@ class Epochs {
   [[nodiscard]] bool scan(std::uint64_t ticket) noexcept;
   /// After raising a flag for leavers, before another scan: each leaver is then either seen or sees the flag.
   void settle() noexcept;
+
+  /// What the scan under way is for, 0 without one. As the next, of the scanning thread.
+  [[nodiscard]] std::uint64_t scan_target() const noexcept { return scanning_ ? target_ : 0; }
+  /// Whether it waits for a word. @param kind  0 for readers that are kept, 1 for those of one call
+  [[nodiscard]] bool scan_waits_for(std::size_t kind, std::size_t word) const noexcept {
+    return scanning_ && word < kinds_[kind].scanned && kinds_[kind].seen[word].pending;
+  }
 
   [[nodiscard]] std::size_t bytes() const noexcept { return kinds_[0].seen.bytes() + kinds_[1].seen.bytes(); }
   /// Process barriers made so far.

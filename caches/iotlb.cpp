@@ -172,6 +172,30 @@ void Iotlb::sweep(Tag tag) noexcept {
   sweep_groups(0, groups(), [=](Tag other) { return other == tag; });
 }
 
+std::size_t Iotlb::copy_group(std::size_t group, Tag tag,
+                              std::span<CachedEntry, entries_per_group> entries) const noexcept {
+  std::size_t count = 0;
+  for (std::size_t set = group * sets_per_group; set < (group + 1) * sets_per_group; ++set) {
+    for (const AtomicPair& each : sets_[set].entries) {
+      const std::uint64_t before = versions_[group].load(std::memory_order_acquire);  // P1
+      const Pair entry = each.load();                                                 // P2, or R2
+      const bool is_torn =
+          !whole_ && (before % 2 != 0 || versions_[group].load(std::memory_order_relaxed) != before);  // P3
+      if (is_torn || entry.first == 0 || tag_of(entry.first) != tag) continue;
+      const PageSize size = size_of(entry.first);
+      // The number of a block is that of its first page.
+      const unsigned shift = size == PageSize::kib32 ? page_shift : shift_of(size);
+      const std::uint64_t number = entry.first >> iotlb_layout::number_at & low_bits(iotlb_layout::tag_at - 3);
+      entries[count++] = {{number << shift},
+                          {{entry.second & frame_bits},
+                           size,
+                           Rights::in(entry.second),
+                           static_cast<std::uint8_t>(entry.second >> pages_at)}};
+    }
+  }
+  return count;
+}
+
 void Iotlb::set_live(Tag tag, bool live) noexcept {
   Atomic<std::uint64_t>& word = live_[tag / 64];  // written under the lock of whoever gives tags out
   const std::uint64_t bit = std::uint64_t{1} << (tag % 64);

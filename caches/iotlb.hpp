@@ -30,6 +30,7 @@
 #include <bitset>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "caches/iotlb_layout.hpp"
 #include "caches/recent.hpp"
@@ -88,6 +89,32 @@ struct CachedTranslation {
   Rights rights;
 
   friend constexpr bool operator==(const CachedTranslation&, const CachedTranslation&) = default;
+};
+
+/// An entry as it lies there, for who wants to see them all.
+struct CachedEntry {
+  Iova first;  ///< of the page or the block, as it is cached (AddressSpaceKey::folded)
+  CachedPage page{};
+
+  /// Pages that go on alike, from page `from` of a block on; of any other entry itself. None is a length of 0.
+  struct Run {
+    Iova first;
+    Gpa gpa;
+    std::uint64_t bytes = 0;
+  };
+  [[nodiscard]] Run run_from(unsigned from) const noexcept {
+    if (page.size != PageSize::kib32) return {first, page.frame, mask_of(page.size) + 1};
+    Run run;
+    for (unsigned i = from; i < pages_per_block; ++i) {
+      const bool is_there = (page.pages >> i & 1) != 0;
+      if (!is_there && run.bytes != 0) break;
+      if (!is_there) continue;
+      const std::uint64_t into = std::uint64_t{i} << page_shift;
+      if (run.bytes == 0) run = {first + into, {(page.frame.value + into) & low_bits(52)}, 0};
+      run.bytes += page_size_bytes;
+    }
+    return run;
+  }
 };
 
 /// Where the entries of an address space are: what their first words begin with, and its shard's first set.
@@ -243,6 +270,18 @@ class Iotlb {
   }
 
   [[nodiscard]] std::size_t groups() const noexcept { return versions_.size(); }
+  /// The groups that an address space's entries can be in.
+  struct Groups {
+    std::size_t first = 0;
+    std::size_t count = 0;
+  };
+  [[nodiscard]] Groups groups_of(Place place) const noexcept {
+    return {place.first_set() / sets_per_group, (std::size_t{1} << shard_bits_) / sets_per_group};
+  }
+  static constexpr std::size_t entries_per_group = 32;
+  /// The entries of a tag in one group, each whole; of several instants. @return how many
+  [[nodiscard]] std::size_t copy_group(std::size_t group, Tag tag,
+                                       std::span<CachedEntry, entries_per_group> entries) const noexcept;
   /// Drops every page of every tag in `tags` from groups [first, first + count).
   void sweep(const TagSet& tags, std::size_t first, std::size_t count) noexcept;
   /// Drops every page of `tag`; cost: the whole table.
@@ -280,6 +319,7 @@ class Iotlb {
     std::array<AtomicPair, ways> entries{};
   };
   static_assert(sizeof(Set) == iotlb_layout::set_bytes);
+  static_assert(entries_per_group == ways * sets_per_group);
 
   static constexpr std::uint64_t frame_bits = iotlb_layout::frame_bits;
   static constexpr unsigned pages_at = iotlb_layout::pages_at;

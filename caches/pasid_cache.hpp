@@ -14,6 +14,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 
 #include "caches/accounts.hpp"
 #include "caches/address_spaces.hpp"
@@ -89,6 +90,19 @@ class PasidCache {
   /// @return the entry that is there already, or the new one; null when pools are used up: then nothing is cached.
   ContextEntry insert(const PasidKey& given, const AddressSpaceKey& key, ContextFlags flags) noexcept;
   void drop(const Scope& scope) noexcept;
+
+  /// All places one by one, for who wants to see them: nothing where none is.
+  struct Held {
+    PasidKey key;
+    ContextEntry entry;
+  };
+  [[nodiscard]] std::size_t places() const noexcept { return sets_.size() * ways; }
+  [[nodiscard]] std::optional<Held> held_at(std::size_t place) const noexcept {
+    const PasidWord word = sets_[place / ways].words[place % ways].load(std::memory_order_acquire);
+    if (!get(word, pasid_word::present)) return {};
+    return Held{{get(word, pasid_word::source), get(word, pasid_word::pasid), get(word, pasid_word::privileged)},
+                entry_of(word)};
+  }
 
   [[nodiscard]] std::size_t bytes() const noexcept { return sets_.bytes() + words_accounts_.bytes(); }
 

@@ -99,6 +99,13 @@ class GuestMemory {
   /// Compare-exchange of an aligned word; `expected` receives what was found when it is lost.
   [[nodiscard]] Exchange compare_exchange_u64(Gpa gpa, std::uint64_t& expected, std::uint64_t desired) const noexcept;
 
+  /// Whether compare_exchange_u64() would not fail for want of memory that can be written; behind the callbacks, as far
+  /// as can be told without asking.
+  [[nodiscard]] bool may_exchange(Gpa gpa) const noexcept {
+    const Place place = find(gpa);
+    return place.host != nullptr ? !place.read_only : callbacks_.compare_exchange != nullptr;
+  }
+
   /// Sets bits of an aligned word, in one step whatever others do to it. @return the word before; nothing where nothing
   /// writable is, or where a host function's exchange is lost too often (64 times).
   [[nodiscard]] std::optional<std::uint64_t> fetch_or_u64(Gpa gpa, std::uint64_t bits) const noexcept;

@@ -13,6 +13,7 @@
 #include "engine/base/bits.hpp"
 #include "engine/capi/engine.hpp"
 #include "engine/vtd/capability_layouts.hpp"
+#include "engine/vtd/page_formats.hpp"
 #include "walkers/simd/select.hpp"
 
 namespace viommu::capi {
@@ -209,9 +210,8 @@ viommu_result read_settings(const viommu_vtd_options& given, Settings& settings,
   // PCI Express, "Invalidate Completion Timeout": no sooner than after one minute.
   settings.device_timeout_ns = options.device_timeout_ns != 0 ? options.device_timeout_ns : 60 * one_second_ns;
   waist.hash_seed = options.hash_seed != 0 ? options.hash_seed : random_seed();
-  waist.rules = {width, settings.capabilities.snoop_control, settings.capabilities.pages_2m,
-                 settings.capabilities.pages_1g};
-  waist.first_stage_rules = {width, get(vtd::CapabilityRegister{cap}, vtd::cap::fs1gp)};
+  waist.rules = vtd::second_stage_rules(settings.capabilities);
+  waist.first_stage_rules = vtd::first_stage_rules(settings.capabilities);
   if (text != nullptr && text_size != 0) text[0] = '\0';
   return VIOMMU_OK;
 }

@@ -8,14 +8,18 @@
 
 #include "engine/capi/call_guard.hpp"
 #include "engine/capi/engine.hpp"
+#include "engine/capi/requests.hpp"
 #include "engine/vtd/range.hpp"
 
 using viommu::Rights;
 using viommu::caches::AddressSpace;
 using viommu::caches::ContextEntry;
+using viommu::capi::all_access;
 using viommu::capi::AnswerSource;
 using viommu::capi::CallGuard;
+using viommu::capi::dma_request;
 using viommu::capi::engine_of;
+using viommu::capi::makes_sense;
 using viommu::capi::reader_of;
 using viommu::capi::RecordedCall;
 using viommu::core::Count;
@@ -28,38 +32,6 @@ using viommu::vtd::DmaKind;
 using viommu::vtd::DmaRequest;
 
 namespace {
-
-constexpr unsigned all_access = VIOMMU_READ | VIOMMU_WRITE;
-constexpr unsigned all_flags =
-    VIOMMU_NO_REPORT | VIOMMU_HAS_PASID | VIOMMU_ZERO_LENGTH | VIOMMU_PRIVILEGED | VIOMMU_EXECUTE;
-constexpr unsigned flags_with_pasid = VIOMMU_PRIVILEGED | VIOMMU_EXECUTE;
-
-[[nodiscard]] bool makes_sense(const viommu_request& request) noexcept {
-  if (request.access == 0 || (request.access & ~all_access) != 0 || (request.flags & ~all_flags) != 0) return false;
-  constexpr std::uint32_t pasid_limit = 1U << 20;
-  const bool has_pasid = (request.flags & VIOMMU_HAS_PASID) != 0;
-  if (has_pasid && request.pasid >= pasid_limit) return false;
-  if (!has_pasid && (request.flags & flags_with_pasid) != 0) return false;
-  if ((request.flags & VIOMMU_EXECUTE) != 0 && (request.access & VIOMMU_WRITE) != 0) return false;
-  return (request.flags & VIOMMU_ZERO_LENGTH) == 0 || request.access == VIOMMU_READ;
-}
-
-[[nodiscard]] Rights rights_of(std::uint8_t access) noexcept { return Rights::in(access); }
-
-[[nodiscard]] DmaRequest dma_request(const viommu_request& request) noexcept {
-  DmaRequest dma;
-  dma.source = {request.source};
-  dma.iova = {request.iova};
-  dma.asked = rights_of(request.access);
-  dma.length = request.length;
-  dma.zero_length = (request.flags & VIOMMU_ZERO_LENGTH) != 0;
-  dma.has_pasid = (request.flags & VIOMMU_HAS_PASID) != 0;
-  dma.pasid = {request.pasid};
-  dma.privileged = (request.flags & VIOMMU_PRIVILEGED) != 0;
-  dma.execute = (request.flags & VIOMMU_EXECUTE) != 0;
-  dma.report = (request.flags & VIOMMU_NO_REPORT) == 0;
-  return dma;
-}
 
 [[nodiscard]] std::uint8_t rights_of(Rights rights) noexcept { return static_cast<std::uint8_t>(rights.bits()); }
 

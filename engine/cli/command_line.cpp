@@ -25,6 +25,7 @@ int run_parsed(int argc, const char* const* argv, Streams streams) {
   CLI::App* replaying = app.add_subcommand("replay", "Feed traces to the engine and check every answer");
   replaying->add_option("FILE", replay_command.files, "Trace, plain or zstd; - for standard input")->required();
   replaying->add_flag("--json", replay_command.json, "One JSON object a file, one a line");
+  replaying->add_option("--dump", replay_command.dump, "File for the unit's state at the end, as JSON; one trace only");
   replaying->footer("Exit code: 0 all matched, 1 a mismatch, 2 a file that cannot be read or parsed.");
 
   InspectCommand inspect_command;
@@ -37,6 +38,12 @@ int run_parsed(int argc, const char* const* argv, Streams streams) {
   inspecting->add_option("--source", source, "Device, as BB:DD.F (or its hex id)");
   inspecting->add_option("--iova", iova, "Address to walk, hex; needs --source");
   inspecting->add_option("--pasid", pasid, "PASID of the request, hex; needs --source");
+  std::string interrupts;
+  CLI::Option* const with_interrupts =
+      inspecting
+          ->add_option("--interrupts", interrupts,
+                       "Interrupt table entries: those present, or of an index or FIRST-LAST, hex")
+          ->expected(0, 1);
   inspecting->add_option("--ranges", inspect_command.ranges, "Mapped ranges to print at most")->capture_default_str();
   inspecting->add_flag("--json", inspect_command.json, "One JSON object");
 
@@ -44,6 +51,10 @@ int run_parsed(int argc, const char* const* argv, Streams streams) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error, streams.out, streams.err) == 0 ? 0 : wrong_use;
+  }
+  if (!replay_command.dump.empty() && replay_command.files.size() != 1) {
+    streams.err << "--dump: of one trace only\n";
+    return wrong_use;
   }
   if (replaying->parsed()) return replay(replay_command, streams);
 
@@ -57,6 +68,10 @@ int run_parsed(int argc, const char* const* argv, Streams streams) {
   }
   if (!pasid.empty() && !parse_pasid(pasid, inspect_command.pasid)) {
     streams.err << "--pasid: not a hex number of 20 bits: '" << pasid << "'\n";
+    return wrong_use;
+  }
+  if (with_interrupts->count() != 0 && !parse_interrupts(interrupts, inspect_command.interrupts)) {
+    streams.err << "--interrupts: not an index, or FIRST-LAST, of up to four hex digits: '" << interrupts << "'\n";
     return wrong_use;
   }
   if (inspect_command.iova && !inspect_command.source) {

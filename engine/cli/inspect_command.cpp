@@ -32,7 +32,7 @@ template <class Layout, class Rows>
 ShownRegister shown(Engine& engine, std::string_view name, std::uint32_t offset, const Rows& rows) {
   constexpr unsigned size = sizeof(Word<Layout>);
   ShownRegister reg{name, offset, 2 * size, engine.mmio_read(offset, size), {}, {}};
-  reg.fields = fields_of(Layout{detail::narrowed<Word<Layout>>(reg.raw)}, rows, 0);
+  reg.fields = fields_of(reg.raw, rows.list, 0);
   return reg;
 }
 
@@ -77,8 +77,8 @@ std::vector<ShownRegister> registers_of(Engine& engine, const TableRules& rules)
   return list;
 }
 
-/// Follows which root table is in force: RTADDR counts from the SRTP command on.
-class RootInForce {
+/// Follows which tables are in force: RTADDR and IRTA count from the SRTP and the SIRTP command on.
+class TablesInForce {
  public:
   void after(const trace::Event& event, Engine& engine) {
     if (const auto* write = std::get_if<trace::RegisterWrite>(&event)) {
@@ -90,14 +90,18 @@ class RootInForce {
       const unsigned shift = 8 * (write->offset - vtd::offset::global_command);
       const vtd::GlobalCommand gcmd{low_half(write->value << shift)};
       if (get(gcmd, vtd::gcmd::srtp)) root_ = {engine.mmio_read(vtd::offset::root_table, 8)};
+      if (get(gcmd, vtd::gcmd::sirtp)) interrupts_ = {engine.mmio_read(vtd::offset::interrupt_table, 8)};
     } else if (std::holds_alternative<trace::Reset>(event) || std::holds_alternative<trace::MachineReset>(event)) {
       root_ = {};
+      interrupts_ = {};
     }
   }
   [[nodiscard]] vtd::RootTableAddress root() const noexcept { return root_; }
+  [[nodiscard]] vtd::InterruptTableAddress interrupts() const noexcept { return interrupts_; }
 
  private:
   vtd::RootTableAddress root_;
+  vtd::InterruptTableAddress interrupts_;
 };
 
 }  // namespace
@@ -146,10 +150,10 @@ Inspection inspect_text(std::string_view text, const InspectCommand& command) {
   Inspection result;
   Replayer replayer{{.explicit_ram = has_ram_line(text)}};
   EventReader events{text};
-  RootInForce root;
+  TablesInForce tables;
   trace::Event event;
   while (events.line() < command.line && events.next(event) && replayer.feed(event, events.line())) {
-    if (replayer.engine() != nullptr) root.after(event, *replayer.engine());
+    if (replayer.engine() != nullptr) tables.after(event, *replayer.engine());
   }
   result.error = events.error() ? events.error() : replayer.report().error;
   if (result.error) return result;
@@ -164,13 +168,13 @@ Inspection inspect_text(std::string_view text, const InspectCommand& command) {
     result.error = TraceError{command.line, "there is no unit yet at this line"};
     return result;
   }
-  root.after(event, *engine);  // a write that was still waiting for its words
+  tables.after(event, *engine);  // a write that was still waiting for its words
 
   TableRules rules;
   const trace::VtdConfiguration& configuration = replayer.configuration();
   rules.capabilities = vtd::Capabilities::decode(configuration.version, configuration.capability,
                                                  configuration.extended_capability, replayer.host_address_width());
-  rules.root = root.root();
+  rules.root = tables.root();
   result.line = command.line;
   result.event = text_of(event);
   result.registers = registers_of(*engine, rules);
@@ -178,6 +182,8 @@ Inspection inspect_text(std::string_view text, const InspectCommand& command) {
   result.source = command.source;
   result.iova = command.iova;
   const Memory& memory = replayer.memory();
+  if (command.interrupts)
+    result.interrupts = interrupt_entries(memory, rules.capabilities, tables.interrupts(), *command.interrupts);
   if (!command.source) {
     result.sources = present_sources(memory, rules);
     return result;

@@ -11,6 +11,7 @@
 
 #include "engine/base/address.hpp"
 #include "engine/base/ids.hpp"
+#include "engine/cli/interrupts.hpp"
 #include "engine/cli/report.hpp"
 #include "engine/cli/streams.hpp"
 #include "engine/cli/tables.hpp"
@@ -22,7 +23,8 @@ struct InspectCommand {
   std::uint64_t line = 0;
   std::optional<SourceId> source;
   std::optional<Iova> iova;
-  std::optional<Pasid> pasid;  // nothing: what requests without one go by
+  std::optional<Pasid> pasid;                // nothing: what requests without one go by
+  std::optional<InterruptRange> interrupts;  // nothing: not wanted
   std::size_t ranges = 64;
   bool json = false;
 };
@@ -60,6 +62,8 @@ struct Inspection {
   std::optional<Iova> iova;
   WalkView walk;
   MappedView mapped;
+  // Where they were asked for:
+  std::optional<InterruptTableView> interrupts;
 
   std::optional<TraceError> error;
 };

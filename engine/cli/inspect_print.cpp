@@ -35,6 +35,11 @@ std::string size_text(std::uint64_t bytes) {
 
 std::string rights_text(bool read, bool write) { return std::string{read ? "r" : "-"} + (write ? "w" : "-"); }
 
+std::string tables_text(const ContextView& context) {
+  const bool has_tables = context.key.interpretation != caches::Interpretation::pass_through;
+  return has_tables ? "tables at " + hex(context.key.root.value) : "-";
+}
+
 class Page {
  public:
   explicit Page(Streams streams) : out_(streams.out), colour_(streams.out_is_terminal) {}
@@ -75,9 +80,19 @@ class Page {
       if (line.context.verdict.reason != 0)
         out_ << on(Colour::red) << line.context.verdict.text << off();
       else
-        out_ << padded(line.context.pass_through ? "-" : "tables at " + hex(line.context.table), 26)
-             << line.context.words.back().meaning;
+        out_ << padded(tables_text(line.context), 26) << line.context.words.back().meaning;
       out_ << (line.context.fault_disable ? ", faults not recorded\n" : "\n");
+    }
+  }
+
+  void interrupts(const InterruptTableView& view) {
+    heading("Interrupt table at " + hex(view.table) + ", " + std::to_string(view.entries) + " entries" +
+            (view.extended ? ", 32-bit destinations" : ""));
+    if (view.list.empty()) out_ << "  none present\n";
+    for (const InterruptView& entry : view.list) {
+      word(entry.low, 18);
+      word(entry.high, 18);
+      verdict(entry.verdict);
     }
   }
 
@@ -152,7 +167,12 @@ Json source_json(SourceId source, const Inspection& inspection) {
 
 Json walk_json(Iova iova, const WalkView& walk) {
   Json json{{"iova", hex(iova.value)}, {"steps", Json::array()}};
-  for (const WalkStep& step : walk.steps) json["steps"].push_back(word_json(step.entry));
+  for (const WalkStep& step : walk.steps) {
+    Json shown = word_json(step.entry);
+    shown["stage"] = step.first_stage ? "first" : "second";
+    if (step.for_table) shown["for_table"] = true;
+    json["steps"].push_back(std::move(shown));
+  }
   json["verdict"] = verdict_json(walk.verdict);
   json["mapped"] = walk.mapped;
   if (walk.mapped) {
@@ -160,6 +180,21 @@ Json walk_json(Iova iova, const WalkView& walk) {
     json["mask"] = hex(walk.mask);
     json["rights"] = rights_text(walk.read, walk.write);
   }
+  return json;
+}
+
+Json interrupts_json(const InterruptTableView& view) {
+  Json json{{"table", hex(view.table)},
+            {"entries_in_all", view.entries},
+            {"extended", view.extended},
+            {"entries", Json::array()}};
+  for (const InterruptView& entry : view.list)
+    json["entries"].push_back({{"index", hex(entry.index)},
+                               {"present", entry.present},
+                               {"posted", entry.posted},
+                               {"low", word_json(entry.low)},
+                               {"high", word_json(entry.high)},
+                               {"verdict", verdict_json(entry.verdict)}});
   return json;
 }
 
@@ -188,6 +223,7 @@ void print_text(const Inspection& inspection, const std::string& file, Streams s
               << inspection.event << "\n";
   page.heading(inspection.translating ? "Registers" : "Registers (translation is off)");
   page.registers(inspection.registers);
+  if (inspection.interrupts) page.interrupts(*inspection.interrupts);
   if (!inspection.source) {
     page.sources(inspection.sources);
     return;
@@ -197,7 +233,8 @@ void print_text(const Inspection& inspection, const std::string& file, Streams s
   page.verdict(inspection.context.verdict);
   if (inspection.iova) {
     page.heading("Walk of " + hex(inspection.iova->value));
-    for (const WalkStep& step : inspection.walk.steps) page.word(step.entry, 7);
+    const bool nested = inspection.context.key.interpretation == caches::Interpretation::nested;
+    for (const WalkStep& step : inspection.walk.steps) page.word(step.entry, nested ? 15 : 7);
     page.verdict(inspection.walk.verdict);
     if (inspection.walk.mapped)
       streams.out << "     " << hex(inspection.iova->value) << " -> " << hex(inspection.walk.gpa) << " in a page of "
@@ -220,12 +257,13 @@ void print_json(const Inspection& inspection, const std::string& file, std::ostr
                                    {"offset", hex(reg.offset)},
                                    {"value", hex(reg.raw)},
                                    {"fields", fields_json(reg.fields)}});
+    if (inspection.interrupts) json["interrupts"] = interrupts_json(*inspection.interrupts);
     if (!inspection.source) {
       json["sources"] = Json::array();
       for (const SourceLine& line : inspection.sources)
         json["sources"].push_back({{"source", text_of(line.source)},
                                    {"id", hex(line.source.value)},
-                                   {"table", hex(line.context.table)},
+                                   {"table", hex(line.context.key.root.value)},
                                    {"verdict", verdict_json(line.context.verdict)}});
     } else {
       json["source"] = source_json(*inspection.source, inspection);

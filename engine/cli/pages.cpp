@@ -1,152 +1,66 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// The page-table part of tables.hpp.
-#include <array>
-#include <cstddef>
+// The walk of tables.hpp: what it shows is what the engine's own walk looks at.
+#include <algorithm>
 #include <utility>
 
 #include "engine/base/bits.hpp"
 #include "engine/cli/messages.hpp"
 #include "engine/cli/shown.hpp"
 #include "engine/cli/tables.hpp"
-#include "engine/vtd/capability_layouts.hpp"
-#include "walkers/format/first_stage_layout.hpp"
-#include "walkers/format/second_stage_layout.hpp"
+#include "engine/core/explain.hpp"
+#include "engine/vtd/fault_reasons.hpp"
+#include "engine/vtd/page_formats.hpp"
 
 namespace viommu::cli {
 namespace {
 
-constexpr unsigned index_bits = 9;
-constexpr unsigned entries_of_a_table = 1u << index_bits;
+using core::Outcome;
+using core::Stage;
+using walkers::EntryKind;
 
-/// Tables looked into before the listing stops: a guest can let tables point to themselves, for 2^36 leaves.
-constexpr unsigned tables_at_most = 1u << 16;
-
-constexpr std::array<std::string_view, walkers::second_stage_levels> level_names{"PTE", "PDE", "PDPE", "PML4E",
-                                                                                 "PML5E"};
-
-/// What one page-table entry is.
-struct Entry {
-  bool present = false;
-  bool leaf = false;
-  bool read = false;
-  bool write = false;
-  std::uint64_t wrong_bits = 0;
-  std::uint64_t address = 0;  // of the page or of the next table
-};
-
-constexpr unsigned page_bits(unsigned level) noexcept { return page_shift + index_bits * level; }
-
-/// How one kind of tables is read.
-class Tables {
- public:
-  Tables(StageView stage, const vtd::Capabilities& capabilities)
-      : stage_{stage},
-        first_{walkers::first_stage_masks(
-            {capabilities.host_address_width, get(vtd::CapabilityRegister{capabilities.cap}, vtd::cap::fs1gp)})},
-        second_{walkers::second_stage_masks({capabilities.host_address_width, capabilities.snoop_control,
-                                             capabilities.pages_2m, capabilities.pages_1g})} {}
-
-  [[nodiscard]] Entry decode(std::uint64_t raw, unsigned level) const noexcept {
-    Entry entry;
-    if (is_first()) {
-      const walkers::FirstStageTable as_table{raw};
-      entry.present = get(as_table, walkers::first_stage_table::present);
-      entry.read = entry.present && get(as_table, walkers::first_stage_table::user);
-      entry.write = entry.read && get(as_table, walkers::first_stage_table::write);
-    } else {
-      const walkers::SecondStageTable as_table{raw};
-      entry.read = get(as_table, walkers::second_stage_table::read);
-      entry.write = get(as_table, walkers::second_stage_table::write);
-      entry.present = entry.read || entry.write;
-    }
-    if (!entry.present) return entry;
-    // These two lie at the same place in both kinds.
-    const walkers::SecondStageTable word{raw};
-    const bool large =
-        level != 0 && level < walkers::second_stage_leaf_levels && get(word, walkers::second_stage_table::page_size);
-    const std::uint64_t address = get(word, walkers::second_stage_table::address).value;
-    entry.leaf = level == 0 || large;
-    entry.wrong_bits = raw & (entry.leaf ? leaf_mask(level) : table_mask(level));
-    entry.address = entry.leaf ? address & ~low_bits(page_bits(level)) : address;
-    return entry;
+std::string_view kind_text(EntryKind kind) {
+  switch (kind) {
+    case EntryKind::absent:    return "nothing mapped";
+    case EntryKind::malformed:
+    case EntryKind::table:     return "table";
+    case EntryKind::leaf:      return "page";
   }
+  return "";
+}
 
-  [[nodiscard]] std::vector<ShownField> fields(std::uint64_t raw, unsigned level, const Entry& entry) const {
-    using namespace walkers;
-    const std::uint64_t wrong = entry.wrong_bits;
-    if (!entry.leaf)
-      return is_first() ? fields_of(FirstStageTable{raw}, first_stage_table::rows, wrong)
-                        : fields_of(SecondStageTable{raw}, second_stage_table::rows, wrong);
-    switch (level) {
-      case 0:
-        return is_first() ? fields_of(FirstStageLeaf{raw}, first_stage_leaf::rows, wrong)
-                          : fields_of(SecondStageLeaf{raw}, second_stage_leaf::rows, wrong);
-      case 1:
-        return is_first() ? fields_of(FirstStageLeaf2M{raw}, first_stage_leaf_2m::rows, wrong)
-                          : fields_of(SecondStageLeaf2M{raw}, second_stage_leaf_2m::rows, wrong);
-      default:
-        return is_first() ? fields_of(FirstStageLeaf1G{raw}, first_stage_leaf_1g::rows, wrong)
-                          : fields_of(SecondStageLeaf1G{raw}, second_stage_leaf_1g::rows, wrong);
-    }
-  }
+WalkStep step_of(const core::EntrySeen& entry, bool nested) {
+  WalkStep step;
+  step.first_stage = entry.stage == Stage::first;
+  step.for_table = entry.for_table;
+  std::string title = core::name_of_level(entry.level);
+  if (nested) title = (step.first_stage ? "first " : step.for_table ? "  second " : "second ") + title;
+  step.entry = {std::move(title), entry.at.value, entry.raw, {}, {}};
+  if (!entry.raw) return step;
+  step.entry.fields = fields_of(*entry.raw, rows_of(entry), entry.wrong);
+  step.entry.meaning = kind_text(entry.kind);
+  return step;
+}
 
-  /// Whether the tables have something to say about an address.
-  [[nodiscard]] bool reaches(Iova iova, Iova last) const noexcept {
-    return iova <= last || (is_first() && (iova.value | last.value) == ~std::uint64_t{0});
-  }
-  /// The address that the indexes stand for: of a first stage with copies of its highest bit.
-  [[nodiscard]] std::uint64_t address_of(std::uint64_t indexes, Iova last) const noexcept {
-    return is_first() && indexes > last.value ? indexes | ~last.value : indexes;
-  }
+/// size - 1 of the page that the path ends in: of the smaller one of two stages.
+std::uint64_t page_mask(const core::PathSeen& path) {
+  unsigned level = walkers::second_stage_leaf_levels;
+  for (const core::EntrySeen& entry : path.seen())
+    if (entry.kind == EntryKind::leaf && entry.raw && !entry.for_table) level = std::min<unsigned>(level, entry.level);
+  return level == walkers::second_stage_leaf_levels ? low_bits(page_shift)
+                                                    : low_bits(walkers::SecondStage::page_shift(level));
+}
 
-  /// Codes of the stage, in the order in which they are declared.
-  struct Codes {
-    FaultReason beyond;
-    FaultReason top_unreadable;
-    FaultReason unreadable;
-    FaultReason absent;
-    FaultReason malformed;
-    FaultReason read_denied;
-    FaultReason write_denied;
-  };
-  [[nodiscard]] const Codes& codes() const noexcept {
-    using enum FaultReason;
-    static constexpr Codes legacy{address_beyond_width, context_invalid, table_unreadable, read_denied,
-                                  entry_reserved,       read_denied,     write_denied};
-    static constexpr Codes second{second_beyond_width,      second_top_table_unreadable, second_table_unreadable,
-                                  second_entry_not_present, second_entry_reserved,       stage_read_denied,
-                                  stage_write_denied};
-    static constexpr Codes first{address_not_canonical,   first_top_table_unreadable, first_table_unreadable,
-                                 first_entry_not_present, first_entry_reserved,       user_denied,
-                                 stage_write_denied};
-    return stage_ == StageView::legacy ? legacy : is_first() ? first : second;
-  }
-  /// The rights a walk ends with, in words.
-  [[nodiscard]] std::string outcome(const WalkView& view) const {
-    if (view.read && view.write) return "readable and writable";
-    if (view.read) return "readable; a write is " + verdict(codes().write_denied).text;
-    if (view.write) return "writable; a read is " + verdict(codes().read_denied).text;
-    if (stage_ == StageView::legacy) return "no right: a read is fault 6, a write fault 5";
-    return "no right: " + verdict(is_first() ? codes().read_denied : codes().absent).text;
-  }
-  [[nodiscard]] Verdict absent() const {
-    if (stage_ != StageView::legacy) return verdict(codes().absent);
-    return {static_cast<std::uint8_t>(FaultReason::read_denied), "nothing mapped: a read is fault 6, a write fault 5"};
-  }
-
- private:
-  [[nodiscard]] bool is_first() const noexcept { return stage_ == StageView::first; }
-  [[nodiscard]] std::uint64_t leaf_mask(unsigned level) const noexcept {
-    return is_first() ? first_.leaf[level] : second_.leaf[level];
-  }
-  [[nodiscard]] std::uint64_t table_mask(unsigned level) const noexcept {
-    return is_first() ? first_.table[level] : second_.table[level];
-  }
-
-  StageView stage_;
-  walkers::FirstStageMasks first_;
-  walkers::SecondStageMasks second_;
-};
+/// What a read and a write come to, in words.
+Verdict outcome_of(const WalkView& view, FaultReason of_read, FaultReason of_write, bool legacy, bool absent) {
+  const auto why = [](FaultReason reason) { return verdict(reason).text; };
+  if (view.read && view.write) return {0, "readable and writable"};
+  if (view.read) return {0, "readable; a write is " + why(of_write)};
+  if (view.write) return {0, "writable; a read is " + why(of_read)};
+  const bool by_rights = of_read == FaultReason::read_denied;
+  if (!legacy || !by_rights) return verdict(of_read);
+  const std::string_view what = absent ? "nothing mapped" : "no right";
+  return {static_cast<std::uint8_t>(of_read), std::string{what} + ": a read is fault 6, a write fault 5"};
+}
 
 }  // namespace
 
@@ -156,157 +70,28 @@ WalkView walk(const Memory& memory, const TableRules& rules, const ContextView& 
     view.verdict = context.verdict;
     return view;
   }
-  if (context.nested) {
-    view.verdict.text = "nested: the tables of its first stage lie behind the second, and are not followed here";
-    return view;
-  }
-  const Tables tables{context.stage, rules.capabilities};
-  if (context.pass_through) {
-    if (iova.value > low_bits(rules.capabilities.host_address_width)) {
-      view.verdict = verdict(context.stage == StageView::legacy ? FaultReason::address_beyond_width
-                                                                : FaultReason::address_beyond_host_width);
-      return view;
-    }
-    view.mapped = view.read = view.write = true;
-    view.gpa = iova.value;
-    view.mask = page_size_bytes - 1;
-    view.verdict.text = "passes through untranslated: " + tables.outcome(view);
-    return view;
-  }
-  if (!tables.reaches(iova, context.last)) {
-    view.verdict = verdict(tables.codes().beyond);
-    return view;
-  }
-  bool read = true;
-  bool write = true;
-  std::uint64_t table = context.table;
-  for (unsigned level = context.levels - 1;; --level) {  // ends: decode() calls every present entry of level 0 a leaf
-    const std::uint64_t index = (iova.value >> page_bits(level)) & (entries_of_a_table - 1);
-    WalkStep step;
-    step.level = level;
-    step.entry = {std::string{level_names[level]}, table + 8 * index, memory.load(table + 8 * index), {}, {}};
-    if (!step.entry.raw) {
-      view.steps.push_back(std::move(step));
-      const bool top = level == context.levels - 1;
-      view.verdict = verdict(top ? tables.codes().top_unreadable : tables.codes().unreadable);
-      return view;
-    }
-    const Entry entry = tables.decode(*step.entry.raw, level);
-    step.entry.fields = tables.fields(*step.entry.raw, level, entry);
-    step.entry.meaning = !entry.present ? "nothing mapped" : entry.leaf ? "page" : "table";
-    view.steps.push_back(std::move(step));
-    if (!entry.present) {
-      view.verdict = tables.absent();
-      return view;
-    }
-    if (entry.wrong_bits != 0) {
-      view.verdict = verdict(tables.codes().malformed);
-      return view;
-    }
-    read = read && entry.read;
-    write = write && entry.write;
-    if (entry.leaf) {
-      view.mapped = true;
-      view.read = read;
-      view.write = write;
-      view.mask = low_bits(page_bits(level));
-      view.gpa = entry.address | (iova.value & view.mask);
-      view.verdict.text = tables.outcome(view);
-      return view;
-    }
-    table = entry.address;
-  }
-}
-
-namespace {
-
-/// Collects leaves in ascending order and joins neighbours.
-class Collector {
- public:
-  Collector(MappedView& view, std::size_t most) : view_(view), most_(most) {}
-
-  void leaf(const MappedRange& page) {
-    ++view_.pages;
-    view_.bytes += page.last - page.first + 1;
-    const bool joins = any_ && page.first == run_.last + 1 && page.gpa == run_.gpa + (run_.last - run_.first) + 1 &&
-                       page.read == run_.read && page.write == run_.write;
-    if (joins) {
-      run_.last = page.last;
-      return;
-    }
-    end();
-    run_ = page;
-    any_ = true;
-  }
-  void end() {
-    if (!any_) return;
-    ++view_.ranges_in_all;
-    if (view_.ranges.size() < most_) view_.ranges.push_back(run_);
-    any_ = false;
-  }
-
- private:
-  MappedView& view_;
-  std::size_t most_;
-  MappedRange run_;
-  bool any_ = false;
-};
-
-}  // namespace
-
-MappedView mapped_ranges(const Memory& memory, const TableRules& rules, const ContextView& context, std::size_t most) {
-  MappedView view;
-  if (context.verdict.reason != 0 || context.pass_through) return view;
-  if (context.nested) {
-    view.complete = false;
-    return view;
-  }
-  const Tables stage{context.stage, rules.capabilities};
-  Collector collector{view, most};
-
-  struct Place {
-    std::uint64_t table = 0;
-    unsigned next = 0;  // entry to look at
-    std::uint64_t iova = 0;
-    bool read = true;
-    bool write = true;
-  };
-  std::array<Place, walkers::second_stage_levels> path{};
-  const unsigned top = context.levels - 1;
-  unsigned level = top;
-  unsigned tables = 1;
-  path[top] = {context.table, 0, 0, true, true};
-  while (true) {  // ends: each round looks at one entry of one of at most tables_at_most tables
-    Place& place = path[level];
-    const bool nothing_there = !memory.touched(place.table);
-    if (place.next == entries_of_a_table || nothing_there) {
-      if (level == top) break;
-      ++level;
-      continue;
-    }
-    const unsigned index = place.next++;
-    const std::uint64_t iova = place.iova | (std::uint64_t{index} << page_bits(level));
-    const std::optional<std::uint64_t> raw = memory.load(place.table + 8 * std::uint64_t{index});
-    const std::uint64_t address = stage.address_of(iova, context.last);
-    if (!raw || !stage.reaches({address}, context.last)) continue;
-    const Entry entry = stage.decode(*raw, level);
-    if (!entry.present) continue;
-    if (entry.wrong_bits != 0) {
-      ++view.malformed;
-      continue;
-    }
-    const bool read = place.read && entry.read;
-    const bool write = place.write && entry.write;
-    if (entry.leaf) {
-      if (read || write) collector.leaf({address, address | low_bits(page_bits(level)), entry.address, read, write});
-    } else if (++tables > tables_at_most) {
-      view.complete = false;
-      break;
-    } else {
-      path[--level] = {entry.address, 0, iova, read, write};
-    }
-  }
-  collector.end();
+  const caches::AddressSpaceKey& key = context.key;
+  const walkers::SecondStage second{vtd::second_stage_rules(rules.capabilities)};
+  const walkers::FirstStage first{vtd::first_stage_rules(rules.capabilities), {}};
+  const GuestMemory guest = guest_memory(memory);
+  // A clean page is not writable yet to one that reads, so both are asked.
+  core::PathSeen reading;
+  core::PathSeen writing;
+  core::explain(second, first, guest, key, iova, read_only, reading);
+  core::explain(second, first, guest, key, iova, write_only, writing);
+  view.read = reading.found.outcome == Outcome::translated;
+  view.write = writing.found.outcome == Outcome::translated;
+  view.mapped = view.read || view.write;
+  const core::PathSeen& path = view.read ? reading : view.write ? writing : reading;
+  const bool nested = key.interpretation == caches::Interpretation::nested;
+  for (const core::EntrySeen& entry : path.seen()) view.steps.push_back(step_of(entry, nested));
+  view.gpa = path.found.gpa.value;
+  view.mask = page_mask(path);
+  view.verdict =
+      outcome_of(view, vtd::reason_of(reading.found, key, read_only), vtd::reason_of(writing.found, key, write_only),
+                 !key.pasid, reading.found.outcome == Outcome::absent);
+  if (view.mapped && key.interpretation == caches::Interpretation::pass_through)
+    view.verdict.text = "passes through untranslated: " + view.verdict.text;
   return view;
 }
 

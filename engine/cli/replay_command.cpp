@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <fstream>
 #include <iomanip>
 #include <map>
 #include <sstream>
@@ -49,7 +50,18 @@ class Progress {
   bool shown_ = false;
 };
 
-Report replay_with(std::string_view text, Progress* progress) {
+/// viommu_dump() of the unit as the trace leaves it. @return what is wrong, or nothing
+std::string write_dump(Engine* engine, const std::string& file) {
+  if (engine == nullptr) return "there is no unit to dump";
+  auto document = engine->dump();
+  if (!document) return "the unit cannot be dumped: " + document.error().text;
+  std::ofstream out{file, std::ios::binary};
+  out << *document << "\n";
+  out.close();
+  return out ? std::string{} : "cannot be written";
+}
+
+Report replay_with(std::string_view text, Progress* progress, const std::string& dump = {}) {
   const auto start = std::chrono::steady_clock::now();
   Replayer replayer{{.explicit_ram = has_ram_line(text)}};
   EventReader events{text};
@@ -61,6 +73,10 @@ Report replay_with(std::string_view text, Progress* progress) {
   if (events.error() && !replayer.report().error) replayer.report().error = events.error();
   replayer.finish(events.line());
   Report report = std::move(replayer.report());
+  if (!dump.empty() && !report.error) {
+    if (const std::string wrong = write_dump(replayer.engine(), dump); !wrong.empty())
+      report.error = TraceError{0, "--dump " + dump + ": " + wrong};
+  }
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return report;
 }
@@ -168,7 +184,7 @@ int replay(const ReplayCommand& command, Streams streams) {
       report.error = TraceError{0, text.error};
     } else {
       Progress progress{streams.err, streams.err_is_terminal, file, text.bytes.size()};
-      report = replay_with(text.bytes, &progress);
+      report = replay_with(text.bytes, &progress, command.dump);
       progress.clear();
     }
     if (command.json)

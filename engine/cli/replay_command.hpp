@@ -14,6 +14,7 @@ namespace viommu::cli {
 struct ReplayCommand {
   std::vector<std::string> files;
   bool json = false;
+  std::string dump;  // where the unit's state at the end of the (only) trace goes; empty: nowhere
 };
 
 /// Replays each file and prints what came out. The exit code: 0 all matched, 1 a mismatch, 2 a file that is wrong.

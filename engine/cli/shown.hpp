@@ -2,38 +2,43 @@
 // What the decoders of tables.hpp share: words into fields, reasons into words.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "engine/base/bits.hpp"
 #include "engine/base/fault.hpp"
+#include "engine/base/guest_memory.hpp"
+#include "engine/cli/memory.hpp"
 #include "engine/cli/messages.hpp"
 #include "engine/cli/tables.hpp"
 
 namespace viommu::cli {
 
 /// The fields of a word. Bits of `must_be_zero` that are set make their field wrong.
-template <class Layout, class Rows>
-std::vector<ShownField> fields_of(Layout word, const Rows& rows, std::uint64_t must_be_zero) {
+inline std::vector<ShownField> fields_of(std::uint64_t raw, std::span<const Row> rows, std::uint64_t must_be_zero) {
   std::vector<ShownField> fields;
   for (const Row& row : rows) {
-    const std::uint64_t value = row.value_in(word.raw);
-    const bool wrong = (word.raw & row.mask() & must_be_zero) != 0;
+    const std::uint64_t value = row.value_in(raw);
+    const bool wrong = (raw & row.mask() & must_be_zero) != 0;
     if (!wrong && (row.rule == Rule::ignored || (row.rule == Rule::reserved && value == 0))) continue;
     fields.push_back({row.name, row.bits, value, wrong});
   }
   return fields;
 }
 
-/// The word at an address; `word` is as it was when there is no memory.
-template <class Layout, class Rows>
-ShownWord word_at(const Memory& memory, std::string title, std::uint64_t gpa, const Rows& rows, Layout& word) {
-  ShownWord shown{std::move(title), gpa, memory.load(gpa), {}, {}};
-  if (shown.raw) word = Layout{*shown.raw};
-  if (shown.raw) shown.fields = fields_of(word, rows, 0);
-  return shown;
+/// The guest's memory as the unit's own walks take it. They only ever ask whether a flag could be set.
+[[nodiscard]] inline GuestMemory guest_memory(const Memory& memory) {
+  MemoryCallbacks callbacks;
+  // Only ever read as the const object it is. NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast)
+  callbacks.opaque = const_cast<Memory*>(&memory);
+  callbacks.read = [](void* opaque, std::uint64_t gpa, void* data, std::uint64_t size) -> std::int32_t {
+    return static_cast<const Memory*>(opaque)->read(gpa, {static_cast<std::byte*>(data), size}) ? 0 : -1;
+  };
+  callbacks.compare_exchange = [](void*, std::uint64_t, std::uint64_t*, std::uint64_t) -> std::int32_t { return -1; };
+  return GuestMemory{callbacks};
 }
 
 inline Verdict verdict(FaultReason reason) {

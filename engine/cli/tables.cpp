@@ -7,14 +7,27 @@
 #include "engine/base/bits.hpp"
 #include "engine/cli/messages.hpp"
 #include "engine/cli/shown.hpp"
+#include "engine/vtd/explanation.hpp"
+#include "engine/vtd/scalable_layouts.hpp"
 #include "engine/vtd/table_layouts.hpp"
 
 namespace viommu::cli {
 namespace {
 
+using vtd::ContextTable;
+using vtd::WordSeen;
+
 constexpr std::array<std::string_view, 4> type_texts{"translate, no ATS", "translate, with ATS", "pass-through",
                                                      "reserved type"};
 
+/// The word of that table, if it was reached and can be read.
+std::optional<std::uint64_t> raw_of(const vtd::ContextSeen& seen, ContextTable table) {
+  for (const WordSeen& word : seen.seen())
+    if (word.table == table) return word.raw;
+  return std::nullopt;
+}
+
+/// Of a present context entry of legacy mode, whatever else is wrong with it.
 std::string meaning_of(vtd::ContextLow low, vtd::ContextHigh high) {
   const auto type = static_cast<std::size_t>(get(low, vtd::context_low::type));
   const unsigned width = get(high, vtd::context_high::width);
@@ -27,93 +40,86 @@ std::string meaning_of(vtd::ContextLow low, vtd::ContextHigh high) {
   return text + ", domain " + hex(get(high, vtd::context_high::domain).value);
 }
 
+/// Of what a PASID table entry comes to.
+std::string meaning_of(const caches::AddressSpaceKey& key) {
+  using caches::Interpretation;
+  const std::string levels = std::to_string(key.top_level + 1) + " levels";
+  std::string text;
+  switch (key.interpretation) {
+    case Interpretation::pass_through: text = "pass-through"; break;
+    case Interpretation::first_stage:  text = "first stage, " + levels; break;
+    case Interpretation::second_stage: text = "second stage, " + levels; break;
+    case Interpretation::nested:
+      text = "nested, first stage of " + levels + " behind a second of " + std::to_string(key.second_top_level + 1) +
+             " levels";
+      break;
+  }
+  return text + ", domain " + hex(key.domain.value);
+}
+
+/// "PASID 5, word 0" for a word of a PASID table entry, its own name for any other.
+std::string title_of(const WordSeen& word, Pasid pasid) {
+  const std::string of_pasid = "PASID " + hex(pasid.value) + ", ";
+  switch (word.table) {
+    case ContextTable::pasid_entry_0:    return of_pasid + "word 0";
+    case ContextTable::pasid_entry_1:    return of_pasid + "word 1";
+    case ContextTable::pasid_entry_2:    return of_pasid + "word 2";
+    case ContextTable::pasid_entry_rest: return of_pasid + "rest";
+    default:                             return std::string{vtd::name_of(word.table)};
+  }
+}
+
+/// What is only there to be 0 is shown when it is not.
+bool is_worth_showing(const WordSeen& word) {
+  const bool is_rest =
+      word.table == ContextTable::scalable_context_rest || word.table == ContextTable::pasid_entry_rest;
+  return !is_rest || word.raw != 0U;
+}
+
 }  // namespace
 
 ContextView look_up_context(const Memory& memory, const TableRules& rules, SourceId source,
                             std::optional<Pasid> pasid) {
   const vtd::Capabilities& capabilities = rules.capabilities;
   ContextView view;
-  switch (get(rules.root, vtd::rtaddr::mode)) {
-    case vtd::TableMode::legacy: break;
-    case vtd::TableMode::scalable:
-      if (capabilities.scalable_mode) return look_up_pasid(memory, rules, source, pasid);
-      view.verdict = verdict(FaultReason::root_address_invalid);
-      return view;
-    case vtd::TableMode::abort_dma:
-      view.verdict = verdict(capabilities.abort_mode ? FaultReason::aborted : FaultReason::root_address_invalid);
-      return view;
-    case vtd::TableMode::reserved: view.verdict = verdict(FaultReason::root_address_invalid); return view;
-  }
-  if (pasid) {
-    view.verdict = verdict(FaultReason::pasid_in_legacy_mode);
+  vtd::DmaRequest request;
+  request.source = source;
+  request.asked = read_only;
+  request.has_pasid = pasid.has_value();
+  request.pasid = pasid.value_or(Pasid{});
+  const vtd::TableMode mode = vtd::mode_in_force(capabilities, get(rules.root, vtd::rtaddr::mode));
+  if (const FaultReason reason = vtd::mode_fault(capabilities, mode, request); reason != FaultReason::none) {
+    view.verdict = verdict(reason);
     return view;
   }
-  vtd::RootLow root_low{};
-  vtd::RootHigh root_high{};
-  const std::uint64_t root_gpa =
-      get(rules.root, vtd::rtaddr::root).value + std::uint64_t{source.bus()} * vtd::root_entry_bytes;
-  view.words.push_back(word_at(memory, "root entry, low", root_gpa, vtd::root_low::rows, root_low));
-  view.words.push_back(word_at(memory, "root entry, high", root_gpa + 8, vtd::root_high::rows, root_high));
-  if (!view.words[0].raw || !view.words[1].raw) {
-    view.verdict = verdict(FaultReason::root_unreadable);
+  vtd::ContextSeen seen;
+  const GuestMemory guest = guest_memory(memory);
+  vtd::explain_context(guest, capabilities, get(rules.root, vtd::rtaddr::root), mode, request, seen);
+  const bool scalable = mode == vtd::TableMode::scalable;
+  view.root_words = scalable ? 1 : 2;
+  const auto low = raw_of(seen, scalable ? ContextTable::scalable_context_low : ContextTable::context_low);
+  const auto high = raw_of(seen, scalable ? ContextTable::scalable_context_high : ContextTable::context_high);
+  Pasid by = request.pasid;
+  if (scalable && !pasid && high && capabilities.rid_pasid)
+    by = get(vtd::ScalableContextHigh{*high}, vtd::scalable_context_high::rid_pasid);
+  for (const WordSeen& word : seen.seen()) {
+    if (!is_worth_showing(word)) continue;
+    ShownWord shown{title_of(word, by), word.at.value, word.raw, {}, {}};
+    if (word.raw) shown.fields = fields_of(*word.raw, rows_of(word), word.wrong);
+    view.words.push_back(std::move(shown));
+  }
+  view.present = low && get(vtd::ContextLow{*low}, vtd::context_low::present);
+  if (view.present && !scalable && high)
+    view.words.back().meaning = meaning_of(vtd::ContextLow{*low}, vtd::ContextHigh{*high});
+  view.fault_disable = seen.fault_disable;
+  if (seen.fault != FaultReason::none) {
+    view.verdict = verdict(seen.fault);
     return view;
   }
-  if (!get(root_low, vtd::root_low::present)) {
-    view.verdict = verdict(FaultReason::root_not_present);
-    return view;
-  }
-  const std::uint64_t root_reserved = vtd::root_low_reserved(capabilities.host_address_width).raw;
-  const std::uint64_t root_high_reserved = reserved_mask(vtd::root_high::rows);
-  view.words[0].fields = fields_of(root_low, vtd::root_low::rows, root_reserved);
-  view.words[1].fields = fields_of(root_high, vtd::root_high::rows, root_high_reserved);
-  if ((root_low.raw & root_reserved) != 0 || (root_high.raw & root_high_reserved) != 0) {
-    view.verdict = verdict(FaultReason::root_reserved);
-    return view;
-  }
-
-  vtd::ContextLow low{};
-  vtd::ContextHigh high{};
-  const std::uint64_t gpa =
-      get(root_low, vtd::root_low::context_table).value + std::uint64_t{source.devfn()} * vtd::context_entry_bytes;
-  view.words.push_back(word_at(memory, "context entry, low", gpa, vtd::context_low::rows, low));
-  view.words.push_back(word_at(memory, "context entry, high", gpa + 8, vtd::context_high::rows, high));
-  if (!view.words[2].raw || !view.words[3].raw) {
-    view.verdict = verdict(FaultReason::context_unreadable);
-    return view;
-  }
-  view.fault_disable = get(low, vtd::context_low::fault_disable);
-  view.present = get(low, vtd::context_low::present);
-  if (!view.present) {
-    view.verdict = verdict(FaultReason::context_not_present);
-    return view;
-  }
-  const vtd::TranslationType type = get(low, vtd::context_low::type);
-  const std::uint64_t low_reserved = vtd::context_low_reserved(capabilities.host_address_width, type).raw;
-  const std::uint64_t high_reserved = vtd::context_high_reserved(capabilities.domain_id_bits).raw;
-  view.words[2].fields = fields_of(low, vtd::context_low::rows, low_reserved);
-  view.words[3].fields = fields_of(high, vtd::context_high::rows, high_reserved);
-  view.words[3].meaning = meaning_of(low, high);
-  if ((low.raw & low_reserved) != 0 || (high.raw & high_reserved) != 0) {
-    view.verdict = verdict(FaultReason::context_reserved);
-    return view;
-  }
-  const unsigned width = get(high, vtd::context_high::width);
-  const bool width_offered = capabilities.supports_width(width);
-  const bool type_offered = type == vtd::TranslationType::untranslated_only ||
-                            (type == vtd::TranslationType::with_device_tlb && capabilities.device_tlb) ||
-                            (type == vtd::TranslationType::pass_through && capabilities.pass_through);
-  view.pass_through = type == vtd::TranslationType::pass_through;
-  if (!width_offered || !type_offered || (view.pass_through && width != capabilities.largest_width)) {
-    view.pass_through = false;
-    view.verdict = verdict(FaultReason::context_invalid);
-    return view;
-  }
-  if (!view.pass_through) {
-    view.table = get(low, vtd::context_low::root).value;
-    view.levels = vtd::levels_of(width);
-    view.last = capabilities.last_input_address(width);
-  }
-  view.verdict.text = view.pass_through ? "passes through untranslated" : "translates";
+  view.key = seen.key;
+  if (scalable) view.words.back().meaning = meaning_of(view.key);
+  view.verdict.text =
+      view.key.interpretation == caches::Interpretation::pass_through ? "passes through untranslated" : "translates";
   return view;
 }
 

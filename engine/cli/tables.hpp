@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "caches/address_spaces.hpp"
 #include "engine/base/address.hpp"
 #include "engine/base/bits.hpp"
 #include "engine/base/ids.hpp"
@@ -48,9 +49,6 @@ struct TableRules {
   vtd::RootTableAddress root;  // as latched by SRTP
 };
 
-/// Which tables translate, and by which codes their faults go.
-enum class StageView : std::uint8_t { legacy, second, first };
-
 /// The entries that decide about a source.
 struct ContextView {
   std::vector<ShownWord> words;
@@ -58,24 +56,17 @@ struct ContextView {
   Verdict verdict;
   bool present = false;  // the context entry was reached and has P set
   bool fault_disable = false;
-  bool pass_through = false;  // with reason 0
-  bool nested = false;        // with reason 0: two stages, which are not followed
-  StageView stage = StageView::legacy;
-  std::uint64_t table = 0;  // of the page tables, with reason 0 and no pass-through
-  unsigned levels = 0;
-  Iova last;  // the last address the tables can translate; where they are canonical, of the lower half
+  caches::AddressSpaceKey key{};  // with reason 0
 };
 /// @param pasid  of the request; without one, and in legacy mode, what requests without a PASID go by
 [[nodiscard]] ContextView look_up_context(const Memory& memory, const TableRules& rules, SourceId source,
                                           std::optional<Pasid> pasid = {});
-/// The same where the unit is in scalable mode (pasid_tables.cpp).
-[[nodiscard]] ContextView look_up_pasid(const Memory& memory, const TableRules& rules, SourceId source,
-                                        std::optional<Pasid> pasid);
 
 /// One entry on the path of an address.
 struct WalkStep {
   ShownWord entry;
-  unsigned level = 0;
+  bool first_stage = false;
+  bool for_table = false;  // of a second stage: on the way to where a first-stage table's entry lies
 };
 struct WalkView {
   std::vector<WalkStep> steps;

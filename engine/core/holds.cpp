@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 #include "engine/core/holds.hpp"
 
+#include <algorithm>
+
 namespace viommu::core {
 
 bool Holds::reset(const HostAllocator& allocator, std::size_t count) noexcept {
@@ -67,6 +69,26 @@ bool Holds::delays(const caches::ScopeSet& scopes, std::uint64_t epoch, std::uin
     overdue[(*told)++] = {handle_of(index, slot.generation), slot.cookie, age_ns};
   }
   return any;
+}
+
+std::size_t Holds::copy_open(std::size_t& slot, std::span<OpenHold> holds) const noexcept {
+  constexpr std::size_t most_looks = 1024;  // under the lock
+  std::size_t count = 0;
+  while (slot < slots_.size() && count < holds.size()) {
+    const std::lock_guard guard{lock_};
+    const std::size_t end = std::min(slots_.size(), slot + most_looks);
+    for (; slot < end && count < holds.size(); ++slot) {
+      const Slot& each = slots_[slot];
+      if (!each.is_open) continue;
+      holds[count++] = {handle_of(static_cast<std::uint32_t>(slot), each.generation),
+                        each.cookie,
+                        each.since_ns,
+                        each.epoch,
+                        each.usage,
+                        each.reported};
+    }
+  }
+  return count;
 }
 
 std::uint64_t Holds::overdue_count() const noexcept {

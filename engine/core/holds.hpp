@@ -19,6 +19,16 @@ struct OverdueHold {
   std::uint64_t age_ns = 0;
 };
 
+/// An open hold, for who wants to see them all.
+struct OpenHold {
+  std::uint64_t handle = 0;
+  std::uint64_t cookie = 0;
+  std::uint64_t since_ns = 0;
+  std::uint64_t epoch = 0;  ///< later tickets wait for it, where it concerns them
+  caches::Usage usage{};
+  bool reported = false;
+};
+
 /// A bounded pool; the open ones form a list, so that a ticket looks only at those. Threads: any; the lock is held for
 /// a walk along that list and across no callback.
 class Holds {
@@ -36,6 +46,10 @@ class Holds {
   /// not yet told about are put into `overdue`, as many as fit; `*told` says how many.
   [[nodiscard]] bool delays(const caches::ScopeSet& scopes, std::uint64_t epoch, std::uint64_t now_ns,
                             std::uint64_t limit_ns, std::span<OverdueHold> overdue, std::size_t* told) noexcept;
+
+  /// The open ones in the order of their slots, some at a time. @param slot  0 at first; where to go on, then
+  /// @return how many; fewer than fit when there are no more
+  [[nodiscard]] std::size_t copy_open(std::size_t& slot, std::span<OpenHold> holds) const noexcept;
 
   /// A hold made inside a guard counts before that guard ends, so after the guards have passed this misses none of
   /// them.

@@ -5,6 +5,7 @@
 #include <cinttypes>
 #include <cstdio>
 
+#include "engine/base/tracepoint.hpp"
 #include "engine/core/callback.hpp"
 
 namespace viommu::core {
@@ -25,6 +26,7 @@ void call(const Host* host, Function function, Arguments... arguments) noexcept 
 
 void Host::msi(std::uint64_t address, std::uint32_t data) const noexcept {
   if (functions_.message_tap != nullptr) functions_.message_tap(functions_.memory_tap.opaque, address, data);
+  tracepoint::message_sent(address, data);
   call(this, functions_.msi, functions_.opaque, address, data);
 }
 void Host::wake() const noexcept { call(this, functions_.wake, functions_.opaque); }
@@ -32,6 +34,7 @@ void Host::log(LogLevel level, const char* text) const noexcept {
   call(this, functions_.log, functions_.opaque, static_cast<std::int32_t>(level), text);
 }
 void Host::region_gone(std::uint64_t cookie) const noexcept {
+  tracepoint::region_gone(cookie);
   call(this, functions_.region_gone, functions_.opaque, cookie);
 }
 void Host::run(std::uint32_t count, void (*task)(void* context, std::uint32_t index),
@@ -58,6 +61,7 @@ std::int32_t Host::device_invalidate(std::uint64_t handle, const DeviceInvalidat
                                       what.range.last.value - what.range.first.value);
 }
 void Host::hold_overdue(std::uint64_t hold, std::uint64_t cookie, std::uint64_t age_ns) const noexcept {
+  tracepoint::hold_overdue(hold, cookie, age_ns);
   call(this, functions_.hold_overdue, functions_.opaque, hold, cookie, age_ns);
   const std::uint64_t times = overdue_holds_.happened();
   if (times == 0 || !has_log()) return;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "engine/base/tracepoint.hpp"
 #include "walkers/simd/select.hpp"
 
 namespace viommu::core {
@@ -117,6 +118,8 @@ caches::ContextEntry Waist::insert_context(std::uint64_t version, const caches::
 }
 
 void Waist::drop_from_caches(const caches::Scope& scope) noexcept {
+  tracepoint::drop(static_cast<std::uint32_t>(scope.kind), scope.domain.value, scope.range.first.value,
+                   scope.range.last.value);
   full_fence();  // B1 of address_spaces.hpp
   using Kind = caches::Scope::Kind;
   const std::lock_guard lock{caches_lock_};
@@ -161,7 +164,19 @@ bool Waist::still_in_use(const Ticket& ticket) noexcept {
   return delayed;
 }
 
+Ticket Waist::ticket(const caches::ScopeSet& scopes) noexcept {
+  const Ticket made{epochs_.advance(), scopes};
+  tracepoint::drain_begun(made.epoch);
+  return made;
+}
+
 bool Waist::drained(const Ticket& ticket) noexcept {
+  const bool done = look_whether_drained(ticket);
+  if (done && ticket.epoch != 0) tracepoint::drain_ended(ticket.epoch);
+  return done;
+}
+
+bool Waist::look_whether_drained(const Ticket& ticket) noexcept {
   if (!still_in_use(ticket)) return true;
   // Say that somebody waits, then look once more: whoever ends in between is either seen here or sees the flag.
   waiter_.store(true, std::memory_order_seq_cst);
@@ -193,11 +208,16 @@ bool Waist::reclaim() noexcept {
 }
 
 std::uint64_t Waist::hold(std::uint64_t since, const caches::Usage& usage, std::uint64_t cookie) noexcept {
-  return holds_.open(usage, since, cookie, host_.now_ns());
+  const std::uint64_t handle = holds_.open(usage, since, cookie, host_.now_ns());
+  if (handle != 0) {
+    tracepoint::hold_opened(handle, cookie, usage.source.value, usage.range.first.value, usage.range.last.value);
+  }
+  return handle;
 }
 
 bool Waist::release(std::uint64_t handle, bool revoked) noexcept {
   if (!holds_.close(handle, revoked)) return false;
+  tracepoint::hold_closed(handle, revoked ? 1 : 0);
   if (waiter_.load(std::memory_order_seq_cst)) wake();
   return true;
 }

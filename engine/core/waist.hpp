@@ -96,6 +96,13 @@ struct Miss {
 /// Most of them in one call, and the width that a batch is worked in: so many walks are in flight at a time.
 inline constexpr std::size_t batch_width = caches::batch_lookup_width;
 
+/// A page table that the paging-structure cache knows.
+struct CachedTable {
+  Gpa table;
+  std::uint8_t level = 0;
+  Rights rights;  ///< above it
+};
+
 /// Where a walk begins.
 enum class WalkFrom : std::uint8_t { root, cached_table };
 
@@ -131,6 +138,8 @@ struct WaistOptions {
   std::uint32_t hand_out_ns = 10'000;
   const walkers::Kernels* kernels = nullptr;  ///< null: the best that this CPU has
 };
+
+struct StageWalk;
 
 enum class RegionResult : std::uint8_t { ok, exists, not_found, limit, no_memory };
 
@@ -263,6 +272,57 @@ class Waist {
                                                   std::byte* answers, std::size_t count) noexcept;
   /// Hits among records by account, where there are any.
   void count_apart(const Reader& reader, const std::byte* requests, const caches::BatchBits& answered) const noexcept;
+  // What the caches hold for an address, for who only wants to see it: nothing is counted or remembered
+  // (waist_peek.cpp).
+  [[nodiscard]] std::optional<caches::CachedTranslation> peek(const caches::AddressSpace& space,
+                                                              Iova iova) const noexcept;
+  /// Entries of an address space in one group of the IOTLB, of those that it can be in. Inside a guard.
+  [[nodiscard]] std::size_t peek_groups(const caches::AddressSpace& space) const noexcept {
+    return iotlb_.groups_of(space.place()).count;
+  }
+  using GroupEntries = std::array<caches::CachedEntry, caches::Iotlb::entries_per_group>;
+  [[nodiscard]] std::size_t peek_group(const caches::AddressSpace& space, std::size_t group,
+                                       GroupEntries& entries) const noexcept {
+    const caches::Place place = space.place();
+    return iotlb_.copy_group(iotlb_.groups_of(place).first + group, place.tag(), entries);
+  }
+  [[nodiscard]] const caches::PasidCache& cached_pasids() const noexcept { return contexts_.pasids(); }
+  /// A slot for a reader, as it looks to others.
+  struct ReaderSeen {
+    bool transient = false;  ///< of calls without a reader
+    bool in_use = false;
+    bool inside = false;       ///< a guard
+    std::uint64_t guards = 0;  ///< ended so far
+  };
+  [[nodiscard]] std::size_t reader_slots() const noexcept { return readers_.size(); }
+  [[nodiscard]] ReaderSeen peek_reader(std::size_t slot) const noexcept;
+  [[nodiscard]] bool is_slot_of(const Reader& reader, std::size_t slot) const noexcept {
+    return &readers_[slot] == &reader;
+  }
+  /// The look for older guards that is under way, and in whose slots one is or may be. Of the thread that calls
+  /// drained().
+  struct ScanSeen {
+    bool under_way = false;
+    bool truncated = false;
+    std::uint64_t target = 0;  ///< tickets up to this one wait for it
+    std::size_t count = 0;
+    std::array<std::uint16_t, 64> slots{};
+  };
+  [[nodiscard]] ScanSeen peek_scan() const noexcept;
+  /// Regions that are removed, and that somebody may still be using.
+  struct RegionsSeen {
+    struct Removed {
+      std::uint64_t ticket = 0;
+      std::uint64_t cookie = 0;
+    };
+    std::size_t count = 0;
+    std::array<Removed, 64> removed{};
+  };
+  void peek_removed_regions(RegionsSeen& seen) noexcept;
+  [[nodiscard]] std::uint64_t tickets_issued() const noexcept { return epochs_.issued(); }
+  [[nodiscard]] std::uint64_t tickets_passed() const noexcept { return epochs_.completed(); }
+  /// The table that a walk would begin at.
+  [[nodiscard]] std::optional<CachedTable> peek_table(const caches::AddressSpace& space, Iova iova) const noexcept;
   [[nodiscard]] Hit look_up_more(Reader& reader, const caches::AddressSpace& space, Iova iova,
                                  RightBits asked) noexcept;
   /// What the tables say, for an address below space.paged that look_up() had no hit for.
@@ -297,7 +357,7 @@ class Waist {
   /// Where a longer run for drop() may be put together; empty where it would not be handed out.
   [[nodiscard]] std::span<caches::PageScope> long_run() noexcept { return groups_.run(); }
   /// Everything dropped so far; drained when the guards open now, and the holds in `scopes` open now, have ended.
-  [[nodiscard]] Ticket ticket(const caches::ScopeSet& scopes) noexcept { return {epochs_.advance(), scopes}; }
+  [[nodiscard]] Ticket ticket(const caches::ScopeSet& scopes) noexcept;
   /// Reports holds that are overdue. When it says false, host.wake is called once something has ended since. Called by
   /// one thread at a time; looks for some microseconds at most.
   [[nodiscard]] bool drained(const Ticket& ticket) noexcept;
@@ -321,6 +381,41 @@ class Waist {
   /// Frees what no reader can reach any more and tells the host. @return false while something is still waiting.
   /// Called by one thread at a time; that thread may load guest memory without a guard, because nobody else frees maps.
   bool reclaim_regions() noexcept;
+
+  // ---- What a walk comes to ----
+  [[nodiscard]] static bool overlaps_window(Gpa frame, std::uint64_t mask) noexcept {
+    return Range<std::uint64_t>{frame.value, frame.value + mask}.overlaps(interrupt_window);
+  }
+  [[nodiscard]] static constexpr caches::PageSize size_at(unsigned level) noexcept {
+    return level == 0 ? caches::PageSize::kib4 : level == 1 ? caches::PageSize::mib2 : caches::PageSize::gib1;
+  }
+  static void judge_identity(Iova iova, Translation& found) noexcept {
+    if (interrupt_window.contains(iova.value)) [[unlikely]]  // of a request with a PASID: others end before
+      return found.set(Outcome::output_in_interrupt_window, read_write);
+    found.set(Outcome::translated, read_write, {iova.value}, mask_clear_of_interrupts(iova.value));
+  }
+  static void judge_beyond_width(const caches::AddressSpaceKey& key, Translation& found) noexcept {
+    if (key.has_first_stage()) found.stage = Stage::first;
+    found.set(Outcome::beyond_width, {});
+  }
+  /// An answer for a leaf. @return whether it may be cached
+  [[nodiscard]] static bool judge(Iova iova, Gpa frame, caches::PageSize size, Rights rights,
+                                  Translation& found) noexcept {
+    const std::uint64_t mask = caches::mask_of(size);
+    const Gpa gpa = frame + (iova.value & mask);
+    const std::uint64_t clear = size == caches::PageSize::kib4 ? mask : mask & mask_clear_of_interrupts(iova.value);
+    if (overlaps_window(frame, mask)) [[unlikely]] {
+      // Blocked for the addresses that come out in the window, and for those only: such a page is walked each time.
+      if (interrupt_window.contains(gpa.value)) {
+        found.set(Outcome::output_in_interrupt_window, rights);
+      } else {
+        found.set(Outcome::translated, rights, gpa, clear & mask_clear_of_interrupts(gpa.value));
+      }
+      return false;
+    }
+    found.set(Outcome::translated, rights, gpa, clear);
+    return !rights.none();
+  }
 
   // ---- Statistics ----
   [[nodiscard]] std::uint64_t count(Count which) const noexcept;
@@ -369,25 +464,16 @@ class Waist {
   }
   static void identity(Reader& reader, Iova iova, Translation& found) noexcept {
     reader.count(Count::pass_throughs, caches::Use::identities);
-    if (interrupt_window.contains(iova.value)) [[unlikely]]  // of a request with a PASID: others end before
-      return found.set(Outcome::output_in_interrupt_window, read_write);
-    found.set(Outcome::translated, read_write, {iova.value}, mask_clear_of_interrupts(iova.value));
+    judge_identity(iova, found);
   }
   static void beyond_width(Reader& reader, const caches::AddressSpaceKey& key, Translation& found) noexcept {
     reader.counters.add(Count::beyond_width);
-    if (key.has_first_stage()) found.stage = Stage::first;
-    found.set(Outcome::beyond_width, {});
+    judge_beyond_width(key, found);
   }
   /// The upper half of canonical addresses, or none at all.
   void translate_beyond_last(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked,
                              Translation& found) noexcept;
 
-  [[nodiscard]] static bool overlaps_window(Gpa frame, std::uint64_t mask) noexcept {
-    return Range<std::uint64_t>{frame.value, frame.value + mask}.overlaps(interrupt_window);
-  }
-  [[nodiscard]] static constexpr caches::PageSize size_at(unsigned level) noexcept {
-    return level == 0 ? caches::PageSize::kib4 : level == 1 ? caches::PageSize::mib2 : caches::PageSize::gib1;
-  }
   /// What was sampled before a walk, and where the walk begins.
   struct Start {
     caches::Place place;
@@ -403,24 +489,6 @@ class Waist {
   /// on what is cached. Words that were loaded are not loaded again unless another path leads to them.
   [[nodiscard]] walkers::WalkAnswer check_path(const caches::AddressSpace& space, Start& start,
                                                const walkers::WalkAnswer& walk) const noexcept;
-  /// An answer for a leaf. @return whether it may be cached
-  [[nodiscard]] static bool judge(Iova iova, Gpa frame, caches::PageSize size, Rights rights,
-                                  Translation& found) noexcept {
-    const std::uint64_t mask = caches::mask_of(size);
-    const Gpa gpa = frame + (iova.value & mask);
-    const std::uint64_t clear = size == caches::PageSize::kib4 ? mask : mask & mask_clear_of_interrupts(iova.value);
-    if (overlaps_window(frame, mask)) [[unlikely]] {
-      // Blocked for the addresses that come out in the window, and for those only: such a page is walked each time.
-      if (interrupt_window.contains(gpa.value)) {
-        found.set(Outcome::output_in_interrupt_window, rights);
-      } else {
-        found.set(Outcome::translated, rights, gpa, clear & mask_clear_of_interrupts(gpa.value));
-      }
-      return false;
-    }
-    found.set(Outcome::translated, rights, gpa, clear);
-    return !rights.none();
-  }
   void finish_walk(Reader& reader, caches::AddressSpace& space, Start& start, Rights asked,
                    const walkers::WalkAnswer& walk, Translation& found) noexcept;
   void conclude(Reader& reader, caches::AddressSpace& space, const Start& start, Rights asked,
@@ -450,12 +518,11 @@ class Waist {
   template <class Request, class Answer, class Ask, class Walk>
   void walk_together_and_fill(Reader& reader, std::span<Miss> misses, const MissNumbers& numbers, std::size_t count,
                               const Ask& request, const Walk& walk) noexcept;
-  struct Walked;
   void sample_stages(const caches::AddressSpace& space, Iova iova, Start& start) const noexcept;
   void fill_staged(Reader& reader, caches::AddressSpace& space, const Start& start, Iova iova,
                    const caches::CachedPage& page) noexcept;
   /// @return whether it may be cached; `page` is then what for
-  [[nodiscard]] static bool conclude_stages(Reader& reader, Iova iova, const Walked& walked, Translation& found,
+  [[nodiscard]] static bool conclude_stages(Reader& reader, Iova iova, const StageWalk& walked, Translation& found,
                                             caches::CachedPage& page) noexcept;
   /// @return whether it may be cached; `page` is then what for
   [[nodiscard]] bool walk_stages(Reader& reader, const caches::AddressSpaceKey& key, Iova iova, Rights asked,
@@ -483,6 +550,7 @@ class Waist {
   template <class Insert>
   [[nodiscard]] caches::ContextEntry insert_if_free(const Insert& insert) noexcept;
   [[nodiscard]] bool still_in_use(const Ticket& ticket) noexcept;
+  [[nodiscard]] bool look_whether_drained(const Ticket& ticket) noexcept;
   /// drop(), but nobody is told.
   void drop_from_caches(const caches::Scope& scope) noexcept;
   /// On this thread, in order.

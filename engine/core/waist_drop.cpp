@@ -17,6 +17,7 @@
 // Tasks take no lock but those of groups, and wait for nothing else.
 #include <algorithm>
 
+#include "engine/base/tracepoint.hpp"
 #include "engine/core/waist.hpp"
 
 namespace viommu::core {
@@ -49,6 +50,11 @@ void Waist::drop(const caches::Scope& scope) noexcept {
 }
 
 void Waist::drop(std::span<const caches::PageScope> scopes) noexcept {
+  for (const caches::PageScope& scope : scopes) {
+    const auto kind = scope.range == all_iovas ? caches::Scope::Kind::domain : caches::Scope::Kind::pages;
+    tracepoint::drop(static_cast<std::uint32_t>(kind), scope.domain.value, scope.range.first.value,
+                     scope.range.last.value);
+  }
   full_fence();  // B1
   if (groups_.ready() && worth_handing_out(scopes)) return drop_side_by_side(scopes);
   drop_in_order(scopes);

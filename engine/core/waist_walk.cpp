@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "engine/base/scratch.hpp"
+#include "engine/base/tracepoint.hpp"
+#include "engine/core/stage_walk.hpp"
 #include "engine/core/waist.hpp"
 #include "walkers/walk_one.hpp"
 
@@ -10,17 +12,6 @@ namespace viommu::core {
 namespace {
 
 using caches::PageSize;
-
-[[nodiscard]] Outcome outcome_of(walkers::WalkEnd end) noexcept {
-  switch (end) {
-    case walkers::WalkEnd::leaf:           return Outcome::translated;
-    case walkers::WalkEnd::absent:         return Outcome::absent;
-    case walkers::WalkEnd::malformed:      return Outcome::malformed;
-    case walkers::WalkEnd::top_unreadable: return Outcome::top_table_unreadable;
-    case walkers::WalkEnd::unreadable:     return Outcome::table_unreadable;
-  }
-  return Outcome::absent;
-}
 
 /// Memory in which every address holds the one word that was loaded already, or nothing.
 [[nodiscard]] MemoryView only(const std::optional<std::uint64_t>& word) noexcept {
@@ -140,15 +131,16 @@ void Waist::finish_walk(Reader& reader, caches::AddressSpace& space, Start& star
 }
 
 inline bool Waist::answer_walk(Iova iova, Rights asked, const walkers::WalkAnswer& walk, Translation& found) noexcept {
+  bool cacheable = false;
   if (walk.end != walkers::WalkEnd::leaf) [[unlikely]] {
     found.set(outcome_of(walk.end), walk.rights);
-    return false;
-  }
-  if (!grants(walk.rights, asked)) [[unlikely]] {
+  } else if (!grants(walk.rights, asked)) [[unlikely]] {
     found.set(Outcome::denied, walk.rights);
-    return false;
+  } else {
+    cacheable = judge(iova, walk.frame, size_at(walk.level), walk.rights, found);
   }
-  return judge(iova, walk.frame, size_at(walk.level), walk.rights, found);
+  tracepoint::walk_end(iova.value, static_cast<std::uint32_t>(found.outcome), found.gpa.value, walk.loads);
+  return cacheable;
 }
 
 void Waist::conclude(Reader& reader, caches::AddressSpace& space, const Start& start, Rights asked,
@@ -176,6 +168,7 @@ void Waist::walk_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova
                           Translation& found) noexcept {
   if (space.key.sets_flags()) [[unlikely]]
     return walk_stages_and_fill(reader, space, iova, asked, found);
+  tracepoint::translate_miss(space.key.domain.value, iova.value, asked.bits());
   const MemoryView view = memory_.view();
   walkers::WalkAnswer walk;
   if (options_.uncached) {
@@ -246,6 +239,7 @@ void Waist::walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept {
       staged.put(staged_count++, static_cast<std::uint8_t>(i));
       continue;
     }
+    tracepoint::translate_miss(misses[i].space().key.domain.value, misses[i].iova.value, misses[i].asked.bits());
     numbers.put(count, static_cast<std::uint8_t>(i));
     Start& start = starts.emplace(count);
     start_walk(misses[i].space(), misses[i].iova, WalkFrom::cached_table, start);
@@ -280,6 +274,7 @@ void Waist::walk_all(Reader& reader, std::span<Miss> misses) noexcept {
       staged.put(staged_count++, static_cast<std::uint8_t>(i));
       continue;
     }
+    tracepoint::translate_miss(misses[i].space().key.domain.value, misses[i].iova.value, misses[i].asked.bits());
     numbers.put(count, static_cast<std::uint8_t>(i));
     begin_at_root(misses[i].space(), misses[i].iova, requests.emplace(count++));
   }
@@ -298,6 +293,7 @@ void Waist::walk_all(Reader& reader, std::span<Miss> misses) noexcept {
 Translation Waist::translate_uncached(Reader& reader, const caches::AddressSpaceKey& key, Iova iova,
                                       Rights asked) noexcept {
   Translation found;
+  tracepoint::translate_miss(key.domain.value, iova.value, asked.bits());
   if (iova > key.last && !key.is_upper(iova)) {
     beyond_width(reader, key, found);
   } else if (key.interpretation == caches::Interpretation::pass_through) {

@@ -104,6 +104,20 @@ void DeviceTlbs::release(Place& place) noexcept {
   open_.fetch_sub(1, std::memory_order_relaxed);
 }
 
+std::size_t DeviceTlbs::describe(std::array<DeviceInvalidationSeen, most_open>& seen) const noexcept {
+  std::size_t count = 0;
+  for (std::size_t index = 0; index < places_.size(); ++index) {
+    const Place& place = places_[index];
+    const std::uint64_t word = place.word.load(std::memory_order_relaxed);
+    if (state_of(word) != State::queued && state_of(word) != State::asked) continue;
+    const bool asked = state_of(word) == State::asked;
+    seen[count++] = {place.number, asked ? handle_of(index, word) : 0, place.invalidation.what,
+                     asked ? place.deadline_ns : never};
+  }
+  std::sort(seen.begin(), seen.begin() + count, [](const auto& a, const auto& b) { return a.number < b.number; });
+  return count;
+}
+
 void DeviceTlbs::forget() noexcept {
   for (Place& place : places_)
     if (state_of(place.word.load(std::memory_order_relaxed)) != State::free) release(place);

@@ -24,6 +24,7 @@
 #include "engine/base/ids.hpp"
 #include "engine/core/host.hpp"
 #include "engine/core/waist.hpp"
+#include "engine/vtd/work_seen.hpp"
 
 namespace viommu::vtd {
 
@@ -53,6 +54,8 @@ class DeviceTlbs {
   [[nodiscard]] std::uint64_t issued() const noexcept { return issued_; }
   [[nodiscard]] bool answered_up_to(std::uint64_t number) const noexcept;
   [[nodiscard]] bool any_open() const noexcept { return open_.load(std::memory_order_relaxed) != 0; }
+  /// Copies what is open, by number. @return how many
+  [[nodiscard]] std::size_t describe(std::array<DeviceInvalidationSeen, most_open>& seen) const noexcept;
   /// What is open is nobody's any more; answers to it go nowhere.
   void forget() noexcept;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 #include "engine/vtd/dma.hpp"
 
+#include "engine/base/tracepoint.hpp"
 #include "engine/vtd/fault_reasons.hpp"
 #include "engine/vtd/pasid_walk.hpp"
 
@@ -11,6 +12,13 @@ namespace {
   if (request.page_request) return FaultedRequest::page_request;
   if (request.asked == read_write) return FaultedRequest::atomic;
   return request.asked.write() ? FaultedRequest::write : FaultedRequest::read;
+}
+
+constexpr std::uint64_t interrupt_message_bytes = 4;
+
+/// All ones for a request without one.
+[[nodiscard]] std::uint32_t traced_pasid(const DmaRequest& request) noexcept {
+  return request.has_pasid ? request.pasid.value : ~std::uint32_t{0};
 }
 
 }  // namespace
@@ -48,10 +56,10 @@ void Dma::set_mode(RootPointer root, bool translate, bool protect) noexcept {
   if (translate) word |= Mode::translating;
   if (protect) word |= Mode::protecting;
   if (waist_.counts_apart()) word |= Mode::counting;
-  switch (root.mode) {
+  switch (mode_in_force(capabilities_, root.mode)) {
     case TableMode::legacy:    break;
-    case TableMode::scalable:  word |= capabilities_.scalable_mode ? Mode::scalable : Mode::invalid_table; break;
-    case TableMode::abort_dma: word |= capabilities_.abort_mode ? Mode::aborting : Mode::invalid_table; break;
+    case TableMode::scalable:  word |= Mode::scalable; break;
+    case TableMode::abort_dma: word |= Mode::aborting; break;
     case TableMode::reserved:  word |= Mode::invalid_table; break;
   }
   mode_.store(word, std::memory_order_release);
@@ -59,6 +67,7 @@ void Dma::set_mode(RootPointer root, bool translate, bool protect) noexcept {
 
 Dma::Context Dma::walk_tables(core::Reader& reader, const DmaRequest& request, Mode mode) const noexcept {
   const Context found = read_tables(request, mode);
+  tracepoint::context_walked(request.source.value, traced_pasid(request), static_cast<std::uint32_t>(found.fault));
   reader.counters.add(core::Count::context_walks);
   if (found.fault != FaultReason::none) reader.counters.add(core::Count::context_faults);
   return found;
@@ -69,14 +78,7 @@ Dma::Context Dma::read_tables(const DmaRequest& request, Mode mode) const noexce
     const ContextWalk walk = walk_context(waist_.memory(), capabilities_, mode.root(), request.source);
     return {walk.fault, walk.fault_disable, walk.key, walk.device_tlb};
   }
-  PasidRequest by_pasid;
-  by_pasid.source = request.source;
-  if (request.has_pasid) by_pasid.pasid = request.pasid;
-  by_pasid.privileged = request.privileged;
-  by_pasid.execute = request.execute;
-  by_pasid.type = request.type;
-  by_pasid.page_request = request.page_request;
-  const PasidWalk walk = walk_pasid(waist_.memory(), capabilities_, mode.root(), by_pasid);
+  const PasidWalk walk = walk_pasid(waist_.memory(), capabilities_, mode.root(), pasid_request_of(request));
   if (walk.fault != FaultReason::none) return {walk.fault, walk.fault_disable};
   return {FaultReason::none, walk.fault_disable, key_of(walk.context, capabilities_), walk.context.device_tlb};
 }
@@ -113,14 +115,32 @@ DmaAnswer Dma::translate_without_context(core::Reader& reader, const DmaRequest&
   return fault_in(reader, request, found, walked.key, walked.fault_disable);
 }
 
-FaultReason Dma::mode_fault(const DmaRequest& request, Mode mode) const noexcept {
+PasidRequest pasid_request_of(const DmaRequest& request) noexcept {
+  PasidRequest by_pasid;
+  by_pasid.source = request.source;
+  if (request.has_pasid) by_pasid.pasid = request.pasid;
+  by_pasid.privileged = request.privileged;
+  by_pasid.execute = request.execute;
+  by_pasid.type = request.type;
+  by_pasid.page_request = request.page_request;
+  return by_pasid;
+}
+
+TableMode mode_in_force(const Capabilities& capabilities, TableMode latched) noexcept {
+  const bool offered = latched == TableMode::legacy || (latched == TableMode::scalable && capabilities.scalable_mode) ||
+                       (latched == TableMode::abort_dma && capabilities.abort_mode);
+  return offered ? latched : TableMode::reserved;
+}
+
+FaultReason mode_fault(const Capabilities& capabilities, TableMode in_force, const DmaRequest& request) noexcept {
   constexpr unsigned no_execute_since = 8;  // major version
-  if (mode.has(Mode::invalid_table)) return FaultReason::root_address_invalid;
-  if (mode.has(Mode::aborting)) return FaultReason::aborted;
-  if (request.page_request && !mode.has(Mode::scalable)) return FaultReason::page_request_in_legacy_mode;
+  const bool scalable = in_force == TableMode::scalable;
+  if (in_force == TableMode::reserved) return FaultReason::root_address_invalid;
+  if (in_force == TableMode::abort_dma) return FaultReason::aborted;
+  if (request.page_request && !scalable) return FaultReason::page_request_in_legacy_mode;
   if (!request.has_pasid) return FaultReason::none;
-  if (!mode.has(Mode::scalable)) return FaultReason::pasid_in_legacy_mode;
-  if (request.execute && !request.page_request && capabilities_.major_version >= no_execute_since)
+  if (!scalable) return FaultReason::pasid_in_legacy_mode;
+  if (request.execute && !request.page_request && capabilities.major_version >= no_execute_since)
     return FaultReason::execute_request;
   return FaultReason::none;
 }
@@ -145,24 +165,33 @@ DmaAnswer Dma::translate_special(core::Reader& reader, const DmaRequest& request
   return mode.has(Mode::protecting) && found.kind != DmaKind::fault ? unless_protected(reader, request, found) : found;
 }
 
+Rights rights_in_interrupt_window(const DmaRequest& request) noexcept {
+  const bool is_message =
+      request.asked == write_only && (request.length == 0 || request.length == interrupt_message_bytes);
+  if (is_message) return write_only;
+  return request.zero_length ? read_only : Rights{};  // a zero-length read completes, and its data means nothing
+}
+
 DmaAnswer Dma::access_interrupt_window(core::Reader& reader, const DmaRequest& request) noexcept {
-  constexpr std::uint64_t message_bytes = 4;
-  const bool is_message = request.asked == write_only && (request.length == 0 || request.length == message_bytes);
-  if (is_message || request.zero_length) {  // a zero-length read completes, and its data means nothing
+  if (const Rights rights = rights_in_interrupt_window(request); !rights.none()) {
     reader.counters.add(core::Count::interrupts);
-    return {DmaKind::interrupt, is_message ? write_only : read_only, {request.iova.value}, message_bytes - 1};
+    return {DmaKind::interrupt, rights, {request.iova.value}, interrupt_message_bytes - 1};
   }
   return fault(reader, request, FaultReason::not_an_interrupt, false);
 }
 
-DmaAnswer Dma::unless_protected(core::Reader& reader, const DmaRequest& request, DmaAnswer found) noexcept {
-  const bool blocked = registers_.with([&](const RegisterFile& file) {
+bool Dma::is_protected(Gpa gpa) noexcept {
+  return registers_.with([=](const RegisterFile& file) {
     if (!file.protection_enabled()) return false;
-    const Iova output{found.gpa.value};
+    const Iova output{gpa.value};
     const auto low = file.protected_low_region();
     const auto high = file.protected_high_region();
     return (low && low->contains(output)) || (high && high->contains(output));
   });
+}
+
+DmaAnswer Dma::unless_protected(core::Reader& reader, const DmaRequest& request, DmaAnswer found) noexcept {
+  const bool blocked = is_protected(found.gpa);
   found.mask &= low_bits(page_shift);  // the regions are page aligned
   if (!blocked) return found;
   reader.counters.add(found.kind == DmaKind::identity ? core::Count::protected_identities
@@ -191,11 +220,14 @@ DmaAnswer Dma::fault(core::Reader& reader, const DmaRequest& request, FaultReaso
                 key == nullptr ? std::nullopt : std::optional{DomainUse{key->domain, waist_.generation(key->domain)}});
   DmaAnswer blocked;
   blocked.reason = reason;
-  if (!request.report) return blocked;
-  if (fault_disable && qualified(reason)) {
-    blocked.status = FaultStatus::disabled;
-    return blocked;
-  }
+  if (request.report) blocked.status = report(request, reason, fault_disable);
+  tracepoint::fault(request.source.value, traced_pasid(request), request.iova.value, static_cast<std::uint32_t>(reason),
+                    static_cast<std::uint32_t>(blocked.status));
+  return blocked;
+}
+
+FaultStatus Dma::report(const DmaRequest& request, FaultReason reason, bool fault_disable) noexcept {
+  if (fault_disable && qualified(reason)) return FaultStatus::disabled;
   FaultEntry entry;
   entry.source = request.source;
   entry.reason = reason;
@@ -205,8 +237,7 @@ DmaAnswer Dma::fault(core::Reader& reader, const DmaRequest& request, FaultReaso
   if (request.has_pasid) entry.pasid = request.pasid;
   entry.privileged = request.privileged;
   entry.execute = request.execute;
-  blocked.status = faults_.report(entry);
-  return blocked;
+  return faults_.report(entry);
 }
 
 }  // namespace viommu::vtd

@@ -25,6 +25,7 @@
 #include "engine/vtd/capabilities.hpp"
 #include "engine/vtd/context_walk.hpp"
 #include "engine/vtd/fault_reporter.hpp"
+#include "engine/vtd/pasid_walk.hpp"
 #include "engine/vtd/registers.hpp"
 
 namespace viommu::vtd {
@@ -76,6 +77,20 @@ struct TranslationCompletion {
   FaultStatus fault = FaultStatus::none;
 };
 
+/// The mode that RTADDR_REG's TTM comes to on this unit; `reserved` for one that it does not have.
+[[nodiscard]] TableMode mode_in_force(const Capabilities& capabilities, TableMode latched) noexcept;
+/// What stops a request before any table, while translation is on.
+[[nodiscard]] FaultReason mode_fault(const Capabilities& capabilities, TableMode in_force,
+                                     const DmaRequest& request) noexcept;
+/// Of a request without a PASID into the interrupt range: what it may do there; nothing when it is blocked. With the
+/// right to write it is a message.
+[[nodiscard]] Rights rights_in_interrupt_window(const DmaRequest& request) noexcept;
+
+/// As far as the tables of scalable mode are concerned.
+[[nodiscard]] PasidRequest pasid_request_of(const DmaRequest& request) noexcept;
+
+struct DmaExplanation;
+
 /// Threads: translate() from any thread, inside a guard of its reader; set_mode() by the unit's worker.
 class Dma {
  public:
@@ -118,6 +133,13 @@ class Dma {
       translate_some(reader, first, first + std::min(core::batch_width, count - first), batch);
   }
 
+  /// The context that a request would go by; null when it is not cached. Inside a guard.
+  [[nodiscard]] caches::ContextEntry cached_context(const DmaRequest& request) const noexcept {
+    return find_context(request);
+  }
+  /// What translate() would answer, and why; without any of its effects (dma_explain.cpp). Inside a guard.
+  void explain(const DmaRequest& request, DmaExplanation& why) noexcept;
+
   /// What new requests see from now on. Requests that began earlier may still be under the old mode.
   void set_mode(RootPointer root, bool translate, bool protect) noexcept;
 
@@ -142,6 +164,11 @@ class Dma {
     }
     [[nodiscard]] bool has(std::uint64_t bit) const noexcept { return (word & bit) != 0; }
     [[nodiscard]] Gpa root() const noexcept { return {word & ~low_bits(page_shift)}; }
+    [[nodiscard]] TableMode tables() const noexcept {
+      if (has(invalid_table)) return TableMode::reserved;
+      if (has(aborting)) return TableMode::abort_dma;
+      return has(scalable) ? TableMode::scalable : TableMode::legacy;
+    }
   };
 
   /// A zero-length read is allowed by either right where CAP.ZLR says so.
@@ -237,9 +264,13 @@ class Dma {
                                 const caches::AddressSpaceKey* key = nullptr) noexcept;
   /// To the account of the context that was just found or inserted.
   void charge(core::Reader& reader, const DmaRequest& request) const noexcept;
+  [[nodiscard]] FaultStatus report(const DmaRequest& request, FaultReason reason, bool fault_disable) noexcept;
 
-  /// What stops a request before any table, while translation is on.
-  [[nodiscard]] FaultReason mode_fault(const DmaRequest& request, Mode mode) const noexcept;
+  [[nodiscard]] FaultReason mode_fault(const DmaRequest& request, Mode mode) const noexcept {
+    return vtd::mode_fault(capabilities_, mode.tables(), request);
+  }
+  /// Whether an address lies in a protected region that is in force. Takes the registers' lock.
+  [[nodiscard]] bool is_protected(Gpa gpa) noexcept;
   // dma_ats.cpp
   [[nodiscard]] TranslationCompletion complete_with(core::Reader& reader, const DmaRequest& request, FaultReason reason,
                                                     bool fault_disable) noexcept;

@@ -4,6 +4,8 @@
 #include <optional>
 
 #include "engine/base/bits.hpp"
+#include "engine/base/tracepoint.hpp"
+#include "engine/vtd/interrupt_entry.hpp"
 #include "engine/vtd/interrupt_layouts.hpp"
 #include "engine/vtd/posted_descriptor.hpp"
 
@@ -28,12 +30,6 @@ inline constexpr Field<Mode, Gpa>      table         {"IRTA", {63, 12}};
 }  // namespace mode
 
 constexpr unsigned message_window = 0xFEE;
-
-/// One copy of an entry, with its two words.
-struct Entry {
-  InterruptEntryLow low;
-  InterruptEntryHigh high;
-};
 
 [[nodiscard]] std::uint32_t index_of(RemappableAddress address, RemappableData data) noexcept {
   constexpr std::uint32_t high_handle = 0x8000;
@@ -62,39 +58,6 @@ struct Entry {
   return false;
 }
 
-[[nodiscard]] bool delivery_exists(DeliveryMode mode) noexcept {
-  switch (mode) {
-    case DeliveryMode::fixed:
-    case DeliveryMode::lowest:
-    case DeliveryMode::smi:
-    case DeliveryMode::nmi:
-    case DeliveryMode::init:
-    case DeliveryMode::external: return true;
-  }
-  return false;
-}
-
-[[nodiscard]] Gpa descriptor_of(const Entry& entry) noexcept {
-  // PDAL stands where address bits 31:6 are in the upper half of the word, above bits that are 0.
-  constexpr std::uint64_t low = mask_of(interrupt_entry_low::descriptor);
-  return {joined(high_half(entry.low.raw & low), get(entry.high, interrupt_entry_high::descriptor))};
-}
-
-/// Whether the entry is one that this unit can follow, in the form that IM chooses.
-[[nodiscard]] bool well_formed(const Entry& entry, const Capabilities& capabilities, bool extended) noexcept {
-  namespace l = interrupt_entry_low;
-  namespace h = interrupt_entry_high;
-  if (get(entry.high, h::check) == SourceCheck::reserved) return false;
-  if (get(entry.low, l::posted)) {
-    const std::uint64_t beyond = descriptor_of(entry).value & ~low_bits(capabilities.host_address_width);
-    return capabilities.posted_interrupts && (entry.low.raw & reserved_mask(l::posted_rows)) == 0 &&
-           (entry.high.raw & reserved_mask(h::posted_rows)) == 0 && beyond == 0;
-  }
-  const std::uint64_t reserved = extended ? reserved_mask(l::remapped_rows) : reserved_mask(l::xapic_rows);
-  return (entry.low.raw & reserved) == 0 && (entry.high.raw & reserved_mask(h::remapped_rows)) == 0 &&
-         delivery_exists(get(entry.low, l::delivery));
-}
-
 [[nodiscard]] MessageAddress addressed_to(std::uint32_t destination) noexcept {
   constexpr std::uint32_t low = low_half(low_bits(8));
   namespace a = message_address;
@@ -103,7 +66,7 @@ struct Entry {
   return {joined(low_half(address.raw), destination & ~low)};
 }
 
-void remap(const Entry& entry, bool extended, InterruptAnswer& answer) noexcept {
+void remap(const InterruptEntry& entry, bool extended, InterruptAnswer& answer) noexcept {
   namespace l = interrupt_entry_low;
   const std::uint32_t destination = extended ? get(entry.low, l::destination) : get(entry.low, l::xapic);
   MessageAddress address = addressed_to(destination);
@@ -176,7 +139,7 @@ void InterruptRemapping::decide(const InterruptRequest& request, InterruptAnswer
   const std::optional word = memory_.load_u128(at);
   if (!word) return blocked(FaultReason::interrupt_table_unreadable);
   // The guest may rewrite the entry at any time: every decision below uses this one copy.
-  const Entry entry{{word->low}, {word->high}};
+  const InterruptEntry entry{{word->low}, {word->high}};
   grounds.fault_disable = get(entry.low, interrupt_entry_low::fault_disable);
   if (!get(entry.low, interrupt_entry_low::present)) return blocked(FaultReason::interrupt_entry_not_present);
   if (!request.any_source && !source_allowed(entry.high, request.source))
@@ -205,9 +168,13 @@ void InterruptRemapping::request(const InterruptRequest& request, InterruptAnswe
       set_notification(posted, answer);
     }
   }
-  if (answer.kind != InterruptKind::fault) return;
-  faults_.count(answer.reason, request.source);
-  answer.status = report(request, answer, grounds);
+  if (answer.kind == InterruptKind::fault) {
+    faults_.count(answer.reason, request.source);
+    answer.status = report(request, answer, grounds);
+    tracepoint::interrupt_blocked(request.source.value, answer.index, static_cast<std::uint32_t>(answer.reason));
+  } else {
+    tracepoint::interrupt_remapped(request.source.value, answer.index, answer.address, answer.data);
+  }
 }
 
 FaultStatus InterruptRemapping::report(const InterruptRequest& request, const InterruptAnswer& answer,

@@ -38,6 +38,8 @@ class OpenWaits {
   [[nodiscard]] std::size_t size() const noexcept { return count_; }
   [[nodiscard]] OpenWait& oldest() noexcept { return waits_[first_]; }
   [[nodiscard]] const OpenWait& oldest() const noexcept { return waits_[first_]; }
+  /// The oldest is the first.
+  [[nodiscard]] const OpenWait& at(std::size_t number) const noexcept { return waits_[(first_ + number) % most]; }
   [[nodiscard]] const OpenWait& newest() const noexcept { return waits_[(first_ + count_ - 1) % most]; }
   /// To be filled in whole, but for its ticket, which names nothing.
   [[nodiscard]] OpenWait& add() noexcept {

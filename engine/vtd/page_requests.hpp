@@ -61,6 +61,15 @@ class PageRequests {
   /// Forgets what is posted; every group that waits is answered with failure.
   void reset() noexcept;
 
+  struct Figures {
+    std::size_t posted = 0;  ///< not written into the guest's queue yet
+    std::size_t groups = 0;  ///< that wait for the guest's answer
+  };
+  /// Threads: any.
+  [[nodiscard]] Figures figures() noexcept {
+    return registers_.with([this](const RegisterFile&) { return Figures{count_, group_count_}; });
+  }
+
   static constexpr unsigned response_success = 0;
   static constexpr unsigned response_failure = 15;
 

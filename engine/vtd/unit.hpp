@@ -58,6 +58,16 @@ class Unit {
   WorkState process(std::uint32_t budget) noexcept { return worker_.process(budget); }
   [[nodiscard]] bool reset() noexcept { return worker_.reset(); }
 
+  /// @return false while another thread is at the unit's work: nothing is seen then
+  [[nodiscard]] bool describe_work(WorkSeen& seen) noexcept {
+    const WorkLook look = worker_.describe(seen);
+    if (look == WorkLook::noted && worker_.process(0) != WorkState::idle) host_.wake();
+    return look != WorkLook::busy;
+  }
+  /// All registers as they are at one instant.
+  [[nodiscard]] RegisterFile registers() noexcept {
+    return registers_.with([](const RegisterFile& file) { return file; });
+  }
   [[nodiscard]] Dma& dma() noexcept { return dma_; }
   [[nodiscard]] PageRequests& pages() noexcept { return pages_; }
   [[nodiscard]] const DeviceTlbs& device_tlbs() const noexcept { return worker_.device_tlbs(); }

@@ -30,6 +30,7 @@
 #include "engine/vtd/open_waits.hpp"
 #include "engine/vtd/page_requests.hpp"
 #include "engine/vtd/registers.hpp"
+#include "engine/vtd/work_seen.hpp"
 
 namespace viommu::vtd {
 
@@ -76,6 +77,9 @@ class Worker {
   WorkState process(std::uint32_t budget) noexcept;
   /// System reset. @return false when another thread has the role.
   [[nodiscard]] bool reset() noexcept;
+  /// What is under way (worker_describe.cpp). After `noted` process() is to follow: a note that came meanwhile is its
+  /// to answer.
+  [[nodiscard]] WorkLook describe(WorkSeen& seen) noexcept;
 
   [[nodiscard]] std::uint64_t count(WorkCount which) const noexcept {
     return counts_[static_cast<std::size_t>(which)].load(std::memory_order_relaxed);

@@ -17,6 +17,7 @@
 #include <optional>
 #include <variant>
 
+#include "engine/base/tracepoint.hpp"
 #include "engine/vtd/scopes.hpp"
 #include "engine/vtd/worker.hpp"
 
@@ -71,6 +72,7 @@ WorkState Worker::run_to_tail(QueueView queue, Budget& budget) noexcept {
     }
     const std::uint32_t next = queue.geometry.next(queue.head);
     const std::optional<RawDescriptor> raw = fetch(queue, page);
+    if (raw) tracepoint::descriptor(queue.head, raw->words[0], raw->words[1]);
     if (raw && decode_pages(*raw, capabilities_, run.next())) [[likely]] {
       if (run.take()) flush(run);
       queue.head = next;
@@ -239,6 +241,7 @@ void Worker::begin_wait(const Wait& wait, std::uint32_t head, std::uint32_t next
   if (!since_last_wait_.empty() || interrupts_since_last_wait_) open.ticket = waist_.ticket(since_last_wait_);
   since_last_wait_.clear();
   interrupts_since_last_wait_ = false;
+  tracepoint::wait_begun(head, open.ticket.epoch);
   fetched_ = next_head;
   // Behind an older one it cannot be complete yet.
   if (is_first && !finish_waits()) show_head(head);
@@ -251,9 +254,12 @@ bool Worker::finish_waits() noexcept {
       return false;
     const Wait wait = oldest.wait;
     if (wait.page_drain) pages_.write_posted();
+    const std::uint64_t ticket = oldest.ticket.epoch;
     waits_.remove_oldest();
-    show_head(waits_.empty() ? fetched_ : waits_.oldest().head);
+    const std::uint32_t head = waits_.empty() ? fetched_ : waits_.oldest().head;
+    show_head(head);
     complete(wait);
+    tracepoint::wait_completed(head, ticket);
   }
   return true;
 }
@@ -280,6 +286,7 @@ void Worker::show_head(std::uint32_t head) noexcept {
 }
 
 void Worker::stop_queue(QueueErrorCode code, const QueueView& queue, const std::optional<RawDescriptor>& raw) noexcept {
+  tracepoint::queue_stopped(queue.head, static_cast<std::uint32_t>(code));
   registers_.with([this, code](RegisterFile& file) { registers_.queue(file.raise_queue_error(code)); });
   registers_.deliver();
   log_stop(code, queue, raw);

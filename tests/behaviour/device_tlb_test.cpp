@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tests/behaviour/scalable_machine.hpp"
+#include "tests/support/explained.hpp"
 
 namespace viommu::test {
 namespace {
@@ -425,6 +426,34 @@ TEST_CASE("a device may answer before it has been asked to the end", "[device_tl
   world.go();
   static_cast<void>(world.engine.process());
   CHECK(world.status() == 1);
+}
+
+TEST_CASE("a dump tells which devices have not answered, and which waits are open", "[device_tlb][dump]") {
+  World world;
+  world.now_ns = 7;
+  world.add_device(0x0110, 0x5000);
+  world.add_wait(1);
+  world.add(0x8 | std::uint64_t{0x0111} << 16 | 5ULL << 32, 0x7000);
+  world.go();
+  {
+    const Guard guard = world.reader.guard();
+    world.add(0x12);
+    world.add_device(0x0112, 0x5000);
+    world.go();
+    const nlohmann::json work = dumped(world.engine, VIOMMU_DUMP_WORK)["work"];
+    CHECK(work["waits_open"] == 1);
+    CHECK(work["waits"][0]["head"] == "0x20");
+    CHECK(work["waits"][0]["device_invalidations_up_to"] == 1);
+    const nlohmann::json& devices = work["device_invalidations"];
+    REQUIRE(devices.size() == 3);
+    CHECK(devices[0]["source"] == "0x110");
+    CHECK(devices[0]["asked"] == true);
+    CHECK(devices[0]["deadline_ns"] == 60 * second_ns + 7);
+    CHECK(devices[1]["pasid"] == "0x5");
+    CHECK(devices[1]["last"] == "0x7fff");
+    CHECK(devices[2]["asked"] == false);
+    CHECK_FALSE(devices[2].contains("ticket"));
+  }
 }
 
 TEST_CASE("where nobody keeps translations nobody is told", "[device_tlb]") {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "tests/behaviour/scalable_machine.hpp"
+#include "tests/support/explained.hpp"
 
 namespace viommu::test {
 namespace {
@@ -282,6 +283,18 @@ TEST_CASE("a page request with a PASID is told of a context that allows translat
   CHECK(world.ask_page(World::page(1, true)) == VIOMMU_PAGE_ANSWERED);
   CHECK(world.code == VIOMMU_PAGE_INVALID);
   CHECK((world.take_fault()[0] >> 32 & 0xFF) == 0x43);
+}
+
+TEST_CASE("a dump tells how many groups of page requests wait for their answer", "[pages][dump]") {
+  World world;
+  const auto waiting = [&] { return dumped(world.engine, VIOMMU_DUMP_WORK)["work"]["page_requests"]; };
+  CHECK(waiting()["groups_waiting"] == 0);
+  REQUIRE(world.ask_page(World::page(7, true)) == VIOMMU_OK);
+  REQUIRE(world.ask_page(World::page(8, true)) == VIOMMU_OK);
+  CHECK(waiting()["groups_waiting"] == 2);
+  CHECK(waiting()["posted"] == 0);
+  world.respond(7, 0);
+  CHECK(waiting()["groups_waiting"] == 1);
 }
 
 }  // namespace viommu::test

@@ -97,6 +97,12 @@ static const struct abi_number numbers[] = {
     {"viommu_routed.vector", offsetof(struct viommu_routed, vector)},
     {"viommu_routed.notify", offsetof(struct viommu_routed, notify)},
     {"viommu_routed.urgent", offsetof(struct viommu_routed, urgent)},
+    {"viommu_dump_options", sizeof(struct viommu_dump_options)},
+    {"viommu_dump_options.opaque", offsetof(struct viommu_dump_options, opaque)},
+    {"viommu_dump_options.write", offsetof(struct viommu_dump_options, write)},
+    {"viommu_dump_options.sections", offsetof(struct viommu_dump_options, sections)},
+    {"viommu_dump_options.most", offsetof(struct viommu_dump_options, most)},
+    {"viommu_dump_options.request", offsetof(struct viommu_dump_options, request)},
 };
 
 const struct abi_number* abi_numbers(size_t* count) {

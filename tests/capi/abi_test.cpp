@@ -109,6 +109,12 @@ TEST_CASE("sizes and places of the structs stay as they are", "[capi][abi]") {
       {"viommu_routed.vector", 27},
       {"viommu_routed.notify", 28},
       {"viommu_routed.urgent", 29},
+      {"viommu_dump_options", 56},
+      {"viommu_dump_options.opaque", 8},
+      {"viommu_dump_options.write", 16},
+      {"viommu_dump_options.sections", 24},
+      {"viommu_dump_options.most", 28},
+      {"viommu_dump_options.request", 32},
   };
   std::size_t count = 0;
   const abi_number* const numbers = abi_numbers(&count);
@@ -136,6 +142,7 @@ TEST_CASE("C and C++ agree on the structs", "[capi][abi]") {
       {"viommu_statistics", sizeof(viommu_statistics)},
       {"viommu_message", sizeof(viommu_message)},
       {"viommu_routed", sizeof(viommu_routed)},
+      {"viommu_dump_options", sizeof(viommu_dump_options)},
   };
   std::size_t found = 0;
   for (std::size_t i = 0; i < count; ++i) {

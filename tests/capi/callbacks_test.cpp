@@ -190,6 +190,10 @@ TEST_CASE("from each callback each other call answers BUSY and does nothing", "[
     CHECK(viommu_process(engine, 0, &progress) == VIOMMU_E_BUSY);
     CHECK(viommu_reset(engine) == VIOMMU_E_BUSY);
     CHECK(viommu_drop_caches(engine) == VIOMMU_E_BUSY);
+    viommu_dump_options options{};
+    options.size = sizeof options;
+    options.write = [](void*, const char*, std::size_t) { FAIL("something was written"); };
+    CHECK(viommu_dump(engine, &options) == VIOMMU_E_BUSY);
     CHECK(viommu_release(engine, hold) == VIOMMU_E_BUSY);
     CHECK(viommu_device_invalidated(engine, 1, VIOMMU_INVALIDATED) == VIOMMU_E_BUSY);
     CHECK(viommu_hold_revoke(engine, hold) == VIOMMU_E_BUSY);

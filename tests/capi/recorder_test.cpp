@@ -268,4 +268,24 @@ TEST_CASE("a word of guest memory is written down once while it stays the same",
   CHECK(count("m 10000 20001\n") == 1);
 }
 
+TEST_CASE("an explanation puts the words it read into a recording, and changes no answer in it",
+          "[recorder][trace][dump]") {
+  trace::VtdConfiguration configuration;
+  REQUIRE_FALSE(trace::parse_vtd_configuration("aw=48 cap=80d2008c222f0606 ecap=f42 ver=10", configuration));
+  RecordedGuest guest{configuration};
+  guest.store(0x10000, 0x20001);
+  CHECK(guest.engine().mmio_write(0x20, 8, 0x10000) == VIOMMU_OK);
+  CHECK(guest.engine().mmio_write(0x18, 4, 0x40000000) == VIOMMU_OK);
+  CHECK(guest.engine().mmio_write(0x18, 4, 0x80000000) == VIOMMU_OK);
+  const viommu_request request = viommu::request(0x08, 0x1000, VIOMMU_READ, 0, VIOMMU_NO_REPORT);
+  CHECK(guest.engine().dump(VIOMMU_DUMP_EXPLAIN | VIOMMU_DUMP_REGISTERS | VIOMMU_DUMP_CONTEXTS, request));
+  CHECK(guest.recorded.find("m 10000 20001\n") != std::string::npos);
+  CHECK(guest.recorded.find("\nT ") == std::string::npos);
+  CHECK(guest.reader().translate(request).reason == 2);
+  const cli::Report report = replay(guest.recorded);
+  REQUIRE_FALSE(report.error);
+  CHECK(report.mismatches == 0);
+  CHECK(report.translations == 1);
+}
+
 }  // namespace viommu::test

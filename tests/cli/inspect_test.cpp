@@ -262,7 +262,7 @@ TEST_CASE("Tables of scalable mode are shown down to the page, by PASID", "[insp
        {"PASID 1, word 2       at 17050", "first stage, 4 levels, domain 8", "U/S=1",
         "1234 -> 300234 in a page of 4 KiB", "1000         - 1fff", "ffffff8000001000- ffffff8000001fff"})
     CHECK(contains(first, part));
-  CHECK(contains(look_at_pasid("1", "2000").out, "=> no right: fault 81"));
+  CHECK(contains(look_at_pasid("1", "2000").out, "=> fault 81"));
   CHECK(contains(look_at_pasid("1", "3000").out, "readable; a write is fault 85"));
   CHECK(contains(look_at_pasid("1", "4000").out, "=> fault 71"));
   CHECK(contains(look_at_pasid("1", "ffffff8000001000").out, "-> 300000"));
@@ -270,7 +270,7 @@ TEST_CASE("Tables of scalable mode are shown down to the page, by PASID", "[insp
   CHECK(contains(look_at_pasid("2", "1234").out, "passes through untranslated: readable and writable"));
   CHECK(contains(look_at_pasid("2", "8000000000").out, "=> fault 83"));
   CHECK(contains(look_at_pasid("3", "1234").out, "nested, first stage of 4 levels behind a second of 3 levels"));
-  CHECK(contains(look_at_pasid("3", "1234").out, "are not followed here"));
+  CHECK(contains(look_at_pasid("3", "1234").out, "=> fault 79"));  // nothing lies behind its first stage
   CHECK(contains(look_at_pasid("4", "1234").out, "=> fault 5a"));
   CHECK(contains(look_at_pasid("5", "1234").out, "=> fault 59"));
 }
@@ -288,6 +288,147 @@ TEST_CASE("A real guest's first stage can be inspected", "[inspect][recording][s
   INFO(run.out << run.err);
   CHECK(run.code == 0);
   CHECK(contains(run.out, "ffffb0f8 -> 10231c0f8 in a page of 4 KiB"));  // as line 304 says
+}
+
+namespace {
+
+/// PASID 3 of source 0100: a first stage of four levels whose tables 21000 to 24000 lie at 31000 to 34000.
+const std::string nested = lines({
+    "# viommu-trace 1",   "cfg vtd scenario=1 cap=80d2008c22270206 ecap=1c99804000f42 haw=40",
+    "ready ok",           "m 10010 14001",
+    "m 14000 16009",      "m 16000 17001",
+    "m 170c0 110c5",      "m 170c8 800007",
+    "m 170d0 21000",
+    "m 11000 13003",  // the second stage
+    "m 13000 12003",
+    "m 13008 40000083",  // 200000: 2 MiB
+    "m 12108 31003",      "m 12110 32003",
+    "m 12118 33003",
+    "m 12120 34003",  // 24000
+    "m 31000 22007",      "m 32000 23007",
+    "m 33000 24007",
+    "m 34008 300007",  // 1000
+    "m 34010 301005",  // 2000: only readable
+    "m 34018 500007",  // 3000: beyond what the second stage maps
+    "m 34028 25007",   // 5000: only readable behind the second stage
+    "m 12128 35001",
+    "m 34030 8000021007",  // 6000: beyond the second stage's width
+    "m 33008 200087",      // 200000: large in both
+    "W 20 8 10400",       "W 18 4 40000000",
+    "W 18 4 80000000",  // line 29
+});
+
+ToolRun look_behind(const std::string& iova, bool json = false) {
+  std::vector<std::string> more{"--source", "100", "--pasid", "3", "--iova", iova};
+  if (json) more.emplace_back("--json");
+  return look(more, "29", nested);
+}
+
+}  // namespace
+
+TEST_CASE("A nested walk shows where each first-stage table lies, and both stages of the page", "[inspect][scalable]") {
+  const std::string page = look_behind("1234").out;
+  INFO(page);
+  for (const char* part :
+       {"  second PDPE  at 11000", "  second PTE   at 12108         0000000000031003", "first PML4E    at 31000",
+        "first PDPE     at 32000", "first PDE      at 33000", "first PTE      at 34008         0000000000300007",
+        "second PDE     at 13008", "=> readable and writable", "1234 -> 40100234 in a page of 4 KiB"})
+    CHECK(contains(page, part));
+  CHECK(contains(look_behind("2000").out, "=> readable; a write is fault 85"));
+  CHECK(contains(look_behind("3000").out, "=> fault 79"));
+  CHECK(contains(look_behind("4000").out, "=> fault 71"));
+  CHECK(contains(look_behind("5000").out, "=> readable; a write is fault 85"));
+  CHECK(contains(look_behind("6000").out, "=> fault 74"));
+  CHECK(contains(look_behind("212345").out, "212345 -> 40012345 in a page of 2 MiB"));
+  const auto json = nlohmann::json::parse(look_behind("1234", true).out);
+  REQUIRE(json["walk"]["steps"].size() == 4 * 3 + 4 + 2);
+  CHECK(json["walk"]["steps"][0]["for_table"] == true);
+  CHECK(json["walk"]["steps"][3]["stage"] == "first");
+  CHECK(json["walk"]["steps"][17]["meaning"] == "page");
+}
+
+TEST_CASE("What nested tables map is listed by what both stages grant", "[inspect][scalable]") {
+  const std::string page = look_behind("1234").out;
+  INFO(page);
+  CHECK(contains(page, "1000         - 1fff         -> 40100000     rw  4 KiB"));
+  CHECK(contains(page, "2000         - 2fff         -> 40101000     r-  4 KiB"));
+  CHECK(contains(page, "5000         - 5fff         -> 35000        r-  4 KiB"));
+  CHECK(contains(page, "200000       - 3fffff       -> 40000000     rw  2 MiB"));
+  CHECK(contains(page, "4 ranges, 4 pages, 2060 KiB in all"));
+}
+
+namespace {
+
+/// Interrupt table at 30000 of 16 entries: 0 remapped, 2 posted, 3 with a reserved bit, 5 to many processors.
+const std::string interrupts = lines({
+    "# viommu-trace 1",
+    "cfg vtd scenario=1 cap=88d2008c22260206 ecap=f5a haw=39",
+    "ready ok",
+    "m 30000 50000310001",
+    "m 30008 400fa",
+    "m 30020 123450400044c001",
+    "m 30028 40100",
+    "m 30030 1001",
+    "m 30050 f0000220035",  // logical, redirected, level, lowest priority
+    "m 30058 81020",
+    "W b8 8 30003",
+    "W 18 4 1000000",  // line 12
+    "W b8 8 40803",    // not latched
+    "W 18 4 2000000",
+});
+
+ToolRun look_at_interrupts(const std::vector<std::string>& more, const std::string& line = "14") {
+  std::vector<std::string> arguments{"--interrupts"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return look(arguments, line, interrupts);
+}
+
+}  // namespace
+
+TEST_CASE("Interrupt table entries that are present are decoded, remapped and posted ones", "[inspect][interrupts]") {
+  const std::string all = look_at_interrupts({}).out;
+  INFO(all);
+  for (const char* part : {"Interrupt table at 30000, 16 entries", "entry 0, low      at 30000", "DST=5",
+                           "=> remapped: vector 31 to 5, fixed, edge, from 00:1f.2",
+                           "=> posted: vector 44 in the descriptor at 12345040, urgent, from 01:00.0",
+                           "=> fault 24: reserved bits or values in the interrupt entry", "Rsvd[13:12]=1 (must be 0)",
+                           "=> remapped: vector 22 to logical f, lowest priority, level, from bus 10 to 20"})
+    CHECK(contains(all, part));
+  CHECK_FALSE(contains(all, "entry 1,"));
+}
+
+TEST_CASE("A range of interrupt table entries is shown whole, up to the end of the table", "[inspect][interrupts]") {
+  const std::string two = look_at_interrupts({"1-2"}).out;
+  CHECK(contains(two, "entry 1, low      at 30010"));
+  CHECK(contains(two, "=> fault 22: interrupt entry not present"));
+  CHECK(contains(two, "=> posted: "));
+  CHECK_FALSE(contains(two, "entry 0,"));
+  CHECK(contains(look_at_interrupts({"2"}).out, "=> posted: "));
+  CHECK_FALSE(contains(look_at_interrupts({"f-ffff"}).out, "entry 10,"));
+  CHECK(contains(look_at_interrupts({}, "11").out, "Interrupt table at 0, 2 entries"));  // before SIRTP
+  for (const char* wrong : {"x", "2-1", "-", "1-", "10000", "1-2-3"}) {
+    CAPTURE(wrong);
+    CHECK(look_at_interrupts({wrong}).code == 2);
+    CHECK(contains(look_at_interrupts({wrong}).err, "--interrupts: not an index"));
+  }
+}
+
+TEST_CASE("Interrupt table entries come as JSON too", "[inspect][interrupts][json]") {
+  const auto json = nlohmann::json::parse(look_at_interrupts({"0-3", "--json"}).out);
+  REQUIRE(json["interrupts"]["entries"].size() == 4);
+  CHECK(json["interrupts"]["entries_in_all"] == 16);
+  CHECK(json["interrupts"]["entries"][0]["low"]["fields"]["V"] == "31");
+  CHECK(json["interrupts"]["entries"][1]["present"] == false);
+  CHECK(json["interrupts"]["entries"][2]["posted"] == true);
+  CHECK(json["interrupts"]["entries"][3]["verdict"]["reason"] == "24");
+}
+
+TEST_CASE("A real guest's interrupt table can be inspected", "[inspect][recording][interrupts]") {
+  const std::string file = (recordings_folder() / "vtd-intremap-k612.trace.zst").string();
+  const ToolRun run = run_tool({"inspect", file, "--at", "1000", "--interrupts"});
+  INFO(run.out << run.err);
+  CHECK(run.code == 0);
+  CHECK(contains(run.out, "=> remapped: vector "));
 }
 
 }  // namespace viommu::test

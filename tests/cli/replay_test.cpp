@@ -348,4 +348,25 @@ TEST_CASE("The whole recordings of real guests are answered without a mismatch",
   }
 }
 
+TEST_CASE("replay --dump writes what the trace leaves behind, of one trace only", "[replay][dump]") {
+  const fs::path file = fs::temp_directory_path() / "viommu-replay-dump.json";
+  fs::remove(file);
+  const std::string text = scenario({"T 100 - 1000 r ok 200000 fff rw d"});
+  const ToolRun run = run_tool({"replay", "-", "--dump", file.string()}, text);
+  INFO(run.out << run.err);
+  CHECK(run.code == 0);
+  std::ifstream in{file};
+  const auto document = nlohmann::json::parse(in);
+  CHECK(document["registers"]["GSTS_REG"]["fields"]["TES"] == "0x1");
+  REQUIRE(document["contexts"]["by_source"].size() == 1);
+  CHECK(document["contexts"]["by_source"][0]["domain"] == "0x7");
+  CHECK(document["work"]["queue"]["head"] == "0x0");
+  fs::remove(file);
+  CHECK(run_tool({"replay", "-", "-", "--dump", file.string()}, text).code == 2);
+  const ToolRun nowhere = run_tool({"replay", "-", "--dump", "/no/such/folder/file"}, text);
+  CHECK(nowhere.code == 2);
+  CHECK(contains(nowhere.out + nowhere.err, "cannot be written"));
+  CHECK_FALSE(fs::exists(file));
+}
+
 }  // namespace viommu::test

@@ -7,7 +7,10 @@
 #include <catch2/catch.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <deque>
+#include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <ranges>
 #include <string>
@@ -15,6 +18,7 @@
 #include <viommu/viommu.hpp>
 
 #include "tests/support/agreement.hpp"
+#include "tests/support/explained.hpp"
 #include "tests/support/memory_backend.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/random_scalable_tables.hpp"
@@ -566,6 +570,45 @@ TEST_CASE("translated requests and page requests are admitted as the oracle says
     CAPTURE(reason);
     CHECK(seen[1].at(reason) > 0);
   }
+}
+
+TEST_CASE(
+    "an explanation says what a device is answered in scalable mode, by tables and by caches, and changes nothing",
+    "[property][scalable][dump]") {
+  std::map<std::string, unsigned> by;
+  for (unsigned seed = 1; seed <= worlds; ++seed) {
+    World world{seed, false, seed % 2 == 0 ? VIOMMU_FILL_ALL : VIOMMU_FILL_EXACT};
+    CAPTURE(seed);
+    std::array<oracle::Request, 8> requests{};
+    std::ranges::generate(requests, [&] { return world.tables.request(world.random); });
+    for (unsigned i = 0; i < 100; ++i) {
+      // Whatever is cached by then may be stale: nobody tells the unit of a change.
+      if (world.random.chance(1, 8)) world.tables.change(world.random);
+      if (world.random.chance(1, 20)) static_cast<void>(world.engine.drop_caches());
+      // Some come again and again, so that something is cached for them.
+      oracle::Request& request = requests[world.random.below(requests.size())];
+      if (world.random.chance(1, 5)) request = world.tables.request(world.random);
+      if (world.random.chance(1, 4)) request.iova ^= world.random.below(512) << 12;  // in the same leaf table
+      const viommu_request asked = engine_request(request, VIOMMU_NO_REPORT);
+      world.backend.begin_decision();
+      const viommu_statistics before = world.engine.statistics();
+      const nlohmann::json said = dumped(world.engine, VIOMMU_DUMP_EXPLAIN, asked)["explanation"];
+      INFO(said.dump(1));
+      REQUIRE(world.backend.exchanges().empty());
+      REQUIRE(world.backend.writes().empty());
+      const viommu_statistics after = world.engine.statistics();
+      REQUIRE(std::memcmp(&before, &after, sizeof before) == 0);
+      const viommu_translation answer = world.reader.translate(asked);
+      if (const std::string differs = difference_of(said, answer); !differs.empty()) {
+        FAIL(differs << ", and the answer is kind " << +answer.kind << " reason " << +answer.reason << " gpa "
+                     << answer.gpa << " mask " << answer.mask << " rights " << +answer.rights);
+      }
+      ++by[said["answer"]["by"]];
+    }
+  }
+  CHECK(by["tables"] > 100);
+  CHECK(by["IOTLB"] > 100);
+  CHECK(by["cached context"] > 10);
 }
 
 }  // namespace viommu::test

@@ -5,9 +5,10 @@
 
 namespace viommu::test {
 
-// Both macros come from tests/CMakeLists.txt, for this file alone.
+// These macros come from tests/CMakeLists.txt, for this file alone.
 std::filesystem::path source_folder() { return SOURCE_FOLDER; }
 std::filesystem::path tool() { return TOOL_FILE; }
+std::filesystem::path shared_library() { return LIBRARY_FILE; }
 std::filesystem::path recordings_folder() { return source_folder() / "tests/recordings"; }
 bool run_whole() { return std::getenv("VIOMMU_LONG") != nullptr; }
 

@@ -8,6 +8,7 @@ namespace viommu::test {
 
 [[nodiscard]] std::filesystem::path source_folder();
 [[nodiscard]] std::filesystem::path tool();
+[[nodiscard]] std::filesystem::path shared_library();
 [[nodiscard]] std::filesystem::path recordings_folder();
 
 /// True under `tests/run --long`: a test that takes over 20 seconds then runs whole.

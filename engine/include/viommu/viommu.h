@@ -13,6 +13,7 @@
  *   DMA that outlives the call: viommu_hold(), viommu_release()
  *   interrupts viommu_interrupt*(), viommu_route()        what becomes of a message, for delivery and for routes kept
  *   ATS, PRI   viommu_ats_*(), viommu_request_page()      and host.device_invalidate, viommu_device_invalidated()
+ *   questions  viommu_statistics_get(), viommu_dump()     counters, and a document about all of it
  *
  * Rules that hold for every call
  * - Results are VIOMMU_OK (0) or a negative VIOMMU_E_*; nothing is thrown, printed or aborted, whatever the guest does.
@@ -284,7 +285,8 @@ struct viommu_progress {
 VIOMMU_API viommu_result viommu_process(viommu_engine* engine, uint32_t budget, struct viommu_progress* progress);
 
 /** System reset: registers and caches as after creation; regions, readers and holds stay. VIOMMU_E_BUSY, and nothing
- *  done, while another thread is inside a register write or viommu_process(). Threads: any. */
+ *  done, while another thread is inside a register write, viommu_process(), or the work section of viommu_dump().
+ *  Threads: any. */
 VIOMMU_API viommu_result viommu_reset(viommu_engine* engine);
 
 /** Drops every cached translation and context. Answers stay the same, the next ones walk. Threads: any. */
@@ -588,6 +590,48 @@ VIOMMU_API viommu_result viommu_interrupt_once(viommu_engine* engine, const stru
  *  viommu_interrupt_once(). */
 VIOMMU_API viommu_result viommu_route(viommu_engine* engine, const struct viommu_message* message,
                                       struct viommu_routed* routed);
+
+/* ---- Looking inside --------------------------------------------------------------------------------------------- */
+
+/** viommu_dump_options.sections. */
+enum {
+  VIOMMU_DUMP_REGISTERS = 1, /* every register by its name, GSTS, FSTS, RTADDR, the queues' and the fault records field
+                                by field; all of one instant */
+  VIOMMU_DUMP_CONTEXTS = 2,  /* cached contexts by source, and by PASID: domain, interpretation, tables, flags */
+  VIOMMU_DUMP_CACHE = 4,     /* what is cached for request.source, or its PASID: its address space, and the pages of it
+                                in the IOTLB */
+  VIOMMU_DUMP_WORK = 8,     /* what the unit has under way: commands and waits that wait for guards or holds, the queue,
+                                regions being removed. {"busy": true} while another thread is at that work */
+  VIOMMU_DUMP_HOLDERS = 16, /* readers, and which are inside a guard; open holds */
+  VIOMMU_DUMP_EXPLAIN = 32  /* why `request` is translated or blocked: what caches and tables say, word by word */
+};
+
+/** What viommu_dump() is to write, and where to. */
+struct viommu_dump_options {
+  size_t size;
+  void* opaque; /* first argument of `write` */
+  /** Receives the document in pieces of at most 1,024 bytes, in order, from the calling thread. No lock is held and no
+   *  guard is open meanwhile: it may take its time, and call what it likes but viommu_destroy(). */
+  void (*write)(void* opaque, const char* text, size_t length);
+  uint32_t sections;             /* VIOMMU_DUMP_* together; 0: all that need no request */
+  uint32_t most;                 /* lines of a list; default 1,024, at most 65,536. A list that was longer says
+                                    "truncated": true */
+  struct viommu_request request; /* of VIOMMU_DUMP_CACHE (source, and PASID) and VIOMMU_DUMP_EXPLAIN */
+};
+
+/**
+ * Writes one JSON document (UTF-8, in fact ASCII) about the engine, while everything runs: nothing is changed, filled,
+ * recorded or counted, and no flag is set in a table. Parts are of different instants, and each word of guest memory is
+ * read once. What is an address, a word or a handle is a string of hexadecimal digits ("0x1f"); counts are numbers.
+ * Field names of registers and tables are those of the specification; members may be added in later versions.
+ * Bounds: the stack takes 32 KiB and nothing is allocated. Contexts cost a look at 65,536 sources and at pasid_entries,
+ * a cache a look at its domain's part of the IOTLB, holders at `readers` and `holds`, an explanation at most 128 words
+ * of guest memory. Locks are held, and guards open, for some microseconds at a time.
+ * A recording has the words that an explanation read.
+ * @return VIOMMU_OK, VIOMMU_E_ARGUMENT (then nothing is written), VIOMMU_E_BUSY (from a host callback, or while 64
+ *         calls without a reader run). Threads: any.
+ */
+VIOMMU_API viommu_result viommu_dump(viommu_engine* engine, const struct viommu_dump_options* options);
 
 /* ---- Statistics ------------------------------------------------------------------------------------------------- */
 

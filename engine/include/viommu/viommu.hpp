@@ -226,6 +226,33 @@ class Engine {
     return answer;
   }
 
+  /// The document of viommu_dump() as a string. @param sections  VIOMMU_DUMP_*; 0: all that need no request
+  [[nodiscard]] Expected<std::string> dump(std::uint32_t sections = 0, const viommu_request& of = {},
+                                           std::uint32_t most = 0) const {
+    struct Text {
+      std::string all;
+      bool whole = true;
+    } text;
+    const viommu_dump_options options{.size = sizeof options,
+                                      .opaque = &text,
+                                      .write =
+                                          [](void* opaque, const char* piece, std::size_t length) {
+                                            auto& into = *static_cast<Text*>(opaque);
+                                            try {
+                                              into.all.append(piece, length);
+                                            } catch (...) {
+                                              into.whole = false;
+                                            }
+                                          },
+                                      .sections = sections,
+                                      .most = most,
+                                      .request = of};
+    const viommu_result result = viommu_dump(handle_, &options);
+    if (result == VIOMMU_OK && !text.whole) return Error{VIOMMU_E_MEMORY, viommu_result_text(VIOMMU_E_MEMORY)};
+    if (result != VIOMMU_OK) return Error{result, viommu_result_text(result)};
+    return std::move(text.all);
+  }
+
   [[nodiscard]] viommu_statistics statistics() const noexcept {
     viommu_statistics statistics{};
     statistics.size = sizeof statistics;
