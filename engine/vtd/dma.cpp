@@ -30,6 +30,16 @@ DmaAnswer Dma::translate(core::Reader& reader, const DmaRequest& request) noexce
   return translate_by_context(reader, request, mode);
 }
 
+caches::ContextEntry Dma::context_for_batch(const DmaRequest& request, Mode mode) const noexcept {
+  if (request.execute || request.page_request || (request.has_pasid && !mode.has(Mode::scalable))) return {};
+  if (!request.has_pasid && interrupt_window.contains(request.iova.value)) return {};
+  const caches::ContextEntry context = find_context(request);
+  if (!context) return {};
+  const caches::AddressSpaceKey& key = context.space().key;
+  const bool within = request.iova <= key.last || key.is_upper(request.iova);
+  return within && key.interpretation != caches::Interpretation::pass_through ? context : caches::ContextEntry{};
+}
+
 DmaAnswer Dma::translate_by_context(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept {
   const caches::ContextEntry context = find_context(request);
   if (!context) return translate_without_context(reader, request, mode);

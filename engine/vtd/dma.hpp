@@ -183,23 +183,56 @@ class Dma {
             key.pasid, key.has_first_stage()};
   }
 
+  using Misses = Scratch<core::Miss, core::batch_width>;
+  /// A request of a batch that has a PASID or an address in the upper half: a hit is answered, a miss walks with the
+  /// others. @return false where it has to be asked by itself
+  template <class Batch>
+  [[nodiscard, gnu::noinline]] bool look_up_or_gather(core::Reader& reader, const Batch& batch, std::size_t i,
+                                                      Mode mode, Misses& misses, std::size_t& missed) noexcept {
+    const DmaRequest request = batch.request(i);
+    const caches::ContextEntry context = context_for_batch(request, mode);
+    if (!context) return false;
+    charge(reader, request);
+    const caches::AddressSpaceKey& key = context.space().key;
+    const Rights asked = effective(request);
+    if (!waist_.uncached()) {
+      const core::Waist::Hit hit =
+          waist_.look_up_folded(reader, context.space(), {key.folded(request.iova.value)}, asked.bits());
+      if (hit.found()) {
+        batch.hit(i, hit);
+        return true;
+      }
+    }
+    core::Miss& miss = misses.emplace(missed++);
+    miss.context = context;
+    miss.iova = request.iova;
+    miss.asked = asked;
+    miss.index = static_cast<std::uint32_t>(i);
+    miss.account = reader.account;
+    return true;
+  }
+  /// The cached context of such a request, if nothing stops it before its tables; null otherwise.
+  [[nodiscard]] caches::ContextEntry context_for_batch(const DmaRequest& request, Mode mode) const noexcept;
+
   /// Requests [first, end) of a batch, at most core::batch_width.
   template <class Batch>
   void translate_some(core::Reader& reader, std::size_t first, std::size_t end, Batch batch) noexcept {
-    const bool usual = is_usual_or_counted();
+    const Mode mode{mode_.load(std::memory_order_acquire)};
+    const bool usual = mode.uncounted().plain();
     caches::BatchBits answered{};
     if (usual && waist_.batch_lookup() != nullptr) {
       answered = waist_.look_up_records(reader, static_cast<std::uint64_t>(DmaKind::translated),
                                         batch.request_record(first), batch.answer_record(first), end - first);
     }
-    Scratch<core::Miss, core::batch_width> misses;
+    Misses misses;
     std::size_t missed = 0;
     for (std::size_t i = first; i < end; ++i) {
       if ((answered[(i - first) / 64] >> ((i - first) % 64) & 1) != 0) continue;
       const caches::ContextEntry context = usual ? waist_.find_context(batch.source(i)) : caches::ContextEntry{};
       const Iova iova = batch.iova(i);
       if (!context || !batch.plain(i) || iova >= context.space().paged) [[unlikely]] {
-        batch.answer(i, translate(reader, batch.request(i)));
+        if (!usual || !look_up_or_gather(reader, batch, i, mode, misses, missed))
+          batch.answer(i, translate(reader, batch.request(i)));
         continue;
       }
       if (!waist_.uncached()) {

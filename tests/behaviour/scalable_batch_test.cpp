@@ -24,10 +24,18 @@ struct Kind {
   std::uint64_t low;
 };
 
-/// Two devices by their RID_PASIDs 5 and 6, domains 1 and 2: 60 pages, of which some are not there and some may only be
-/// read.
+/// How the requests ask.
+struct Way {
+  std::uint64_t base;  ///< of the pages
+  bool by_pasid;
+};
+constexpr std::uint64_t upper_half = 0xFFFF'9000'4000'0000;
+
+/// Two devices by their RID_PASIDs 5 and 6, domains 1 and 2, or by PASIDs 7 and 8 with the same tables: 60 pages, of
+/// which some are not there and some may only be read.
 struct Guest : Machine {
-  Guest(const Kind& kind, const char* kernel) : Machine{capability, everything, 0x30, capi::empty_host(), 0, kernel} {
+  Guest(const Kind& kind, const Way& way, const char* kernel)
+      : Machine{capability, everything, 0x30, capi::empty_host(), 0, kernel} {
     attach(device, 8, 5);
     attach(upper_device, 8, 6);
     const bool is_nested = kind.type == nested;
@@ -36,14 +44,14 @@ struct Guest : Machine {
     for (std::uint64_t i = 0; i < pages; ++i) {
       const std::uint64_t rights = i % 11 == 7 ? 0 : (i % 7 == 3 ? 1 : 3);
       const std::uint64_t at = is_nested ? middle + i * 0x3000 : 0x2000'0000 + i * 0x3000;
-      map(first, iova + i * 0x1000, at, rights == 0 ? 0 : rights | (kind.type == second_stage ? 0 : user));
+      map(first, way.base + i * 0x1000, at, rights == 0 ? 0 : rights | (kind.type == second_stage ? 0 : user));
       if (is_nested && i % 13 != 5) map(second, at, 0x2000'0000 + i * 0x5000, i % 17 == 9 ? 1 : 3);
     }
     for (std::uint64_t at = 0x10'0000; at < 0x20'0000; at += 0x1000) map(second, at, at, 3);
-    for (const std::uint32_t pasid : {5U, 6U}) {
+    for (const std::uint32_t pasid : {5U, 6U, 7U, 8U}) {
       PasidEntry fields;
       fields.type = kind.type;
-      fields.domain = static_cast<std::uint16_t>(pasid - 4);
+      fields.domain = static_cast<std::uint16_t>(pasid % 2 == 1 ? 1 : 2);
       fields.tree = first;
       fields.second = second;
       fields.low = kind.low;
@@ -61,21 +69,26 @@ struct Guest : Machine {
 TEST_CASE("misses of a batch walk together in each kind of stages, and leave what single ones leave",
           "[scalable][batch][statistics][B30][B31][B37]") {
   const Kind kind = GENERATE(Kind{first_stage, 0}, Kind{second_stage, ssade}, Kind{nested, 0}, Kind{nested, ssade});
+  const Way way =
+      GENERATE(Way{Machine::iova, false}, Way{Machine::iova, true}, Way{upper_half, false}, Way{upper_half, true});
+  if (way.base == upper_half && kind.type == second_stage) return;  // has no upper half
   std::vector<viommu_request> requests;
   for (std::size_t i = 0; i < 2 * Guest::pages; ++i) {
     // Each page once by each device; writes are to pages of their own, so that no walk sees another one's flag or not.
     const std::uint64_t page = i / 2;
     const std::uint16_t source = i % 2 == 0 ? Machine::device : Machine::upper_device;
     const std::uint8_t access = page % 3 == 0 ? VIOMMU_WRITE : VIOMMU_READ;
-    requests.push_back(request(source, Machine::iova + page * 0x1000 + i, access));
-    requests.back().flags = VIOMMU_NO_REPORT;
+    requests.push_back(request(source, way.base + page * 0x1000 + i, access));
+    requests.back().flags = static_cast<std::uint8_t>(VIOMMU_NO_REPORT | (way.by_pasid ? VIOMMU_HAS_PASID : 0));
+    if (way.by_pasid) requests.back().pasid = i % 2 == 0 ? 7 : 8;
+    if (page % 5 == 1 && access == VIOMMU_READ) requests.back().flags |= VIOMMU_ZERO_LENGTH;
   }
   for (const walkers::Kernels* const kernels : walkers::runnable_kernels()) {
-    Guest together{kind, kernels->name};
-    Guest alone{kind, kernels->name};
+    Guest together{kind, way, kernels->name};
+    Guest alone{kind, way, kernels->name};
     std::vector<viommu_translation> answers(requests.size());
     for (int pass = 0; pass < 4; ++pass) {  // flags to be set, all set and nothing cached, all cached, and again afresh
-      CAPTURE(kind.type, kind.low, kernels->name, pass);
+      CAPTURE(kind.type, kind.low, way.base, way.by_pasid, kernels->name, pass);
       if (pass != 2) {
         together.invalidate_all();
         alone.invalidate_all();
