@@ -47,10 +47,7 @@ void PageRequests::write_posted() noexcept {
   for (std::size_t written = 0; written < most_posted && any_posted(); ++written) {
     const std::optional next = registers_.with([&](RegisterFile&) -> std::optional<Posted> {
       if (count_ == 0) return std::nullopt;
-      const Posted posted = posted_[first_];
-      first_ = (first_ + 1) % most_posted;
-      any_posted_.store(--count_ != 0, std::memory_order_relaxed);
-      return posted;
+      return posted_[first_];  // it keeps its place until the tail says so
     });
     if (!next) return;
     drop_cached(*next);
@@ -59,7 +56,10 @@ void PageRequests::write_posted() noexcept {
       give_up(next->request);
       continue;
     }
-    registers_.with([&](RegisterFile& file) { registers_.queue(file.publish_page_request()); });
+    registers_.with([&](RegisterFile& file) {
+      forget_first();
+      registers_.queue(file.publish_page_request());
+    });
     registers_.deliver();
   }
 }
@@ -112,11 +112,17 @@ void PageRequests::drop_cached(const Posted& posted) noexcept {
 void PageRequests::give_up(const PageRequest& request) noexcept {
   const Group group{request.source, request.pasid, request.group};
   const bool waits = registers_.with([&](RegisterFile& file) {
+    forget_first();
     registers_.queue(file.raise_page_overflow());
     return request.last && close(group);
   });
   registers_.deliver();
   if (waits) answer(group, response_success);
+}
+
+void PageRequests::forget_first() noexcept {
+  first_ = (first_ + 1) % most_posted;
+  any_posted_.store(--count_ != 0, std::memory_order_relaxed);
 }
 
 bool PageRequests::close(const Group& group) noexcept {

@@ -91,6 +91,8 @@ class PageRequests {
   void drop_cached(const Posted& posted) noexcept;
   void give_up(const PageRequest& request) noexcept;
   void answer(const Group& group, unsigned code) noexcept;
+  /// Under the registers' lock.
+  void forget_first() noexcept;
   /// Under the registers' lock. @return whether it was there
   bool close(const Group& group) noexcept;
 
