@@ -21,11 +21,17 @@ struct Usage {
   bool first_stage = false;                   ///< its addresses go through one
 };
 
-/// The most frequent scopes: Scope::Kind::pages, and Kind::domain where the range is `all_iovas`.
+/// The most frequent scopes: Scope::Kind::pages, Kind::domain where the range is `all_iovas`, and the same of one PASID.
 struct PageScope {
   IovaRange range{};
   DomainId domain{};
   bool keep_structures = false;  ///< cached tables may stay
+  bool by_pasid = false;         ///< Scope::Kind::pasid_pages
+  bool whole_pasid = false;      ///< and Kind::pasid_translations; the range is `all_iovas` then
+  Pasid pasid{};                 ///< counts for these two
+
+  /// Whether the domain itself is named, and no PASID of it.
+  [[nodiscard]] constexpr bool names_domain() const noexcept { return !by_pasid && range == all_iovas; }
 };
 
 /// The named thing goes, and all that was derived from it. Domain ids are those of the cached contexts, not of memory.
@@ -90,7 +96,11 @@ struct Scope {
 
 [[nodiscard]] inline Scope scope_of(const PageScope& pages) noexcept {
   Scope scope;
-  scope.kind = pages.range == all_iovas ? Scope::Kind::domain : Scope::Kind::pages;
+  if (pages.by_pasid)
+    scope.kind = pages.whole_pasid ? Scope::Kind::pasid_translations : Scope::Kind::pasid_pages;
+  else
+    scope.kind = pages.range == all_iovas ? Scope::Kind::domain : Scope::Kind::pages;
+  scope.pasid = pages.pasid;
   scope.domain = pages.domain;
   scope.range = pages.range;
   scope.keep_structures = pages.keep_structures;

@@ -11,8 +11,9 @@ using caches::PageScope;
 
 /// Whether dropping `outer` drops all that `inner` names, cached tables among it.
 [[nodiscard]] bool covers(const PageScope& outer, const PageScope& inner) noexcept {
-  return outer.range.first <= inner.range.first && inner.range.last <= outer.range.last &&
-         (!outer.keep_structures || inner.keep_structures);
+  const bool of_the_same = outer.by_pasid == inner.by_pasid && outer.pasid == inner.pasid;
+  return of_the_same && (outer.whole_pasid || !inner.whole_pasid) && outer.range.first <= inner.range.first &&
+         inner.range.last <= outer.range.last && (!outer.keep_structures || inner.keep_structures);
 }
 
 /// One range in place of two that touch; no longer than what is dropped page by page, as each of them would be.
@@ -24,7 +25,9 @@ using caches::PageScope;
   }
   const bool above = scope.range.first.value - 1 == last.range.last.value && scope.range.first.value != 0;
   const bool below = last.range.first.value - 1 == scope.range.last.value && last.range.first.value != 0;
-  if ((!above && !below) || last.keep_structures != scope.keep_structures) return false;
+  if ((!above && !below) || last.keep_structures != scope.keep_structures || last.by_pasid != scope.by_pasid ||
+      last.pasid != scope.pasid)
+    return false;
   const IovaRange both{std::min(last.range.first, scope.range.first), std::max(last.range.last, scope.range.last)};
   if (!AddressSpaces::by_page(both)) return false;
   last.range = both;
@@ -56,7 +59,7 @@ void DropGroups::put(Group& group, const PageScope& scope) noexcept {
   if (group.whole && group.count != 0) return;  // its one range is all there is
   PageScope* const ranges = &sorted_[group.first];
   if (group.whole) {
-    ranges[group.count++] = {all_iovas, group.domain, false};
+    ranges[group.count++] = {all_iovas, group.domain};
   } else if (group.count == 0 || !join(ranges[group.count - 1U], scope)) {
     ranges[group.count++] = scope;
   }
@@ -68,8 +71,10 @@ void DropGroups::sort(std::span<const PageScope> scopes) noexcept {
   for (std::size_t i = 0; i < scopes.size(); ++i) {
     Group& group = groups_[group_of_[i] = find_or_add(scopes[i].domain)];
     ++group.count;
-    group.whole |= scopes[i].range == all_iovas;
-    group.forget |= !AddressSpaces::by_page(scopes[i].range);
+    group.whole |= scopes[i].names_domain();
+    group.forget |= !scopes[i].by_pasid && !AddressSpaces::by_page(scopes[i].range);
+    group.by_domain |= !scopes[i].by_pasid;
+    group.by_pasid |= scopes[i].by_pasid;
   }
   first_of_.fill(0);
   std::uint16_t first = 0;
@@ -90,13 +95,20 @@ void DropGroups::sort(std::span<const PageScope> scopes) noexcept {
   for (std::size_t i = 0; i < scopes.size(); ++i) put(groups_[group_of_[i]], scopes[i]);
 }
 
-void DropGroups::collect(AddressSpaces& spaces, bool (*all)(const caches::AddressSpace& space)) noexcept {
+bool DropGroups::means_all(const Group& group, const caches::AddressSpace& space) const noexcept {
+  if (group.forget || (group.by_domain && space.key.has_first_stage())) return true;
+  return group.by_pasid && std::ranges::any_of(ranges(group), [&](const PageScope& scope) {
+           return scope.by_pasid && core::means_all(scope, space.key);
+         });
+}
+
+void DropGroups::collect(AddressSpaces& spaces) noexcept {
   std::uint32_t count = 0;
   for (std::size_t i = 0; i < group_count_; ++i) {
     Group& group = groups_[i];
     group.members = count;
     spaces.for_each_of(group.domain, [&](caches::AddressSpace& space) {
-      if (group.forget || all(space)) return spaces.forget(space);
+      if (means_all(group, space)) return spaces.forget(space);
       members_[count++] = AddressSpaces::member(space);  // bound: an address space has one domain
     });
     group.member_count = count - group.members;

@@ -28,8 +28,10 @@ class DropGroups {
 
   struct Group {
     DomainId domain{};
-    bool forget = false;  ///< a range is so long that its address spaces are forgotten as a whole
-    bool whole = false;   ///< the domain itself was named
+    bool forget = false;     ///< a range is so long that its address spaces are forgotten as a whole
+    bool whole = false;      ///< the domain itself was named
+    bool by_domain = false;  ///< pages of it were: those of a second stage
+    bool by_pasid = false;   ///< or something of a PASID
     std::uint16_t shard = 0;
     std::uint16_t next = 0;     ///< group of the same shard, plus one; 0: the last
     std::uint16_t first = 0;    ///< of its ranges
@@ -47,9 +49,9 @@ class DropGroups {
 
   /// @param scopes  at most most_in_run
   void sort(std::span<const caches::PageScope> scopes) noexcept;
-  /// Forgets address spaces where a group says so, and those of which `all` says that their pages cannot be told apart;
-  /// notes the others with the tags they have now. To be called under the lock of `spaces`.
-  void collect(caches::AddressSpaces& spaces, bool (*all)(const caches::AddressSpace& space)) noexcept;
+  /// Forgets address spaces where a group says so, and those whose pages cannot be told apart by what was named; notes
+  /// the others with the tags they have now. To be called under the lock of `spaces`.
+  void collect(caches::AddressSpaces& spaces) noexcept;
 
   [[nodiscard]] std::size_t groups() const noexcept { return group_count_; }
   /// Shards in which there is something to do, in the order of their first range.
@@ -83,6 +85,8 @@ class DropGroups {
   }
   [[nodiscard]] std::uint16_t find_or_add(DomainId domain) noexcept;
   void put(Group& group, const caches::PageScope& scope) noexcept;
+  /// Whether something that a group names means all of an address space.
+  [[nodiscard]] bool means_all(const Group& group, const caches::AddressSpace& space) const noexcept;
 
   HostArray<caches::PageScope> run_;
   HostArray<caches::PageScope> sorted_;
@@ -97,5 +101,17 @@ class DropGroups {
   std::array<std::uint16_t, most_shards> first_of_{};
   std::array<std::uint16_t, most_shards> last_of_{};
 };
+
+/// Whether a range's pages are pages of this address space, to be dropped one by one. Those of a domain are addresses of
+/// a second stage: behind a first one nobody knows which they are; those of a PASID are addresses of its first stage.
+[[nodiscard]] inline bool names_pages(const caches::PageScope& scope, const caches::AddressSpaceKey& key) noexcept {
+  return scope.by_pasid ? key.has_first_stage() && key.pasid == scope.pasid : !key.has_first_stage();
+}
+/// Whether it means all of this address space.
+[[nodiscard]] inline bool means_all(const caches::PageScope& scope, const caches::AddressSpaceKey& key) noexcept {
+  const bool long_range = !caches::AddressSpaces::by_page(scope.range);
+  if (!scope.by_pasid) return key.has_first_stage() || long_range;
+  return key.pasid == scope.pasid && (scope.whole_pasid || (key.has_first_stage() && long_range));
+}
 
 }  // namespace viommu::core

@@ -16,7 +16,7 @@ namespace viommu::core {
 struct DropListener {
   void* opaque = nullptr;
   /// Ranges of one domain, in the order of the guest's commands but for what was merged or covered; `all_iovas` is the
-  /// whole domain. An empty function: nobody listens.
+  /// whole domain, or all of a PASID where one is named. An empty function: nobody listens.
   void (*pages)(void* opaque, std::span<const caches::PageScope> scopes) = nullptr;
   /// Anything that is not a set of ranges of one domain.
   void (*other)(void* opaque, const caches::Scope& scope) = nullptr;

@@ -131,8 +131,9 @@ void Waist::drop_from_caches(const caches::Scope& scope) noexcept {
     case Kind::translations: return spaces_.for_each(forget);
     case Kind::domain:       return spaces_.for_each_of(scope.domain, forget);
     case Kind::pages:
-      return spaces_.for_each_of(
-          scope.domain, [&](caches::AddressSpace& space) { drop_pages(space, scope.range, scope.keep_structures); });
+      return spaces_.for_each_of(scope.domain, [&](caches::AddressSpace& space) {
+        drop_from(space, {scope.range, scope.domain, scope.keep_structures});
+      });
     case Kind::pasid_translations:
       return spaces_.for_each_of(scope.domain, [&](caches::AddressSpace& space) {
         if (by_pasid(space)) spaces_.forget(space);

@@ -545,7 +545,7 @@ class Waist {
     epochs_.leave(*reader.word);
     return waiter_.load(std::memory_order_relaxed);
   }
-  void drop_pages(caches::AddressSpace& space, IovaRange range, bool keep_structures) noexcept;
+  void drop_from(caches::AddressSpace& space, const caches::PageScope& scope) noexcept;
   [[nodiscard]] Reader* take(std::size_t first, std::size_t count) noexcept;
   template <class Insert>
   [[nodiscard]] caches::ContextEntry insert_if_free(const Insert& insert) noexcept;

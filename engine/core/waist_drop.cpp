@@ -33,9 +33,6 @@ constexpr std::size_t ahead = 8;  // ranges whose lines are under way while one 
   return ((scope.range.last.value - scope.range.first.value) >> caches::block_shift) * one_block_ns + one_block_ns;
 }
 
-/// Pages are named by addresses that go into a second stage: behind a first one nobody knows which they are.
-[[nodiscard]] bool pages_mean_all(const caches::AddressSpace& space) noexcept { return space.key.has_first_stage(); }
-
 }  // namespace
 
 void Waist::drop(const caches::Scope& scope) noexcept {
@@ -43,17 +40,23 @@ void Waist::drop(const caches::Scope& scope) noexcept {
   drop_from_caches(scope);
   const DropListener& listener = options_.listener;
   if (listener.pages == nullptr) return;
-  if (scope.kind != Kind::pages && scope.kind != Kind::domain) return listener.other(listener.opaque, scope);
-  const caches::PageScope pages{scope.kind == Kind::pages ? scope.range : all_iovas, scope.domain,
-                                scope.keep_structures};
+  const bool by_pasid = scope.kind == Kind::pasid_pages || scope.kind == Kind::pasid_translations;
+  const bool by_domain = scope.kind == Kind::pages || scope.kind == Kind::domain;
+  if (!by_domain && !by_pasid) return listener.other(listener.opaque, scope);
+  const bool is_whole = scope.kind == Kind::domain || scope.kind == Kind::pasid_translations;
+  const caches::PageScope pages{is_whole ? all_iovas : scope.range,
+                                scope.domain,
+                                scope.keep_structures,
+                                by_pasid,
+                                by_pasid && is_whole,
+                                scope.pasid};
   listener.pages(listener.opaque, {&pages, 1});
 }
 
 void Waist::drop(std::span<const caches::PageScope> scopes) noexcept {
   for (const caches::PageScope& scope : scopes) {
-    const auto kind = scope.range == all_iovas ? caches::Scope::Kind::domain : caches::Scope::Kind::pages;
-    tracepoint::drop(static_cast<std::uint32_t>(kind), scope.domain.value, scope.range.first.value,
-                     scope.range.last.value);
+    tracepoint::drop(static_cast<std::uint32_t>(caches::scope_of(scope).kind), scope.domain.value,
+                     scope.range.first.value, scope.range.last.value);
   }
   full_fence();  // B1
   if (groups_.ready() && worth_handing_out(scopes)) return drop_side_by_side(scopes);
@@ -75,19 +78,17 @@ void Waist::drop_in_order(std::span<const caches::PageScope> scopes) noexcept {
     if (i + ahead < scopes.size()) {
       const caches::PageScope& later = scopes[i + ahead];
       spaces_.for_each_of(later.domain, [&](const caches::AddressSpace& space) {
-        iotlb_.prefetch_for_drop(space.place(), later.range.first);
+        iotlb_.prefetch_for_drop(space.place(), {space.key.folded(later.range.first.value)});
       });
     }
     const caches::PageScope& scope = scopes[i];
-    spaces_.for_each_of(scope.domain,
-                        [&](caches::AddressSpace& space) { drop_pages(space, scope.range, scope.keep_structures); });
+    spaces_.for_each_of(scope.domain, [&](caches::AddressSpace& space) { drop_from(space, scope); });
   }
 }
 
-/// Scope::Kind::pages, of one address space.
-void Waist::drop_pages(caches::AddressSpace& space, IovaRange range, bool keep_structures) noexcept {
-  if (pages_mean_all(space)) return spaces_.forget(space);
-  spaces_.drop_pages(space, range, keep_structures);
+void Waist::drop_from(caches::AddressSpace& space, const caches::PageScope& scope) noexcept {
+  if (means_all(scope, space.key)) return spaces_.forget(space);
+  if (names_pages(scope, space.key)) spaces_.drop_pages(space, scope.range, scope.keep_structures);
 }
 
 void Waist::tell_in_order(std::span<const caches::PageScope> scopes) const noexcept {
@@ -104,7 +105,7 @@ void Waist::drop_side_by_side(std::span<const caches::PageScope> scopes) noexcep
   groups_.sort(scopes);
   {
     const std::lock_guard lock{caches_lock_};
-    groups_.collect(spaces_, pages_mean_all);
+    groups_.collect(spaces_);
   }
   const std::span<const std::uint16_t> shards = groups_.shards();
   if (shards.size() == 1) return drop_shard(shards.front());
@@ -113,16 +114,22 @@ void Waist::drop_side_by_side(std::span<const caches::PageScope> scopes) noexcep
 
 void Waist::drop_shard(std::uint16_t shard) noexcept {
   const auto prefetch = [this](const DropGroups::Group& group, std::size_t range) {
+    const Iova first = groups_.ranges(group)[range].range.first;
     for (const caches::AddressSpaces::Member& member : groups_.members(group))
-      spaces_.prefetch_for_drop(member, groups_.ranges(group)[range].range.first);
+      spaces_.prefetch_for_drop(member, {member.space->key.folded(first.value)});
   };
   groups_.for_each_of(shard, [&](const DropGroups::Group& group, const DropGroups::Group* next) {
     const std::span<const caches::PageScope> ranges = groups_.ranges(group);
     if (next != nullptr) prefetch(*next, 0);
     for (std::size_t i = 0; i < ranges.size(); ++i) {
       if (i + ahead < ranges.size()) prefetch(group, i + ahead);
-      for (const caches::AddressSpaces::Member& member : groups_.members(group))
-        spaces_.drop_pages(member, ranges[i].range, ranges[i].keep_structures);
+      for (const caches::AddressSpaces::Member& member : groups_.members(group)) {
+        const caches::AddressSpaceKey& key = member.space->key;
+        if (!names_pages(ranges[i], key)) continue;
+        const IovaRange range = ranges[i].range;
+        spaces_.drop_pages(member, {{key.folded(range.first.value)}, {key.folded(range.last.value)}},
+                           ranges[i].keep_structures);
+      }
     }
     if (options_.listener.pages != nullptr) options_.listener.pages(options_.listener.opaque, ranges);
   });

@@ -170,7 +170,10 @@ class Worker {
       std::construct_at(room_.data() + count_);
       return false;
     }
-    void clear() noexcept { count_ = 0; }
+    void clear() noexcept {
+      count_ = 0;
+      room_.front() = {};
+    }
     [[nodiscard]] std::span<const caches::PageScope> scopes() const noexcept { return room_.first(count_); }
 
    private:

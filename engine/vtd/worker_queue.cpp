@@ -10,8 +10,8 @@
 // behind an open wait is told when that wait is complete. A device that does not answer in time (ITE) aborts the open
 // waits: fetching stops with the head on the oldest of them and goes on there when the guest has cleared ITE.
 //
-// Invalidations of domains and their pages that follow each other form a run, which ends at anything else: a wait, an
-// error, the budget, and every other descriptor. So what has to come after a context or PASID-cache invalidation, or
+// Invalidations of domains, of PASIDs in them, and of pages of either that follow each other form a run, which ends at
+// anything else: a wait, an error, the budget, and every other descriptor. So what has to come after a context or PASID-cache invalidation, or
 // before one of device TLBs, does ("Invalidation Descriptors", ordering). Inside a run the order does not show: all of
 // it lies before the tail that was loaded first, so it may be sorted by domain and done by several threads.
 #include <optional>
@@ -29,11 +29,18 @@ struct Overloaded : Handlers... {
   using Handlers::operator()...;
 };
 
-/// The domain that a domain-selective IOTLB invalidation names.
-[[nodiscard]] std::optional<DomainId> whole_domain(const Descriptor& descriptor) noexcept {
-  const auto* const iotlb = std::get_if<IotlbInvalidation>(&descriptor);
-  if (iotlb == nullptr || iotlb->granularity != IotlbGranularity::domain) return std::nullopt;
-  return iotlb->domain;
+/// What a run takes besides pages: domains, and what PASIDs have.
+[[nodiscard]] bool is_of_run(const Descriptor& descriptor, caches::PageScope& scope) noexcept {
+  if (const auto* const iotlb = std::get_if<IotlbInvalidation>(&descriptor)) {
+    if (iotlb->granularity != IotlbGranularity::domain) return false;
+    scope = {all_iovas, iotlb->domain};
+    return true;
+  }
+  const auto* const by_pasid = std::get_if<PasidIotlbInvalidation>(&descriptor);
+  if (by_pasid == nullptr) return false;
+  const bool whole = by_pasid->granularity == PasidIotlbGranularity::pasid;
+  scope = {by_pasid->pages, by_pasid->domain, by_pasid->keep_structures, true, whole, by_pasid->pasid};
+  return true;
 }
 
 }  // namespace
@@ -80,8 +87,7 @@ WorkState Worker::run_to_tail(QueueView queue, Budget& budget) noexcept {
     }
     const Descriptor descriptor =
         raw ? decode_descriptor(*raw, queue.mode, capabilities_) : QueueErrorCode::fetch_failed;
-    if (const std::optional domain = whole_domain(descriptor)) {
-      run.next() = {all_iovas, *domain, false};
+    if (is_of_run(descriptor, run.next())) {
       if (run.take()) flush(run);
       queue.head = next;
       continue;
@@ -123,7 +129,7 @@ void Worker::flush(DropRun& run) noexcept {
   std::uint64_t domains = 0;
   for (const caches::PageScope& scope : run.scopes()) {
     since_last_wait_.add(caches::scope_of(scope));
-    const bool whole = scope.range == all_iovas;
+    const bool whole = scope.by_pasid ? scope.whole_pasid : scope.range == all_iovas;
     domains += static_cast<std::uint64_t>(whole);
     waist_.count_dropped(scope.domain, whole ? caches::Dropped::whole : caches::Dropped::pages);
   }
@@ -173,12 +179,7 @@ bool Worker::execute(const Descriptor& descriptor) noexcept {
                    count_invalidation(invalidation);
                    drop(invalidation);
                  },
-                 [&](const PasidIotlbInvalidation& invalidation) {
-                   const bool pages = invalidation.granularity == PasidIotlbGranularity::page;
-                   count_iotlb(pages ? IotlbGranularity::page : IotlbGranularity::domain);
-                   waist_.count_dropped(invalidation.domain, pages ? caches::Dropped::pages : caches::Dropped::whole);
-                   drop(invalidation);
-                 },
+                 [](const PasidIotlbInvalidation&) {},  // is always of a run
                  [&](const ContextInvalidation& invalidation) {
                    count_invalidation(invalidation);
                    drop(invalidation);

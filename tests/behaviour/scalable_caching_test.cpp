@@ -176,4 +176,51 @@ TEST_CASE("a first-stage walk that an invalidation overtakes leaves nothing old 
   CHECK(machine.walks() == walks);  // what comes after it is cached again
 }
 
+TEST_CASE("invalidations of a PASID and of its domain's pages keep apart in one ring",
+          "[scalable][Invalidation Queue][P1][B08]") {
+  Machine machine{capability, with_flags};
+  const Tree first = machine.tables.create_tree(4);
+  const Tree second = machine.tables.create_tree(4);
+  machine.attach(Machine::device);
+  machine.set_pasid(5, entry_of({first_stage, 0}, first));
+  machine.set_pasid(6, entry_of({second_stage, 0}, second));
+  machine.map(first, Machine::iova, Machine::page_a);
+  machine.map(second, Machine::iova, Machine::page_a);
+  machine.invalidate_all();
+  const auto lands = [&](std::uint32_t pasid) { return machine.ask_by_pasid(pasid).gpa; };
+  const auto both_cached = [&] {
+    CHECK(lands(5) == Machine::page_a);
+    CHECK(lands(6) == Machine::page_a);
+    machine.map(first, Machine::iova, Machine::page_b);
+    machine.map(second, Machine::iova, Machine::page_b);
+  };
+  both_cached();
+  SECTION("a wait in between: each names what it names") {
+    machine.add(0x36 | 1ULL << 16 | 6ULL << 32, Machine::iova);  // of a PASID without a first stage: nothing
+    machine.add(0x25 | 77ULL << 32, Machine::status_page);
+    machine.add(0x32 | 1ULL << 16, Machine::iova);  // of the domain's second stages, and all of its first ones
+    machine.submit();
+    CHECK(lands(5) == Machine::page_b);
+    CHECK(lands(6) == Machine::page_b);
+  }
+  SECTION("however many pages of a PASID are named, its second stage keeps its own") {
+    for (const std::uint64_t mask : {0ULL, 12ULL, 36ULL, 63ULL})
+      machine.add(0x36 | 1ULL << 16 | 6ULL << 32, Machine::iova | mask);
+    machine.submit();
+    CHECK(lands(5) == Machine::page_a);
+    CHECK(lands(6) == Machine::page_a);
+    machine.add(0x26 | 1ULL << 16 | 6ULL << 32);  // the whole PASID
+    machine.submit();
+    CHECK(lands(5) == Machine::page_a);
+    CHECK(lands(6) == Machine::page_b);
+  }
+  SECTION("pages of a first stage, by the address or by so many that all go") {
+    const std::uint64_t mask = GENERATE(as<std::uint64_t>{}, 0, 12, 40);
+    machine.add(0x36 | 1ULL << 16 | 5ULL << 32, Machine::iova | mask);
+    machine.submit();
+    CHECK(lands(5) == Machine::page_b);
+    CHECK(lands(6) == Machine::page_a);
+  }
+}
+
 }  // namespace viommu::test

@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -46,7 +47,11 @@ constexpr std::uint64_t large_page = 0x4100'0000;  // 2 MiB
 [[nodiscard]] std::uint16_t domain_of(std::size_t space) { return static_cast<std::uint16_t>(1 + space % domains); }
 
 /// Of these, any page-selective invalidation of the domain means all.
-[[nodiscard]] bool is_first_stage(std::size_t space) { return space % 5 == 4; }
+[[nodiscard]] bool is_first_stage(std::size_t space) { return space % 5 == 4 || space % 4 == 1; }
+/// Where one has it.
+[[nodiscard]] std::optional<Pasid> pasid_of(std::size_t space) {
+  return space % 3 == 0 ? std::nullopt : std::optional{Pasid{static_cast<std::uint32_t>(5 + space % 2)}};
+}
 
 struct Shape {
   bool wide = false;
@@ -57,7 +62,14 @@ struct Shape {
 enum class Effect : std::uint8_t { store, message, routes };
 
 /// What the listener was told of one domain: which of `pages`, and whether tables may stay in the end.
-using Told = std::map<std::uint64_t, bool>;
+using Told = std::map<std::pair<std::uint64_t, std::uint64_t>, bool>;  // by PASID, 0 for none; 100 more for all of it
+
+/// Under which of them a scope is told: what is covered need not be told again.
+[[nodiscard]] std::vector<std::uint64_t> told_as(const caches::PageScope& scope) {
+  if (scope.names_domain()) return {0, 5, 6, 105, 106};
+  if (scope.whole_pasid) return {scope.pasid.value, scope.pasid.value + 100ULL};
+  return {scope.by_pasid ? scope.pasid.value : 0ULL};
+}
 
 /// One unit and its guest. `execute` empty: all on one thread.
 class Machine {
@@ -161,6 +173,7 @@ class Machine {
     made.root = {trees_[space].root};
     made.top_level = 3;
     made.last = {low_bits(48)};
+    made.pasid = pasid_of(space);
     if (!is_first_stage(space)) return made;
     made.interpretation = caches::Interpretation::first_stage;
     made.last = {low_bits(47)};
@@ -218,8 +231,10 @@ class Machine {
     if (listening_[domain].exchange(true)) met_ = true;
     for (const caches::PageScope& scope : scopes) {
       if (scope.domain != scopes.front().domain) met_ = true;
-      for (const std::uint64_t page : pages)
-        if (scope.range.contains({page})) told_[domain].emplace(page, true).first->second &= scope.keep_structures;
+      for (const std::uint64_t by : told_as(scope))
+        for (const std::uint64_t page : pages)
+          if (scope.range.contains({page}))
+            told_[domain].emplace(std::pair{by, page}, true).first->second &= scope.keep_structures;
     }
     listening_[domain] = false;
   }
@@ -252,6 +267,12 @@ class Guest {
     if (random_.chance(1, bad_in)) return bad();
     const std::uint64_t domain = random_.below(domains + 2) << 16;
     const std::uint64_t dice = random_.below(100);
+    const std::uint64_t pasid = (5 + random_.below(2)) << 32;
+    if (dice < 50 && shape_.mode == TableMode::scalable && random_.chance(2, 3)) {
+      if (random_.chance(1, 8)) return {{0x26 | domain | pasid}};
+      const std::uint64_t mask = random_.chance(4, 5) ? 0 : random_.below(40);  // beyond 35: all of it
+      return {{0x36 | domain | pasid, some_page() | random_.below(2) << 6 | mask}};
+    }
     if (dice < 70) return page(domain);
     if (dice < 80) return {{0x22 | domain}};
     if (dice < 82) return {{0x12}};                                                     // IOTLB, global
@@ -259,8 +280,6 @@ class Guest {
     if (dice < 86) return {{0x31 | random_.below(spaces) << 40}};                       // of a device
     if (dice < 88) return {{0x14 | random_.below(4) << 27 | random_.below(64) << 32}};  // interrupt entries
     if (dice < 89) return {{0x03, 0}};
-    if (dice < 91 && shape_.mode == TableMode::scalable) return {{0x26 | domain | 5ULL << 32}};
-    if (dice < 93 && shape_.mode == TableMode::scalable) return {{0x36 | domain | 5ULL << 32, some_page()}};
     if (dice < 94 && shape_.mode == TableMode::scalable) return {{0x07 | domain}};
     return wait();
   }
