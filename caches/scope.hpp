@@ -21,7 +21,8 @@ struct Usage {
   bool first_stage = false;                   ///< its addresses go through one
 };
 
-/// The most frequent scopes: Scope::Kind::pages, Kind::domain where the range is `all_iovas`, and the same of one PASID.
+/// The most frequent scopes: Scope::Kind::pages, Kind::domain where the range is `all_iovas`, and the same of one
+/// PASID.
 struct PageScope {
   IovaRange range{};
   DomainId domain{};

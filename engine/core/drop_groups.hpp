@@ -102,8 +102,9 @@ class DropGroups {
   std::array<std::uint16_t, most_shards> last_of_{};
 };
 
-/// Whether a range's pages are pages of this address space, to be dropped one by one. Those of a domain are addresses of
-/// a second stage: behind a first one nobody knows which they are; those of a PASID are addresses of its first stage.
+/// Whether a range's pages are pages of this address space, to be dropped one by one. Those of a domain are addresses
+/// of a second stage: behind a first one nobody knows which they are. Those of a PASID are addresses of its first
+/// stage.
 [[nodiscard]] inline bool names_pages(const caches::PageScope& scope, const caches::AddressSpaceKey& key) noexcept {
   return scope.by_pasid ? key.has_first_stage() && key.pasid == scope.pasid : !key.has_first_stage();
 }

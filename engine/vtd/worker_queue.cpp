@@ -11,9 +11,10 @@
 // waits: fetching stops with the head on the oldest of them and goes on there when the guest has cleared ITE.
 //
 // Invalidations of domains, of PASIDs in them, and of pages of either that follow each other form a run, which ends at
-// anything else: a wait, an error, the budget, and every other descriptor. So what has to come after a context or PASID-cache invalidation, or
-// before one of device TLBs, does ("Invalidation Descriptors", ordering). Inside a run the order does not show: all of
-// it lies before the tail that was loaded first, so it may be sorted by domain and done by several threads.
+// anything else: a wait, an error, the budget, and every other descriptor. So what has to come after a context or
+// PASID-cache invalidation, or before one of device TLBs, does ("Invalidation Descriptors", ordering). Inside a run the
+// order does not show: all of it lies before the tail that was loaded first, so it may be sorted by domain and done by
+// several threads.
 #include <optional>
 #include <variant>
 

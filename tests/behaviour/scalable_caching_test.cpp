@@ -187,7 +187,7 @@ TEST_CASE("invalidations of a PASID and of its domain's pages keep apart in one 
   machine.map(first, Machine::iova, Machine::page_a);
   machine.map(second, Machine::iova, Machine::page_a);
   machine.invalidate_all();
-  const auto lands = [&](std::uint32_t pasid) { return machine.ask_by_pasid(pasid).gpa; };
+  const auto lands = [&](std::uint32_t number) { return machine.ask_by_pasid(number).gpa; };
   const auto both_cached = [&] {
     CHECK(lands(5) == Machine::page_a);
     CHECK(lands(6) == Machine::page_a);
