@@ -92,7 +92,7 @@ TEST_CASE("when a wait is complete no device keeps a translation that went befor
     machine.map(fields.tree, Machine::iova, new_page, 3);
     machine.add(0x32 | std::uint64_t{fields.domain} << 16, Machine::iova);
     machine.add(0x3 | std::uint64_t{Machine::device} << 32, Machine::iova);
-    const auto data = static_cast<std::uint32_t>(++rounds);
+    const auto data = static_cast<std::uint32_t>(1000 + ++rounds);  // beyond the machine's own waits
     machine.add(0x25 | std::uint64_t{data} << 32, Machine::status_page);
     REQUIRE(machine.engine.mmio_write(0x88, 8, machine.tail()) == VIOMMU_OK);
     while (static_cast<std::uint32_t>(machine.word(Machine::status_page)) != data && !stop)
