@@ -33,6 +33,8 @@ struct PageScope {
 
   /// Whether the domain itself is named, and no PASID of it.
   [[nodiscard]] constexpr bool names_domain() const noexcept { return !by_pasid && range == all_iovas; }
+  /// Whether no page is told from another: the domain's, or the PASID's.
+  [[nodiscard]] constexpr bool is_whole() const noexcept { return names_domain() || whole_pasid; }
 };
 
 /// The named thing goes, and all that was derived from it. Domain ids are those of the cached contexts, not of memory.
@@ -106,6 +108,19 @@ struct Scope {
   scope.range = pages.range;
   scope.keep_structures = pages.keep_structures;
   return scope;
+}
+
+/// The other way; nothing for a scope of another kind.
+[[nodiscard]] inline std::optional<PageScope> page_scope_of(const Scope& scope) noexcept {
+  using Kind = Scope::Kind;
+  switch (scope.kind) {
+    case Kind::domain:             return PageScope{all_iovas, scope.domain};
+    case Kind::pages:              return PageScope{scope.range, scope.domain, scope.keep_structures};
+    case Kind::pasid_translations: return PageScope{all_iovas, scope.domain, false, true, true, scope.pasid};
+    case Kind::pasid_pages:
+      return PageScope{scope.range, scope.domain, scope.keep_structures, true, false, scope.pasid};
+    default: return std::nullopt;
+  }
 }
 
 /// Scopes that are waited for together. When there are more than it holds it becomes `everything`, which waits longer.

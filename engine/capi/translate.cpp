@@ -162,26 +162,12 @@ void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
   return VIOMMU_OK;
 }
 
-/// Where hits are counted by device and domain, which the hot path leaves out.
-[[nodiscard]] viommu_result hit_counted_apart(Reader& reader, const DmaRequest& asked, ContextEntry context,
-                                              viommu_translation& translation) noexcept {
-  viommu_engine& engine = engine_of(reader);
-  engine.waist.charge(reader, asked.source);
-  Waist::Hit hit;
-  if (!engine.waist.uncached())
-    hit = engine.waist.look_up(reader, context.space(), asked.iova, static_cast<std::uint8_t>(asked.asked.bits()));
-  DmaAnswer answer;
-  answer.kind = DmaKind::translated;
-  if (hit.found()) {
-    write(translation, hit);
-  } else {
-    viommu::vtd::Dma& dma = engine.unit.dma();
-    answer = asked.iova < context.space().paged ? dma.translate_missed(reader, asked, context)
-                                                : dma.translate(reader, asked);
-    write(translation, answer);
-  }
-  static_cast<void>(leave(engine, reader));
-  return result_of(answer);
+/// A hit that is counted by device and domain, which the hot path leaves to the slow one.
+[[nodiscard]] Waist::Hit look_up_charged(Reader& reader, const DmaRequest& asked, const AddressSpace& space) noexcept {
+  Waist& waist = engine_of(reader).waist;
+  if (!waist.counts_apart() || waist.uncached()) return {};
+  waist.charge(reader, asked.source);
+  return waist.look_up(reader, space, asked.iova, asked.asked.bits());
 }
 
 // The ways on from the hot path, inside the guard that it opened or another. They begin with what the call was given
@@ -193,8 +179,12 @@ void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
   viommu::vtd::Dma& dma = engine.unit.dma();
   const DmaRequest asked = dma_request(request);
   const ContextEntry context = dma.is_usual_or_counted() ? engine.waist.find_context(asked.source) : ContextEntry{};
-  if (context && engine.waist.counts_apart()) [[unlikely]]
-    return hit_counted_apart(reader, asked, context, translation);
+  if (context) {
+    if (const Waist::Hit hit = look_up_charged(reader, asked, context.space()); hit.found()) [[unlikely]] {
+      write(translation, hit);
+      return leave(engine, reader);
+    }
+  }
   const DmaAnswer answer = context && asked.iova < context.space().paged ? dma.translate_missed(reader, asked, context)
                                                                          : dma.translate(reader, asked);
   write(translation, answer);

@@ -124,33 +124,10 @@ void Waist::drop_from_caches(const caches::Scope& scope) noexcept {
   using Kind = caches::Scope::Kind;
   const std::lock_guard lock{caches_lock_};
   contexts_.drop(scope);
-  const auto forget = [this](caches::AddressSpace& space) { spaces_.forget(space); };
-  const auto by_pasid = [&](const caches::AddressSpace& space) { return space.key.pasid == scope.pasid; };
-  switch (scope.kind) {
-    case Kind::everything:
-    case Kind::translations: return spaces_.for_each(forget);
-    case Kind::domain:       return spaces_.for_each_of(scope.domain, forget);
-    case Kind::pages:
-      return spaces_.for_each_of(scope.domain, [&](caches::AddressSpace& space) {
-        drop_from(space, {scope.range, scope.domain, scope.keep_structures});
-      });
-    case Kind::pasid_translations:
-      return spaces_.for_each_of(scope.domain, [&](caches::AddressSpace& space) {
-        if (by_pasid(space)) spaces_.forget(space);
-      });
-    case Kind::pasid_pages:
-      return spaces_.for_each_of(scope.domain, [&](caches::AddressSpace& space) {
-        // Its addresses are those of a first stage.
-        if (by_pasid(space) && space.key.has_first_stage())
-          spaces_.drop_pages(space, scope.range, scope.keep_structures);
-      });
-    case Kind::contexts:
-    case Kind::domain_contexts:
-    case Kind::source_contexts:
-    case Kind::pasids:
-    case Kind::domain_pasids:
-    case Kind::pasid:           return;
-  }
+  if (scope.kind == Kind::everything || scope.kind == Kind::translations)
+    return spaces_.for_each([this](caches::AddressSpace& space) { spaces_.forget(space); });
+  if (const std::optional pages = caches::page_scope_of(scope))
+    spaces_.for_each_of(scope.domain, [&](caches::AddressSpace& space) { drop_from(space, *pages); });
 }
 
 bool Waist::still_in_use(const Ticket& ticket) noexcept {

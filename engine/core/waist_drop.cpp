@@ -16,6 +16,7 @@
 //   and returns when all have ended.
 // Tasks take no lock but those of groups, and wait for nothing else.
 #include <algorithm>
+#include <optional>
 
 #include "engine/base/tracepoint.hpp"
 #include "engine/core/waist.hpp"
@@ -36,21 +37,12 @@ constexpr std::size_t ahead = 8;  // ranges whose lines are under way while one 
 }  // namespace
 
 void Waist::drop(const caches::Scope& scope) noexcept {
-  using Kind = caches::Scope::Kind;
   drop_from_caches(scope);
   const DropListener& listener = options_.listener;
   if (listener.pages == nullptr) return;
-  const bool by_pasid = scope.kind == Kind::pasid_pages || scope.kind == Kind::pasid_translations;
-  const bool by_domain = scope.kind == Kind::pages || scope.kind == Kind::domain;
-  if (!by_domain && !by_pasid) return listener.other(listener.opaque, scope);
-  const bool is_whole = scope.kind == Kind::domain || scope.kind == Kind::pasid_translations;
-  const caches::PageScope pages{is_whole ? all_iovas : scope.range,
-                                scope.domain,
-                                scope.keep_structures,
-                                by_pasid,
-                                by_pasid && is_whole,
-                                scope.pasid};
-  listener.pages(listener.opaque, {&pages, 1});
+  const std::optional pages = caches::page_scope_of(scope);
+  if (!pages) return listener.other(listener.opaque, scope);
+  listener.pages(listener.opaque, {&*pages, 1});
 }
 
 void Waist::drop(std::span<const caches::PageScope> scopes) noexcept {

@@ -50,15 +50,9 @@ namespace viommu::vtd {
   return scope;
 }
 
-[[nodiscard]] constexpr caches::Scope scope_of(const PasidIotlbInvalidation& invalidation) noexcept {
-  caches::Scope scope;
-  scope.domain = invalidation.domain;
-  scope.pasid = invalidation.pasid;
-  scope.range = invalidation.pages;
-  scope.keep_structures = invalidation.keep_structures;
-  const bool pages = invalidation.granularity == PasidIotlbGranularity::page;
-  scope.kind = pages ? caches::Scope::Kind::pasid_pages : caches::Scope::Kind::pasid_translations;
-  return scope;
+[[nodiscard]] constexpr caches::PageScope page_scope_of(const PasidIotlbInvalidation& invalidation) noexcept {
+  const bool whole = invalidation.granularity == PasidIotlbGranularity::pasid;
+  return {invalidation.pages, invalidation.domain, invalidation.keep_structures, true, whole, invalidation.pasid};
 }
 
 }  // namespace viommu::vtd

@@ -39,8 +39,7 @@ struct Overloaded : Handlers... {
   }
   const auto* const by_pasid = std::get_if<PasidIotlbInvalidation>(&descriptor);
   if (by_pasid == nullptr) return false;
-  const bool whole = by_pasid->granularity == PasidIotlbGranularity::pasid;
-  scope = {by_pasid->pages, by_pasid->domain, by_pasid->keep_structures, true, whole, by_pasid->pasid};
+  scope = page_scope_of(*by_pasid);
   return true;
 }
 
@@ -130,7 +129,7 @@ void Worker::flush(DropRun& run) noexcept {
   std::uint64_t domains = 0;
   for (const caches::PageScope& scope : run.scopes()) {
     since_last_wait_.add(caches::scope_of(scope));
-    const bool whole = scope.by_pasid ? scope.whole_pasid : scope.range == all_iovas;
+    const bool whole = scope.is_whole();
     domains += static_cast<std::uint64_t>(whole);
     waist_.count_dropped(scope.domain, whole ? caches::Dropped::whole : caches::Dropped::pages);
   }

@@ -182,7 +182,7 @@ TEST_CASE("what each invalidation of PASIDs drops", "[vtd][Invalidation Granular
   using Kind = caches::Scope::Kind;
   const auto entries = [](std::uint64_t low) { return scope_of(std::get<PasidCacheInvalidation>(decode(low))); };
   const auto translations = [](std::uint64_t low, std::uint64_t high = 0) {
-    return scope_of(std::get<PasidIotlbInvalidation>(decode(low, high)));
+    return caches::scope_of(page_scope_of(std::get<PasidIotlbInvalidation>(decode(low, high))));
   };
   CHECK(entries(0x37).kind == Kind::pasids);
   const caches::Scope domain = entries(0x0007'0007);
