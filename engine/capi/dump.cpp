@@ -2,13 +2,13 @@
 // viommu_dump(): its options, and what its sections share.
 #include "engine/capi/dump.hpp"
 
-#include <algorithm>
 #include <array>
-#include <cstring>
+#include <cstddef>
 
 #include "engine/base/atomic.hpp"
 #include "engine/capi/call_guard.hpp"
 #include "engine/capi/requests.hpp"
+#include "engine/capi/sized.hpp"
 
 namespace viommu::capi {
 
@@ -72,18 +72,7 @@ constexpr std::uint32_t without_request =
 constexpr std::uint32_t with_request = VIOMMU_DUMP_CACHE | VIOMMU_DUMP_EXPLAIN;
 constexpr std::uint32_t default_lines = 1024;
 constexpr std::uint32_t most_lines = 65536;
-
-/// As much of the options as the caller's version of them has. @return false when that is not possible
-[[nodiscard]] bool take_over(const viommu_dump_options& given, viommu_dump_options& known) noexcept {
-  constexpr std::size_t least = offsetof(viommu_dump_options, write) + sizeof given.write;
-  constexpr std::size_t longest = 4096;
-  if (given.size < least || given.size > longest || given.size % alignof(viommu_dump_options) != 0) return false;
-  known = {};
-  std::memcpy(&known, &given, std::min(given.size, sizeof known));
-  const auto* const bytes = reinterpret_cast<const unsigned char*>(&given);
-  return std::all_of(bytes + std::min(given.size, sizeof known), bytes + given.size,
-                     [](unsigned char byte) { return byte == 0; });
-}
+constexpr std::size_t least_size = offsetof(viommu_dump_options, write) + sizeof(viommu_dump_options::write);
 
 void write_document(const Dump& dump, std::uint32_t sections, const viommu_request& request) noexcept {
   JsonWriter& json = dump.json;
@@ -107,7 +96,8 @@ extern "C" {
 viommu_result viommu_dump(viommu_engine* engine, const viommu_dump_options* options) {
   using namespace viommu::capi;
   viommu_dump_options known;
-  if (engine == nullptr || options == nullptr || !take_over(*options, known) || known.write == nullptr)
+  if (engine == nullptr || options == nullptr || take_over(*options, known, least_size) != Taken::ok ||
+      known.write == nullptr)
     return VIOMMU_E_ARGUMENT;
   const std::uint32_t sections = known.sections != 0 ? known.sections : without_request;
   if ((sections & ~(without_request | with_request)) != 0 || known.most > most_lines) return VIOMMU_E_ARGUMENT;

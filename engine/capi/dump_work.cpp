@@ -8,9 +8,9 @@
 namespace viommu::capi {
 namespace {
 
-using vtd::CommandsSeen;
+using vtd::Commands;
 
-void write_commands(JsonWriter& json, const CommandsSeen& commands) noexcept {
+void write_commands(JsonWriter& json, const Commands& commands) noexcept {
   const auto level = [&](std::string_view name, std::optional<bool> to) {
     if (to) json.boolean(name, *to);
   };
@@ -23,8 +23,8 @@ void write_commands(JsonWriter& json, const CommandsSeen& commands) noexcept {
   level("IRE", commands.interrupt_remapping);
   level("TE", commands.translation);
   level("EPM", commands.protected_memory);
-  if (commands.context) json.hex("CIRG", static_cast<std::uint64_t>(*commands.context));
-  if (commands.iotlb) json.hex("IIRG", static_cast<std::uint64_t>(*commands.iotlb));
+  if (commands.context) json.hex("CIRG", static_cast<std::uint64_t>(commands.context->granularity));
+  if (commands.iotlb) json.hex("IIRG", static_cast<std::uint64_t>(commands.iotlb->granularity));
   json.close_object();
 }
 

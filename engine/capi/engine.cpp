@@ -5,10 +5,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdio>
-#include <cstring>
 #include <memory>
 #include <new>
 #include <utility>
+
+#include "engine/capi/sized.hpp"
 
 using viommu::capi::RecordedCall;
 using viommu::capi::Recorder;
@@ -254,13 +255,8 @@ viommu_result viommu_faults_limited(viommu_engine* engine, uint16_t source, uint
 }
 
 viommu_result viommu_statistics_get(viommu_engine* engine, viommu_statistics* statistics) {
-  if (engine == nullptr || statistics == nullptr || statistics->size < sizeof statistics->size ||
-      statistics->size % alignof(viommu_statistics) != 0)
-    return VIOMMU_E_ARGUMENT;
-  const std::size_t size = std::min(statistics->size, sizeof *statistics);
-  viommu_statistics now = figures(*engine);
-  now.size = statistics->size;
-  std::memcpy(statistics, &now, size);
+  if (engine == nullptr || !viommu::capi::can_take(statistics)) return VIOMMU_E_ARGUMENT;
+  viommu::capi::hand_over(figures(*engine), *statistics);
   return VIOMMU_OK;
 }
 

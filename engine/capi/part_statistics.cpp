@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Statistics by device and by domain.
-#include <algorithm>
-#include <cstring>
-
 #include "engine/capi/engine.hpp"
+#include "engine/capi/sized.hpp"
 
 using viommu::DomainId;
 using viommu::FaultReason;
 using viommu::SourceId;
 using viommu::caches::Dropped;
 using viommu::caches::Use;
+using viommu::capi::can_take;
+using viommu::capi::hand_over;
 using viommu::vtd::DomainUse;
 using viommu::vtd::FaultCounts;
 
@@ -30,23 +30,12 @@ template <class Faults>
   return s;
 }
 
-[[nodiscard]] bool makes_sense(const viommu_engine* engine, const viommu_part_statistics* statistics) noexcept {
-  return engine != nullptr && statistics != nullptr && statistics->size >= sizeof statistics->size &&
-         statistics->size % alignof(viommu_part_statistics) == 0;
-}
-
-void hand_over(const viommu_part_statistics& from, viommu_part_statistics& to) noexcept {
-  const std::size_t size = to.size;
-  std::memcpy(&to, &from, std::min(size, sizeof from));
-  to.size = size;
-}
-
 }  // namespace
 
 extern "C" {
 
 viommu_result viommu_device_statistics_get(viommu_engine* engine, uint16_t source, viommu_part_statistics* statistics) {
-  if (!makes_sense(engine, statistics)) return VIOMMU_E_ARGUMENT;
+  if (engine == nullptr || !can_take(statistics)) return VIOMMU_E_ARGUMENT;
   if (!engine->waist.counts_apart()) return VIOMMU_E_UNSUPPORTED;
   const SourceId id{source};
   const FaultCounts& faults = engine->unit.fault_counts();
@@ -58,7 +47,7 @@ viommu_result viommu_device_statistics_get(viommu_engine* engine, uint16_t sourc
 }
 
 viommu_result viommu_domain_statistics_get(viommu_engine* engine, uint16_t domain, viommu_part_statistics* statistics) {
-  if (!makes_sense(engine, statistics)) return VIOMMU_E_ARGUMENT;
+  if (engine == nullptr || !can_take(statistics)) return VIOMMU_E_ARGUMENT;
   if (!engine->waist.counts_apart()) return VIOMMU_E_UNSUPPORTED;
   const DomainUse use{{domain}, engine->waist.generation(DomainId{domain})};
   const FaultCounts& faults = engine->unit.fault_counts();

@@ -12,6 +12,7 @@
 
 #include "engine/base/bits.hpp"
 #include "engine/capi/engine.hpp"
+#include "engine/capi/sized.hpp"
 #include "engine/vtd/capability_layouts.hpp"
 #include "engine/vtd/page_formats.hpp"
 #include "walkers/simd/select.hpp"
@@ -97,26 +98,21 @@ struct Complaint {
   }
 };
 
-/// Takes over as much of a sized struct as the caller's version of it has.
-/// @param least  size of the first version
+/// take_over() with words for what is wrong.
 template <class Struct>
-[[nodiscard]] viommu_result take_over(const Struct& given, Struct& known, std::size_t least, const char* name,
-                                      const Complaint& complain) noexcept {
-  constexpr std::size_t longest = 4096;  // longer than any version will be: what is told is no size
+[[nodiscard]] viommu_result take_or_complain(const Struct& given, Struct& known, std::size_t least, const char* name,
+                                             const Complaint& complain) noexcept {
   char words[96];
-  if (given.size < least || given.size > longest || given.size % alignof(Struct) != 0) {
-    std::snprintf(words, sizeof words, "%s.size: no version of the struct has this size", name);
-    return complain(VIOMMU_E_ARGUMENT, words);
+  switch (take_over(given, known, least)) {
+    case Taken::ok: return VIOMMU_OK;
+    case Taken::no_version:
+      std::snprintf(words, sizeof words, "%s.size: no version of the struct has this size", name);
+      return complain(VIOMMU_E_ARGUMENT, words);
+    case Taken::unknown_field:
+      std::snprintf(words, sizeof words, "%s: a field that this version does not know is set", name);
+      return complain(VIOMMU_E_UNSUPPORTED, words);
   }
-  known = {};
-  std::memcpy(&known, &given, std::min(given.size, sizeof known));
-  const auto* const bytes = reinterpret_cast<const unsigned char*>(&given);
-  for (std::size_t at = sizeof known; at < given.size; ++at) {
-    if (bytes[at] == 0) continue;
-    std::snprintf(words, sizeof words, "%s: a field that this version does not know is set", name);
-    return complain(VIOMMU_E_UNSUPPORTED, words);
-  }
-  return VIOMMU_OK;
+  return VIOMMU_E_ARGUMENT;
 }
 
 struct Limit {
@@ -135,7 +131,7 @@ viommu_result read_settings(const viommu_vtd_options& given, Settings& settings,
   const Complaint complain{text, text_size};
   viommu_vtd_options options;
   constexpr std::size_t least = offsetof(viommu_vtd_options, capability) + sizeof options.capability;
-  if (const viommu_result taken = take_over(given, options, least, "options", complain); taken != VIOMMU_OK)
+  if (const viommu_result taken = take_or_complain(given, options, least, "options", complain); taken != VIOMMU_OK)
     return taken;
 
   constexpr std::uint32_t default_version = 0x10;
@@ -217,7 +213,7 @@ viommu_result read_settings(const viommu_vtd_options& given, Settings& settings,
 }
 
 viommu_result read_host(const viommu_host& given, viommu_host& host, char* text, std::size_t text_size) noexcept {
-  return take_over(given, host, sizeof host.size, "host", Complaint{text, text_size});
+  return take_or_complain(given, host, sizeof host.size, "host", Complaint{text, text_size});
 }
 
 core::HostFunctions functions_of(const viommu_host& host) noexcept {

@@ -31,7 +31,7 @@ namespace viommu::vtd {
 /// Threads: answer(), source_of(), deadline_ns() and the figures from any thread; the rest by the unit's worker.
 class DeviceTlbs {
  public:
-  static constexpr std::size_t most_open = 64;
+  static constexpr std::size_t most_open = WorkSeen::most_devices;
 
   /// @param per_function  whether descriptors name the function whose limit counts (ECAP.DIT)
   /// @param timeout_ns    how long a device has for its answer; counts only where the host has a clock

@@ -9,29 +9,17 @@
 
 #include "engine/core/host.hpp"
 #include "engine/core/waist.hpp"
+#include "engine/vtd/commands.hpp"
 #include "engine/vtd/invalidation.hpp"
 #include "engine/vtd/queue_geometry.hpp"
 #include "engine/vtd/register_layouts.hpp"
 
 namespace viommu::vtd {
 
-/// Commands of the register window. What is to become of a level is told where one was asked for.
-struct CommandsSeen {
-  bool write_buffer = false;
-  bool root_pointer = false;
-  bool interrupt_table = false;
-  std::optional<bool> compatibility_format;
-  std::optional<bool> queue;
-  std::optional<bool> interrupt_remapping;
-  std::optional<bool> translation;
-  std::optional<bool> protected_memory;
-  std::optional<ContextGranularity> context;
-  std::optional<IotlbGranularity> iotlb;
-};
 /// Begun, and waiting for the users of what was valid before.
 struct TicketedCommands {
   std::uint64_t ticket = 0;
-  CommandsSeen commands;
+  Commands commands;
 };
 struct WaitSeen {
   std::uint64_t ticket = 0;
@@ -59,7 +47,7 @@ struct WorkSeen {
   static constexpr std::size_t most_commands = 3;  ///< of GCMD and PMEN, CCMD, IOTLB_REG
   static constexpr std::size_t most_waits = 8;
   static constexpr std::size_t most_devices = 64;
-  CommandsSeen asked;  ///< not begun
+  Commands asked;  ///< not begun
   std::array<TicketedCommands, most_commands> begun{};
   std::size_t begun_count = 0;
   std::array<WaitSeen, most_waits> waits{};  ///< the oldest first

@@ -23,6 +23,7 @@
 #include "engine/core/log_limit.hpp"
 #include "engine/core/waist.hpp"
 #include "engine/vtd/capabilities.hpp"
+#include "engine/vtd/commands.hpp"
 #include "engine/vtd/descriptors.hpp"
 #include "engine/vtd/device_tlbs.hpp"
 #include "engine/vtd/dma.hpp"
@@ -88,24 +89,6 @@ class Worker {
   [[nodiscard]] const DeviceTlbs& device_tlbs() const noexcept { return devices_; }
 
  private:
-  /// Commands of the register window that were asked for and not yet begun. Guarded by the registers' lock.
-  struct Commands {
-    bool write_buffer = false;
-    bool root_pointer = false;
-    bool interrupt_table = false;
-    std::optional<bool> compatibility_format;
-    std::optional<bool> queue;
-    std::optional<bool> interrupt_remapping;
-    std::optional<bool> translation;
-    std::optional<bool> protected_memory;
-    std::optional<ContextInvalidation> context;
-    std::optional<IotlbInvalidation> iotlb;
-
-    [[nodiscard]] bool of_translation() const noexcept { return root_pointer || translation || protected_memory; }
-    [[nodiscard]] bool of_interrupts() const noexcept {
-      return interrupt_table || compatibility_format || interrupt_remapping;
-    }
-  };
   /// Begun, and waiting for its ticket.
   struct GlobalCommand {
     core::Ticket ticket;
@@ -246,7 +229,7 @@ class Worker {
 
   Atomic<Role> role_{Role::free};
   Atomic<bool> commanded_{false};  ///< commands_ holds something
-  Commands commands_;              ///< under the registers' lock
+  Commands commands_;              ///< asked for and not yet begun; under the registers' lock
   // Whoever has the role:
   std::optional<GlobalCommand> global_;
   std::optional<ContextCommand> context_;

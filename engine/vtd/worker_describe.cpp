@@ -9,38 +9,23 @@ namespace viommu::vtd {
 WorkLook Worker::describe(WorkSeen& seen) noexcept {
   Role found = Role::free;
   if (!role_.compare_exchange_strong(found, Role::taken, std::memory_order_seq_cst)) return WorkLook::busy;
-  const auto shown = [](const Commands& commands) {
-    CommandsSeen copy{commands.write_buffer,
-                      commands.root_pointer,
-                      commands.interrupt_table,
-                      commands.compatibility_format,
-                      commands.queue,
-                      commands.interrupt_remapping,
-                      commands.translation,
-                      commands.protected_memory,
-                      {},
-                      {}};
-    if (commands.context) copy.context = commands.context->granularity;
-    if (commands.iotlb) copy.iotlb = commands.iotlb->granularity;
-    return copy;
-  };
   registers_.with([&](const RegisterFile& file) {
-    seen.asked = shown(commands_);
+    seen.asked = commands_;
     seen.queue = {file.queue_enabled(), file.queue_may_run(), file.queue_geometry(), file.queue_head(),
                   file.queue_tail()};
   });
-  const auto begun = [&](std::uint64_t ticket, const CommandsSeen& commands) {
+  const auto begun = [&](std::uint64_t ticket, const Commands& commands) {
     seen.begun[seen.begun_count++] = {ticket, commands};
   };
-  if (global_) begun(global_->ticket.epoch, shown(global_->commands));
+  if (global_) begun(global_->ticket.epoch, global_->commands);
   if (context_) {
-    CommandsSeen command;
-    command.context = context_->granularity;
+    Commands command;
+    command.context.emplace().granularity = context_->granularity;
     begun(context_->ticket.epoch, command);
   }
   if (iotlb_) {
-    CommandsSeen command;
-    command.iotlb = iotlb_->granularity;
+    Commands command;
+    command.iotlb.emplace().granularity = iotlb_->granularity;
     begun(iotlb_->ticket.epoch, command);
   }
   seen.waits_open = waits_.size();
