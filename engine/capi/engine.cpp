@@ -94,6 +94,7 @@ extern "C" {
 const char* viommu_result_text(viommu_result result) {
   switch (result) {
     case VIOMMU_OK:            return "ok";
+    case VIOMMU_E_REFUSED:     return "refused";
     case VIOMMU_E_NOT_FOUND:   return "no such region or hold";
     case VIOMMU_E_MEMORY:      return "out of memory";
     case VIOMMU_E_FAULT:       return "the request is blocked";

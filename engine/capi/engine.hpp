@@ -15,6 +15,17 @@
 
 namespace viommu::capi {
 
+/// What the machine around the unit is like.
+struct MachineSettings {
+  bool sync = false;                ///< VIOMMU_POLICY_SYNC
+  bool narrow_haw = false;          ///< VIOMMU_NARROW_HAW
+  bool first_stage_checks = false;  ///< VIOMMU_FIRST_STAGE_CHECKS
+  bool migratable_only = false;     ///< VIOMMU_MIGRATABLE_ONLY
+  bool share_spaces = false;        ///< VIOMMU_SHARE_SPACES
+  std::uint32_t subscriptions = 0;
+  std::uint64_t mapping_quota = 0;  ///< all ones where there is none
+};
+
 /// Options with every default filled in.
 struct Settings {
   vtd::Capabilities capabilities;
@@ -22,6 +33,7 @@ struct Settings {
   core::WaistOptions waist;
   std::uint32_t fault_limit = 0;        ///< records a second of one source
   std::uint64_t device_timeout_ns = 0;  ///< for the answer to a device-TLB invalidation
+  MachineSettings machine{};
 };
 
 /// Fills in and checks. `text` receives what is wrong, at most `text_size` bytes with the terminating zero.

@@ -154,8 +154,17 @@ viommu_result read_settings(const viommu_vtd_options& given, Settings& settings,
   }
 
   settings.fault_limit = options.fault_limit;
-  if ((options.flags & ~std::uint32_t{VIOMMU_FAULT_COMPRESSION | VIOMMU_UNCACHED}) != 0)
-    return complain(VIOMMU_E_ARGUMENT, "options.flags: an unknown flag");
+  constexpr std::uint32_t all_flags = VIOMMU_FAULT_COMPRESSION | VIOMMU_UNCACHED | VIOMMU_NARROW_HAW |
+                                      VIOMMU_FIRST_STAGE_CHECKS | VIOMMU_MIGRATABLE_ONLY | VIOMMU_SHARE_SPACES;
+  if ((options.flags & ~all_flags) != 0) return complain(VIOMMU_E_ARGUMENT, "options.flags: an unknown flag");
+  if (options.policy > VIOMMU_POLICY_SYNC) return complain(VIOMMU_E_ARGUMENT, "options.policy: an unknown policy");
+  MachineSettings& machine = settings.machine;
+  machine.sync = options.policy == VIOMMU_POLICY_SYNC;
+  machine.narrow_haw = (options.flags & VIOMMU_NARROW_HAW) != 0;
+  machine.first_stage_checks = (options.flags & VIOMMU_FIRST_STAGE_CHECKS) != 0;
+  machine.migratable_only = (options.flags & VIOMMU_MIGRATABLE_ONLY) != 0;
+  machine.share_spaces = (options.flags & VIOMMU_SHARE_SPACES) != 0;
+  machine.mapping_quota = options.mapping_quota != 0 ? options.mapping_quota : ~std::uint64_t{0};
   if (options.drain > VIOMMU_DRAIN_AUTO) return complain(VIOMMU_E_ARGUMENT, "options.drain: an unknown mode");
   if (options.fill > VIOMMU_FILL_ALL) return complain(VIOMMU_E_ARGUMENT, "options.fill: an unknown mode");
   settings.registers.compress_faults = (options.flags & VIOMMU_FAULT_COMPRESSION) != 0;
@@ -188,6 +197,7 @@ viommu_result read_settings(const viommu_vtd_options& given, Settings& settings,
       {"holds", options.holds, 1024, 1, 1U << 20, &waist.holds},
       {"regions", options.regions, 256, 1, 65536, &waist.regions},
       {"accounts", options.accounts, 0, 0, 65535, &waist.accounts},
+      {"subscriptions", options.subscriptions, 256, 1, 65536, &machine.subscriptions},
   };
   for (const Limit& limit : limits) {
     *limit.into = limit.given != 0 ? limit.given : limit.fallback;
@@ -231,6 +241,7 @@ core::HostFunctions functions_of(const viommu_host& host) noexcept {
   functions.hold_overdue = host.hold_overdue;
   functions.page_response = host.page_response;
   functions.device_invalidate = host.device_invalidate;
+  functions.view_changed = host.view_changed;
   return functions;
 }
 

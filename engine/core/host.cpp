@@ -47,6 +47,9 @@ void Host::run(std::uint32_t count, void (*task)(void* context, std::uint32_t in
 void Host::routes_changed(std::uint32_t first, std::uint32_t count) const noexcept {
   call(this, functions_.routes_changed, functions_.opaque, first, count);
 }
+void Host::view_changed(SourceId source, std::uint32_t view) const noexcept {
+  call(this, functions_.view_changed, functions_.opaque, source.value, view);
+}
 void Host::page_response(SourceId source, std::optional<Pasid> pasid, unsigned group, unsigned code) const noexcept {
   constexpr std::uint32_t none = ~std::uint32_t{0};
   call(this, functions_.page_response, functions_.opaque, source.value, pasid ? pasid->value : none,

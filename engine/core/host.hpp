@@ -39,6 +39,7 @@ struct HostFunctions {
                         std::uint32_t code) = nullptr;
   std::int32_t (*device_invalidate)(void* opaque, std::uint64_t ticket, std::uint16_t source, std::uint32_t pasid,
                                     std::uint64_t iova, std::uint64_t mask) = nullptr;
+  void (*view_changed)(void* opaque, std::uint16_t source, std::uint32_t view) = nullptr;
   /// For a recorder: told about every guest access, and about each message just before it is sent.
   MemoryTap memory_tap;
   void (*message_tap)(void* opaque, std::uint64_t address, std::uint32_t data) = nullptr;
@@ -72,6 +73,7 @@ class Host {
   /// @return 0: it is done; more: the answer comes later, by this handle; less: it cannot be done
   [[nodiscard]] std::int32_t device_invalidate(std::uint64_t handle, const DeviceInvalidation& what) const noexcept;
   [[nodiscard]] bool has_device_tlbs() const noexcept { return functions_.device_invalidate != nullptr; }
+  void view_changed(SourceId source, std::uint32_t view) const noexcept;
   /// 0 without a clock.
   [[nodiscard]] std::uint64_t now_ns() const noexcept;
   [[nodiscard]] bool has_clock() const noexcept { return functions_.now_ns != nullptr; }

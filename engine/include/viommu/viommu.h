@@ -56,6 +56,7 @@ typedef int32_t viommu_result;
 
 enum {
   VIOMMU_OK = 0,
+  VIOMMU_E_REFUSED = -1,     /* the refusal says why */
   VIOMMU_E_NOT_FOUND = -2,   /* no such region or hold */
   VIOMMU_E_MEMORY = -12,     /* the host's allocator had no memory */
   VIOMMU_E_FAULT = -14,      /* the request is blocked; the translation says why */
@@ -142,6 +143,9 @@ struct viommu_host {
    * Without it all is done at once. Needed by whoever keeps answers of viommu_ats_translate(). */
   int32_t (*device_invalidate)(void* opaque, uint64_t ticket, uint16_t source, uint32_t pasid, uint64_t iova,
                                uint64_t mask);
+  /** The view of a device that was added or subscribed to is another one now: after the old one was withdrawn from its
+   * consumers, before the new one is delivered. */
+  void (*view_changed)(void* opaque, uint16_t source, uint32_t view);
 };
 
 /** `pasid` of host.page_response and host.device_invalidate, where it is none. */
@@ -157,8 +161,12 @@ typedef struct viommu_reader viommu_reader;
 
 /** Flags of viommu_vtd_options.flags. */
 enum {
-  VIOMMU_FAULT_COMPRESSION = 1, /* drop a fault while one of its source is pending in a fault recording register */
-  VIOMMU_UNCACHED = 2           /* nothing is put into the IOTLB: each request walks. For measuring and for doubt */
+  VIOMMU_FAULT_COMPRESSION = 1,  /* drop a fault while one of its source is pending in a fault recording register */
+  VIOMMU_UNCACHED = 2,           /* nothing is put into the IOTLB: each request walks. For measuring and for doubt */
+  VIOMMU_NARROW_HAW = 4,         /* a narrower host may narrow guest-physical addresses too */
+  VIOMMU_FIRST_STAGE_CHECKS = 8, /* devices are checked for a host that walks the guest's first stage itself */
+  VIOMMU_MIGRATABLE_ONLY = 16,   /* what would block migration is refused */
+  VIOMMU_SHARE_SPACES = 32       /* devices of one address space share a host address space, where consumers say so */
 };
 
 /** viommu_vtd_options.drain: how a guard announces itself, and who pays for it. */
@@ -213,6 +221,16 @@ struct viommu_vtd_options {
                              and a hit costs about half as much again */
   uint64_t device_timeout_ns; /* a device-TLB invalidation that is not answered for so long has timed out (ITE); default
                                  60 s, the shortest of PCI Express. Without host.now_ns none does */
+  uint32_t policy;            /* VIOMMU_POLICY_*: what becomes of capabilities that a device's host does not have */
+  uint32_t subscriptions;     /* consumers at a time; default 256, at most 65,536 */
+  uint64_t mapping_quota;     /* mappings of one consumer at a time; default: all */
+};
+
+/** viommu_vtd_options.policy. */
+enum {
+  VIOMMU_POLICY_CHECK = 0, /* a device whose host cannot do what the unit says is refused */
+  VIOMMU_POLICY_SYNC = 1   /* before viommu_ready() the unit narrows to what the host can do; then as CHECK. Nothing may
+                              be translated meanwhile */
 };
 
 /**
@@ -234,7 +252,12 @@ VIOMMU_API viommu_result viommu_destroy(viommu_engine* engine);
 /* ---- Guest memory ----------------------------------------------------------------------------------------------- */
 
 /** viommu_region.flags. */
-enum { VIOMMU_REGION_READ_ONLY = 1 /* the engine never writes there: a status write is dropped, as outside RAM */ };
+enum {
+  VIOMMU_REGION_READ_ONLY = 1, /* the engine never writes there: a status write is dropped, as outside RAM */
+  VIOMMU_REGION_UNMAPPED = 2,  /* it has no address here (`hva` NULL): read through the host's memory functions */
+  VIOMMU_REGION_MMIO = 4       /* a device's BAR: never read or written by the engine (`hva` may be NULL), and only for
+                                  consumers with VIOMMU_CONSUMER_MMIO */
+};
 
 /** Guest memory mapped into this process; all three are multiples of 4 KiB, the end may be 2^64 - 1. */
 struct viommu_region {
@@ -251,6 +274,18 @@ VIOMMU_API viommu_result viommu_region_add(viommu_engine* engine, const struct v
  *  host.region_gone(cookie) fires when no guard and no hold can reach it, perhaps before this returns.
  *  VIOMMU_E_NOT_FOUND; VIOMMU_E_LIMIT while 64 removals are under way. Threads: any. */
 VIOMMU_API viommu_result viommu_region_remove(viommu_engine* engine, uint64_t gpa, uint64_t cookie);
+
+/** What a part of a region is. */
+enum {
+  VIOMMU_PART_SHARED = 0,    /* as it was added */
+  VIOMMU_PART_DISCARDED = 1, /* without memory behind it (balloon, virtio-mem): never read, never mapped */
+  VIOMMU_PART_PRIVATE = 2    /* of a confidential guest: never read, mapped only for VIOMMU_CONSUMER_PRIVATE */
+};
+/** Makes [gpa, gpa + length), whole pages inside one region, such a part. It is a removal and an addition: lookups
+ *  there fail, or find it, at once; consumers are told by viommu_process(), and host.region_gone(cookie) fires when
+ *  nothing uses the part as it was before. VIOMMU_E_NOT_FOUND; VIOMMU_E_LIMIT (options.regions parts). Threads: any. */
+VIOMMU_API viommu_result viommu_region_part(viommu_engine* engine, uint64_t gpa, uint64_t length, uint32_t part,
+                                            uint64_t cookie);
 
 /* ---- The register window and the work behind it ----------------------------------------------------------------- */
 
@@ -590,6 +625,296 @@ VIOMMU_API viommu_result viommu_interrupt_once(viommu_engine* engine, const stru
  *  viommu_interrupt_once(). */
 VIOMMU_API viommu_result viommu_route(viommu_engine* engine, const struct viommu_message* message,
                                       struct viommu_routed* routed);
+
+/* ---- Refusals --------------------------------------------------------------------------------------------------- */
+
+/** viommu_refusal.code: why a device, a subscription or a state is not taken. */
+enum {
+  VIOMMU_REFUSED_NOTHING = 0,
+  VIOMMU_REFUSED_CACHING_MODE = 1,    /* the unit cannot announce new mappings, and the device needs them */
+  VIOMMU_REFUSED_NOT_SUPPORTED = 2,   /* a notification or declaration, which `field` names */
+  VIOMMU_REFUSED_ALREADY_EXISTS = 3,  /* the source id has a device, or host facts, already */
+  VIOMMU_REFUSED_WIDTH_TOO_SMALL = 4, /* found: the host's bits; expected: ours */
+  VIOMMU_REFUSED_HOST_TYPE = 5,       /* found: viommu_host_facts.kind */
+  VIOMMU_REFUSED_NEED_IOMMUFD = 6,
+  VIOMMU_REFUSED_NESTING_UNSUPPORTED = 7,
+  VIOMMU_REFUSED_FIELD_MISMATCH = 8, /* `field`: of CAP or ECAP, or a fact that could not be had */
+  VIOMMU_REFUSED_GRANULE_FROZEN = 9,
+  VIOMMU_REFUSED_PAGE_SIZES_DISJOINT = 10,
+  VIOMMU_REFUSED_NARROWS_HAW = 11, /* found: the width that would be left; expected: what may not be narrowed */
+  VIOMMU_REFUSED_ALIAS_CONFLICT = 12,
+  VIOMMU_REFUSED_MIGRATION_NOT_ALLOWED = 13,
+  VIOMMU_REFUSED_CANNOT_TRANSLATE = 14,
+  VIOMMU_REFUSED_UNKNOWN_ABILITY = 15,
+  VIOMMU_REFUSED_INVALID = 16,        /* makes no sense; `field` says what */
+  VIOMMU_REFUSED_VETOED = 17,         /* `text` is the veto's */
+  VIOMMU_REFUSED_CONSUMER_ERROR = 18, /* found: its code */
+  VIOMMU_REFUSED_BUSY = 19,           /* `field`: what is in the way; found: its owner */
+  VIOMMU_REFUSED_BAD_STATE = 20       /* `field`: the section; `text`: what is wrong with it */
+};
+
+/** The one form of every refusal, the same for a device that is there at the start and one that is plugged later.
+ *  The engine is as it was. */
+struct viommu_refusal {
+  size_t size;
+  uint32_t code;     /* VIOMMU_REFUSED_* */
+  uint16_t source;   /* of the device it is about */
+  uint16_t reserved; /* 0 */
+  uint64_t expected;
+  uint64_t found;
+  char field[24]; /* terminated; empty where there is none */
+  char text[160]; /* one line for a person, terminated: the device as bus:device.function, expected and found */
+};
+
+/** A constant name of a refusal's code, such as "CachingModeRequired"; "" for none. Threads: any. */
+VIOMMU_API const char* viommu_refusal_name(uint32_t code);
+
+/* ---- Devices ---------------------------------------------------------------------------------------------------- */
+
+/** First and last, both inside. */
+struct viommu_range {
+  uint64_t first;
+  uint64_t last;
+};
+
+/** viommu_host_facts.backend. */
+enum { VIOMMU_BACKEND_VFIO = 1, VIOMMU_BACKEND_IOMMUFD = 2 };
+/** viommu_host_facts.kind(), with iommufd's numbers. */
+enum { VIOMMU_HOST_KIND_VTD = 1, VIOMMU_HOST_KIND_SMMUV3 = 2 };
+
+/**
+ * What the host's IOMMU can do for one device. Each function answers 0 and the fact, or a negative number when it
+ * cannot be had; an error is never taken for a zero. A null function is a fact that this backend does not have: legacy
+ * VFIO has neither `kind` nor `capabilities`. Called during viommu_device_add() only; `opaque` is not kept.
+ */
+struct viommu_host_facts {
+  size_t size;
+  void* opaque;                                                         /* first argument of each function */
+  uint32_t backend;                                                     /* VIOMMU_BACKEND_* */
+  uint32_t reserved;                                                    /* 0 */
+  int32_t (*kind)(void* opaque, uint32_t* kind);                        /* VIOMMU_HOST_KIND_* */
+  int32_t (*width)(void* opaque, uint32_t* bits);                       /* of input addresses */
+  int32_t (*capabilities)(void* opaque, uint64_t* cap, uint64_t* ecap); /* CAP_REG and ECAP_REG of a VT-d host */
+  /** Usable input addresses, ascending: as many as fit are written, *count says how many there are. */
+  int32_t (*iova_ranges)(void* opaque, struct viommu_range* ranges, uint32_t capacity, uint32_t* count);
+  int32_t (*page_sizes)(void* opaque, uint64_t* mask);
+};
+
+/** viommu_device.kind. */
+enum {
+  VIOMMU_DEVICE_EMULATED = 0, /* its DMA is made by the VMM, through viommu_translate() or a consumer that asks */
+  VIOMMU_DEVICE_HOST = 1,     /* a real device behind a real IOMMU: its consumer has to know every mapping */
+  VIOMMU_DEVICE_MEDIATED = 2  /* host-backed without a host IOMMU of its own: has no facts, and is not checked */
+};
+/** viommu_device.flags. */
+enum {
+  VIOMMU_DEVICE_HAS_ALIAS = 1, /* `alias` counts: the requester id that its bus gives its requests */
+  VIOMMU_DEVICE_BYPASSED = 2   /* does not pass the unit: always VIOMMU_VIEW_SYSTEM, and in no scope of the topology */
+};
+
+/** A device of the machine. */
+struct viommu_device {
+  size_t size;
+  uint16_t source; /* requester id, the device's own */
+  uint16_t alias;
+  uint32_t kind;  /* VIOMMU_DEVICE_* */
+  uint32_t flags; /* VIOMMU_DEVICE_HAS_ALIAS ... */
+  uint32_t reserved_count;
+  const struct viommu_range*
+      reserved_memory;                   /* `reserved_count` regions that firmware wants mapped one to one (RMRR) */
+  const struct viommu_host_facts* facts; /* of VIOMMU_DEVICE_HOST, needed; else NULL */
+};
+
+/**
+ * A device is there, cold before viommu_ready() and hot after it. All checks are made here but one: a host-backed
+ * device behind a unit that cannot announce new mappings is refused at once when hot, and by viommu_ready() when cold.
+ * Order of checks, the first that fails is told: duplicate, announcing (hot), backend and kind, width, guest-physical
+ * width, fields, page sizes and ranges, alias, vetoes (hot).
+ * An emulated device need not be added to be translated for: it has been there always. Adding it makes it known to
+ * views and to the topology.
+ * @param refusal  receives why (may be NULL)
+ * @return VIOMMU_OK, VIOMMU_E_REFUSED (nothing is changed), _E_ARGUMENT, _E_LIMIT (65,536 devices), _E_MEMORY,
+ *         _E_BUSY (from a callback, or while another thread is at the unit's work). Threads: any.
+ */
+VIOMMU_API viommu_result viommu_device_add(viommu_engine* engine, const struct viommu_device* device,
+                                           struct viommu_refusal* refusal);
+/** The device is gone: its subscriptions end (withdrawn first), its facts go. Capabilities, and blockers of migration,
+ *  stay as they are. VIOMMU_OK also when there is none. _E_BUSY as above. Threads: any. */
+VIOMMU_API viommu_result viommu_device_remove(viommu_engine* engine, uint16_t source);
+/** Its host facts are withdrawn, the device stays; repeatable. They can be set again by viommu_device_add(), which is
+ *  a duplicate no longer then. Threads: any. */
+VIOMMU_API viommu_result viommu_host_facts_unset(viommu_engine* engine, uint16_t source);
+/** The guest gave a bus another number: its devices, their facts and subscriptions go with it. _E_EXISTS when there is
+ *  a device on the new one. Threads: any. */
+VIOMMU_API viommu_result viommu_bus_renumber(viommu_engine* engine, uint8_t from, uint8_t to);
+
+/** Whether a device may be plugged while the guest runs: a pure question, asked in the order of adding, and not for a
+ *  device that is there at the start. 0, or not 0 with a text. */
+struct viommu_veto {
+  void* opaque;
+  int32_t (*refuses)(void* opaque, const struct viommu_device* device, char* text, size_t text_size);
+};
+/** VIOMMU_OK, _E_LIMIT (16 of them). They stay. Threads: any. */
+VIOMMU_API viommu_result viommu_veto_add(viommu_engine* engine, const struct viommu_veto* veto);
+
+/**
+ * All devices of the start are there and the guest is about to run: looks at them once more, and freezes CAP and ECAP.
+ * @param refusals  array of `capacity`, each with its size set (may be NULL when 0); ascending by source
+ * @param count     receives how many there are
+ * @return VIOMMU_OK (also a second time), VIOMMU_E_REFUSED: nothing is frozen. Threads: any.
+ */
+VIOMMU_API viommu_result viommu_ready(viommu_engine* engine, struct viommu_refusal* refusals, uint32_t capacity,
+                                      uint32_t* count);
+
+/** The capabilities in force, which options.policy may have narrowed. Any of the last three may be NULL. Threads: any.
+ */
+VIOMMU_API viommu_result viommu_capabilities_get(viommu_engine* engine, uint64_t* capability,
+                                                 uint64_t* extended_capability, uint32_t* host_address_width);
+/** Why the machine may not be migrated: the `index`-th reason, terminated. VIOMMU_E_NOT_FOUND past the last. */
+VIOMMU_API viommu_result viommu_migration_blocker(viommu_engine* engine, uint32_t index, char* text, size_t text_size);
+
+/** What a device's DMA sees. */
+enum {
+  VIOMMU_VIEW_SYSTEM = 0,     /* guest memory at its own addresses */
+  VIOMMU_VIEW_TRANSLATED = 1, /* what tables map */
+  VIOMMU_VIEW_BLOCKED = 2     /* nothing: its context does not translate, or more is mapped than its consumer takes */
+};
+/** The view in force of a source id: that of its context as of the last invalidation of it. Threads: any. */
+VIOMMU_API viommu_result viommu_view(viommu_engine* engine, uint16_t source, uint32_t* view);
+
+/* ---- Consumers: who keeps mappings of his own (VFIO, iommufd, vhost) --------------------------------------------- */
+
+/** viommu_event.kind. */
+enum { VIOMMU_EVENT_MAP = 1, VIOMMU_EVENT_UNMAP = 2, VIOMMU_EVENT_DEVICE_UNMAP = 4 };
+/** Beside VIOMMU_READ and VIOMMU_WRITE in viommu_event.rights. */
+enum { VIOMMU_MMIO = 4 /* a device's BAR, for peer-to-peer DMA */ };
+
+/** One change of what is mapped. Inclusive, so that all of 2^64 can be said. */
+struct viommu_event {
+  uint64_t iova;
+  uint64_t last;     /* last address */
+  uint64_t gpa;      /* of `iova`; also of an UNMAP that takes back exactly what one MAP gave; else VIOMMU_NO_GPA */
+  void* hva;         /* of a MAP; NULL where the region has no address here */
+  uint8_t kind;      /* VIOMMU_EVENT_* */
+  uint8_t rights;    /* of a MAP */
+  uint16_t reserved; /* 0 */
+  int32_t status;    /* 0 when it is called; the consumer sets a negative number where it failed */
+};
+#define VIOMMU_NO_GPA (~(uint64_t)0)
+
+/** viommu_consumer.declares: what the consumer can do, and what it wants. */
+enum {
+  VIOMMU_CONSUMER_LEAF = 1,       /* one event for each leaf of the tables */
+  VIOMMU_CONSUMER_NO_BLINK = 2,   /* what did not change is never withdrawn: units are leaves */
+  VIOMMU_CONSUMER_SPLIT = 4,      /* it can unmap part of an earlier map: runs are as long as they go on */
+  VIOMMU_CONSUMER_POW2 = 8,       /* events are of a power of two, and aligned to it */
+  VIOMMU_CONSUMER_SNOOPS = 16,    /* it honours snoop control */
+  VIOMMU_CONSUMER_MMIO = 32,      /* it can map device BARs */
+  VIOMMU_CONSUMER_PRIVATE = 64,   /* it can map private memory of a confidential guest */
+  VIOMMU_CONSUMER_LOGS = 128,     /* it can log dirty pages */
+  VIOMMU_CONSUMER_SHARES = 256,   /* devices of one address space may use one host address space (see attach) */
+  VIOMMU_CONSUMER_UNMAP_ALL = 512 /* one UNMAP of the whole range may stand for all that is in it */
+};
+
+/** viommu_consumer_report.what. */
+enum {
+  VIOMMU_REPORT_FAILED = 0,     /* an event failed: `event.status` */
+  VIOMMU_REPORT_NO_MEMORY = 1,  /* a mapping to an address that is no guest memory was left out */
+  VIOMMU_REPORT_MMIO = 2,       /* left out: of a device's BAR */
+  VIOMMU_REPORT_DISCARDED = 3,  /* left out: discarded or private */
+  VIOMMU_REPORT_QUOTA = 4,      /* more mappings than `quota`: all are withdrawn, the device is blocked */
+  VIOMMU_REPORT_UNSUPPORTED = 5 /* tables that cannot be mirrored (first stage): the device is blocked */
+};
+struct viommu_consumer_report {
+  uint32_t what; /* VIOMMU_REPORT_* */
+  uint16_t source;
+  uint16_t reserved;
+  struct viommu_event event; /* or, of a mapping that was left out, what it would have been */
+};
+
+/**
+ * A consumer of one device's mappings. Its functions are called without a lock held, one at a time for one consumer,
+ * never after viommu_unsubscribe() has returned, and may take their time.
+ */
+struct viommu_consumer {
+  size_t size;
+  void* opaque;
+  uint32_t notify;   /* VIOMMU_EVENT_MAP | _UNMAP | _DEVICE_UNMAP; MAP needs UNMAP */
+  uint32_t declares; /* VIOMMU_CONSUMER_* */
+  uint64_t first;    /* events are clipped to [first, last], and gpa moves with the clip */
+  uint64_t last;
+  uint64_t unit_bytes; /* longest MAP of a consumer that cannot split: 2 MiB (0) or 1 GiB. All of it is withdrawn and
+                          the rest given again when part of it changes */
+  uint64_t quota;      /* mappings at a time; 0: options.mapping_quota */
+  /** events[0, count) in order. Sets the status of each that failed; a MAP that failed is not there, an UNMAP that
+   *  failed leaves what was there, and both are tried again with the next change around them. */
+  void (*events)(void* opaque, struct viommu_event* events, uint32_t count);
+  /** Something was not delivered (may be NULL). */
+  void (*report)(void* opaque, const struct viommu_consumer_report* report);
+  /** With VIOMMU_CONSUMER_SHARES and options.share: the device is to use the host address space `space` from now on, in
+   *  one step, instead of the one before. `events` tells what is in it; one consumer is told for all that share it.
+   *  A space that nobody uses any more is told by space_gone(), and is empty. */
+  void (*attach)(void* opaque, uint64_t space);
+  void (*space_gone)(void* opaque, uint64_t space);
+};
+
+/**
+ * Adds a consumer of `source`, which gets UNMAP events at once, and MAP events from viommu_replay() on.
+ * @return VIOMMU_OK, VIOMMU_E_REFUSED (all as before; NotSupported: MAP without caching mode, DEVICE_UNMAP without
+ *         ECAP.DT, MAP with ECAP.SC and no VIOMMU_CONSUMER_SNOOPS; Invalid: a range that ends before it begins ...),
+ *         _E_ARGUMENT, _E_LIMIT (options.subscriptions), _E_MEMORY, _E_BUSY. Threads: any.
+ */
+VIOMMU_API viommu_result viommu_subscribe(viommu_engine* engine, uint16_t source,
+                                          const struct viommu_consumer* consumer, struct viommu_refusal* refusal,
+                                          uint64_t* subscription);
+/** All that is mapped now, as MAP events to this consumer alone; from here on it is kept equal. Long tables go on in
+ *  viommu_process(). Nothing for a consumer without MAP. VIOMMU_E_NOT_FOUND, _E_BUSY. Threads: any. */
+VIOMMU_API viommu_result viommu_replay(viommu_engine* engine, uint64_t subscription);
+/** Ends it. Nothing is withdrawn: the consumer drops all it has. VIOMMU_E_NOT_FOUND, _E_BUSY. Threads: any. */
+VIOMMU_API viommu_result viommu_unsubscribe(viommu_engine* engine, uint64_t subscription);
+
+/** What a subscription holds now, for whoever wants to compare. */
+struct viommu_subscription_figures {
+  size_t size;
+  uint64_t mappings; /* MAP events not withdrawn */
+  uint64_t mapped_bytes;
+  uint64_t shadow_bytes; /* memory that it takes to know that */
+  uint64_t maps;         /* events since viommu_subscribe() */
+  uint64_t unmaps;
+  uint64_t split_bytes; /* withdrawn and given again because a neighbour in their unit changed */
+  uint64_t failures;    /* events that failed */
+  uint64_t left_out;    /* mappings that were reported and not delivered */
+  uint64_t tables;      /* page tables looked through */
+};
+VIOMMU_API viommu_result viommu_subscription_figures_get(viommu_engine* engine, uint64_t subscription,
+                                                         struct viommu_subscription_figures* figures);
+/** Bytes that devices hold pinned: those of all host address spaces, a shared one counted once. Threads: any. */
+VIOMMU_API viommu_result viommu_pinned_bytes(viommu_engine* engine, uint64_t* bytes);
+
+/* ---- Migration -------------------------------------------------------------------------------------------------- */
+
+/** Leads to where viommu_save() is possible: does the work there is, and takes no doorbell as a reason to begin again.
+ *  VIOMMU_OK, or VIOMMU_E_REFUSED (Busy{what, owner}) while something is open. Threads: any. */
+VIOMMU_API viommu_result viommu_quiesce(viommu_engine* engine, struct viommu_refusal* refusal);
+/** Writes the state. `*length` receives its bytes; with `capacity` too small nothing is written (VIOMMU_E_RANGE).
+ *  VIOMMU_E_REFUSED (Busy) when the engine is not quiet. */
+VIOMMU_API viommu_result viommu_save(viommu_engine* engine, void* state, size_t capacity, size_t* length,
+                                     struct viommu_refusal* refusal);
+/** Takes a state into an engine as it was created, with its regions, devices and subscriptions there. Views are made
+ *  before it returns. VIOMMU_E_REFUSED (BadState, FieldMismatch): the engine is as it was. */
+VIOMMU_API viommu_result viommu_load(viommu_engine* engine, const void* state, size_t length,
+                                     struct viommu_refusal* refusal);
+
+/** viommu_dirty_tracking(). */
+enum { VIOMMU_DIRTY_OFF = 0, VIOMMU_DIRTY_ON = 1 };
+/** Switches logging of writes to guest memory, a global invalidation with drain either way: done when
+ *  viommu_dirty_tracking_is() says so, which may take viommu_process(). VIOMMU_E_MEMORY, _E_BUSY. */
+VIOMMU_API viommu_result viommu_dirty_tracking(viommu_engine* engine, uint32_t on);
+VIOMMU_API viommu_result viommu_dirty_tracking_is(viommu_engine* engine, uint32_t* on);
+/** Fetches and clears: runs of whole dirty pages by guest-physical address, ascending. When more than `capacity` are
+ *  dirty the rest stays for the next call. */
+VIOMMU_API viommu_result viommu_dirty_fetch(viommu_engine* engine, struct viommu_range* runs, uint32_t capacity,
+                                            uint32_t* count);
 
 /* ---- Looking inside --------------------------------------------------------------------------------------------- */
 
