@@ -260,12 +260,10 @@ void Consumers::reconsider(std::uint32_t index, bool whole_range) noexcept {
   const bool all_goes = whole_range && device.content.view == View::translated;
   const bool tables_to_tables = !all_goes && device.content.view == View::translated && now.view == View::translated;
   if (!device.withdrawing && device.content == now && !all_goes) {
-    // The tables may not be what they were.
-    if (now.view == View::translated) {
-      for_each_of(index, [](Slot& slot) {
-        if (slot.replayed) slot.mirror->aim(slot.mirror->content());
-      });
-    }
+    // The tables may not be what they were; and what failed is tried again.
+    for_each_of(index, [](Slot& slot) {
+      if (slot.replayed) slot.mirror->aim(slot.mirror->content());
+    });
   } else {
     device.target = now;
     if (!tables_to_tables && (!device.withdrawing || all_goes)) {
