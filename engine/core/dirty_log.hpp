@@ -17,7 +17,7 @@
 //
 // No bit is lost between log() and collect(): L1 sets the bit, L2 says so in `touched` unless that says so already; C1
 // clears `touched`, C2 takes the words. All four are in one order (seq_cst). If L2 found `touched` set, it came before
-// the C1 that clears it, and so did L1: C2 of that round has the bit. If L2 set it after C1, the next round looks again.
+// the C1 that clears that, and so did L1: C2 of that round has the bit. If L2 has set it, the next round looks again.
 #pragma once
 
 #include <array>

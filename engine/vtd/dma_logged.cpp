@@ -7,16 +7,17 @@
 namespace viommu::vtd {
 namespace {
 
-/// size - 1 of the largest block around `iova` that ends with the request at the latest and begins in its first page
-/// at the earliest. A request that does not say how long it is has the rest of its page.
+/// size - 1 of the largest block around `iova` that is no longer than the request, ends with it at the latest, and
+/// begins in its first page at the earliest. A request that does not say how long it is has the rest of its page.
 [[nodiscard]] std::uint64_t clipped(std::uint64_t mask, const DmaRequest& request) noexcept {
   constexpr std::uint64_t page_mask = low_bits(page_shift);
   const std::uint64_t iova = request.iova.value;
   if (request.length == 0) return mask & page_mask;
   const std::uint64_t rest = ~iova;  // bytes behind it that have an address
   const std::uint64_t last = iova + std::min(request.length - 1, rest);
-  std::uint64_t left = mask & low_bits(core::DirtyLog::chunk_shift);                // one look into the log
-  while ((iova | left) > last || (iova & ~left) < (iova & ~page_mask)) left >>= 1;  // ends: 0 is the byte itself
+  std::uint64_t left = mask & low_bits(core::DirtyLog::chunk_shift);  // one look into the log
+  while (left > request.length - 1 || (iova | left) > last || (iova & ~left) < (iova & ~page_mask))
+    left >>= 1;  // ends: 0 is the byte itself
   return left;
 }
 

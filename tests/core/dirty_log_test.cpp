@@ -136,7 +136,7 @@ TEST_CASE("a log gives all its memory back, and says when there is none", "[core
     log.log(bytes(0, 3 * chunk_bytes));
     static_cast<void>(fetch(log));
   }
-  CHECK(memory.bytes() == 0);
+  CHECK(memory.open_bytes() == 0);
 }
 
 TEST_CASE("no write is lost while threads write, one fetches, and one adds memory", "[core][dirty][S1.25][threads]") {
