@@ -134,7 +134,7 @@ Result Consumers::replay(std::uint64_t id) noexcept {
   if (!slot->mirror->declared().map || slot->replayed) return Result::ok;
   slot->replayed = true;
   const Device& device = devices_[slot->device];
-  if (!device.withdrawing) slot->mirror->aim(device.content);
+  if (!device.withdrawing) aim(*slot, device.content);
   Slice slice{slice_tables};
   advance(*slot, slice);
   refresh_view(slot->device);
@@ -231,6 +231,24 @@ void Consumers::device_tlb_dropped(SourceId source, IovaRange range) noexcept {
   if (index != nobody) for_each_of(index, [&](Slot& slot) { slot.mirror->tell_device_unmapped(range); });
 }
 
+void Consumers::track_writes(bool on) noexcept {
+  tracking_ = on;
+  for (Slot& slot : slots_) {
+    if (slot.id == 0) continue;
+    slot.mirror->tell_unmapped(all_iovas);
+    const Device& device = devices_[slot.device];
+    if (!slot.mirror->declared().logs && !device.withdrawing) aim(slot, device.content);
+    Slice slice{slice_tables};
+    advance(slot, slice);
+  }
+}
+
+void Consumers::aim(Slot& slot, const Content& content) noexcept {
+  if (!slot.replayed) return;
+  const bool unlogged = tracking_ && !slot.mirror->declared().logs;
+  slot.mirror->aim(unlogged ? Content{View::blocked, {}} : content);
+}
+
 void Consumers::context_seen() noexcept {
   if (!any_.load(std::memory_order_acquire) || context_seen_.exchange(true, std::memory_order_acq_rel)) return;
   host_.wake();
@@ -261,15 +279,14 @@ void Consumers::reconsider(std::uint32_t index, bool whole_range) noexcept {
   const bool tables_to_tables = !all_goes && device.content.view == View::translated && now.view == View::translated;
   if (!device.withdrawing && device.content == now && !all_goes) {
     // The tables may not be what they were; and what failed is tried again.
-    for_each_of(index, [](Slot& slot) {
-      if (slot.replayed) slot.mirror->aim(slot.mirror->content());
-    });
+    for_each_of(index, [&](Slot& slot) { aim(slot, now); });
   } else {
     device.target = now;
     if (!tables_to_tables && (!device.withdrawing || all_goes)) {
       for_each_of(index, [&](Slot& slot) {
         if (!slot.replayed) return;
-        if (all_goes) static_cast<void>(slot.mirror->withdraw_whole_range());
+        // One event for all of it does not say which pages it was about.
+        if (all_goes && !tracking_) static_cast<void>(slot.mirror->withdraw_whole_range());
         slot.mirror->aim({View::blocked, {}});
       });
     }
@@ -298,9 +315,7 @@ void Consumers::settle(std::uint32_t index) noexcept {
     device.withdrawing = false;
     device.content = device.target;
     refresh_view(index);
-    for_each_of(index, [&](Slot& slot) {
-      if (slot.replayed) slot.mirror->aim(device.content);
-    });
+    for_each_of(index, [&](Slot& slot) { aim(slot, device.content); });
     for_each_of(index, go_on);
   }
   refresh_view(index);
