@@ -170,6 +170,9 @@ viommu_result viommu_region_add(viommu_engine* engine, const viommu_region* regi
       !page_aligned(reinterpret_cast<std::uintptr_t>(region->hva)) ||
       (region->flags & ~std::uint64_t{VIOMMU_REGION_READ_ONLY}) != 0)
     return VIOMMU_E_ARGUMENT;
+  // A host that was taken for it can reach no more than this.
+  if (engine->machine.narrowed() && last > viommu::low_bits(engine->unit.capabilities().host_address_width))
+    return VIOMMU_E_RANGE;
   const viommu_result result = result_of(engine->waist.add_region(
       {{{region->gpa}, {last}}, static_cast<std::byte*>(region->hva), (region->flags & VIOMMU_REGION_READ_ONLY) != 0}));
   if (engine->unit.process(0) != WorkState::idle) engine->host.wake();

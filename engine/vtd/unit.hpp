@@ -57,6 +57,19 @@ class Unit {
   }
   WorkState process(std::uint32_t budget) noexcept { return worker_.process(budget); }
   [[nodiscard]] bool reset() noexcept { return worker_.reset(); }
+  /// Runs `use()` while no other thread is at the unit's work. @return false when one is: then nothing was run
+  template <class Use>
+  [[nodiscard]] bool exclusively(const Use& use) noexcept {
+    const WorkLook look = worker_.exclusively(use);
+    if (look == WorkLook::noted && worker_.process(0) != WorkState::idle) host_.wake();
+    return look != WorkLook::busy;
+  }
+  /// Becomes a unit with these, as after creation. They pass their check(). Inside exclusively(), before the guest
+  /// runs: nobody translates or asks for routes meanwhile.
+  void adopt(const Capabilities& capabilities) noexcept {
+    capabilities_ = capabilities;
+    worker_.adopt_capabilities();
+  }
 
   /// @return false while another thread is at the unit's work: nothing is seen then
   [[nodiscard]] bool describe_work(WorkSeen& seen) noexcept {
@@ -92,7 +105,7 @@ class Unit {
   [[nodiscard]] std::uint64_t suppressed_faults(SourceId source) noexcept { return faults_.suppressed(source); }
 
  private:
-  const Capabilities capabilities_;
+  Capabilities capabilities_;  ///< others only refer to it, so that adopt() reaches them all
   const core::Host& host_;
   Registers registers_;
   FaultReporter faults_;

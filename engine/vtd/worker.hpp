@@ -78,8 +78,19 @@ class Worker {
   WorkState process(std::uint32_t budget) noexcept;
   /// System reset. @return false when another thread has the role.
   [[nodiscard]] bool reset() noexcept;
-  /// What is under way (worker_describe.cpp). After `noted` process() is to follow: a note that came meanwhile is its
-  /// to answer.
+  /// Runs `use()` in the role, unless another thread has it. After `noted` process() is to follow: a note that came
+  /// meanwhile is its to answer.
+  template <class Use>
+  [[nodiscard]] WorkLook exclusively(const Use& use) noexcept {
+    Role found = Role::free;
+    if (!role_.compare_exchange_strong(found, Role::taken, std::memory_order_seq_cst)) return WorkLook::busy;
+    use();
+    return role_.exchange(Role::free, std::memory_order_seq_cst) == Role::noted ? WorkLook::noted : WorkLook::done;
+  }
+  /// The unit's capabilities are others now: everything begins as after creation. By whoever has the role, before the
+  /// guest runs.
+  void adopt_capabilities() noexcept;
+  /// What is under way (worker_describe.cpp), as exclusively().
   [[nodiscard]] WorkLook describe(WorkSeen& seen) noexcept;
 
   [[nodiscard]] std::uint64_t count(WorkCount which) const noexcept {
@@ -173,6 +184,8 @@ class Worker {
   };
   enum class Role : std::uint8_t { free, taken, noted };
 
+  /// As after creation.
+  void start_over() noexcept;
   [[nodiscard]] WorkState work(Budget& budget) noexcept;
   void begin_commands() noexcept;
   /// New interrupt requests go by what the commands ask for, and the VMM is told.
