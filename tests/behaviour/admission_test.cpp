@@ -262,7 +262,9 @@ TEST_CASE("vetoes are asked about hot devices only, in their order, and the firs
                            [](void* opaque, const viommu_device* device, char* text, std::size_t size) -> std::int32_t {
                              auto& self = *static_cast<Asked*>(opaque);
                              self.sources.push_back(device->source);
+                             std::uint64_t word = 0;
                              CHECK(viommu_ready(self.engine->get(), nullptr, 0, nullptr) == VIOMMU_E_BUSY);
+                             CHECK(viommu_mmio_read(self.engine->get(), 0, 4, &word) == VIOMMU_E_BUSY);
                              if (self.answer == nullptr) return 0;
                              std::snprintf(text, size, "%s", self.answer);
                              return 1;

@@ -567,6 +567,8 @@ TEST_CASE(
   unsigned questions = 0;
   host.during = [&] {
     ++questions;
+    std::uint64_t word = 0;
+    CHECK(viommu_mmio_read(engine, offset::capability, 8, &word) == VIOMMU_E_BUSY);
     CHECK(viommu_device_remove(engine, device_a) == VIOMMU_E_BUSY);
     std::thread{[&] {
       // Not from a callback, but somebody is at it.
