@@ -16,6 +16,7 @@ struct Refusal {
   std::uint64_t found = 0;
   const char* field = "";  ///< at most 23 bytes
   const char* words = "";  ///< what is wrong, in a few words
+  bool of_device = true;   ///< `source` is that of a device
 };
 
 /// Fills it in, as far as the caller's size goes (null: nobody asks). @return VIOMMU_E_REFUSED
