@@ -3,6 +3,7 @@
 #include "engine/machine/topology.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -11,7 +12,6 @@
 #include <iterator>
 #include <new>
 #include <span>
-#include <string_view>
 #include <vector>
 
 #include "engine/capi/engine.hpp"
@@ -68,11 +68,11 @@ template <class Structure>
   char field[sizeof(viommu_refusal::field)] = "";
   char element[8] = "";
   if (error.element) std::snprintf(element, sizeof element, "[%u]", static_cast<unsigned>(*error.element));
-  if (error.table.empty())
-    std::snprintf(field, sizeof field, "%s%s", error.field.data(), element);
+  if (error.table[0] == '\0')
+    std::snprintf(field, sizeof field, "%s%s", error.field, element);
   else
-    std::snprintf(field, sizeof field, "%s[%u].%s%s", error.table.data(), static_cast<unsigned>(error.entry),
-                  error.field.data(), element);
+    std::snprintf(field, sizeof field, "%s[%u].%s%s", error.table, static_cast<unsigned>(error.entry), error.field,
+                  element);
   capi::Refusal told{};
   told.code = VIOMMU_REFUSED_INVALID;
   told.of_device = error.source.has_value();
@@ -80,7 +80,7 @@ template <class Structure>
   told.expected = error.expected;
   told.found = error.found;
   told.field = field;
-  told.words = error.words.data();
+  told.words = error.words;
   return capi::refuse(refusal, told);
 }
 

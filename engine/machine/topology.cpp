@@ -3,6 +3,9 @@
 #include "engine/machine/topology.hpp"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
 
 namespace viommu::machine {
 namespace {
@@ -26,10 +29,6 @@ namespace {
   }
   if (next > last.value) return Bypass::all;
   return some ? Bypass::part : Bypass::none;
-}
-
-[[nodiscard]] bool bypasses(const Topology& topology, std::uint16_t segment, SourceId source) noexcept {
-  return bypass_of(topology, segment, source, source) == Bypass::all;
 }
 
 }  // namespace
@@ -75,19 +74,17 @@ bool lists_named(const Topology& topology, std::uint8_t number) noexcept {
 
 std::optional<std::size_t> unit_of(const Topology& topology, std::uint16_t segment, SourceId source,
                                    ScopeKind kind) noexcept {
-  if (bypasses(topology, segment, source)) return std::nullopt;
-  std::optional<std::size_t> rest;  // who has what nobody lists
   for (std::size_t index = 0; index < topology.units.size(); ++index) {
     const RemappingUnit& unit = topology.units[index];
     if (unit.segment != segment) continue;
-    // No source id is claimed by two units, so the order of units, and of devices and bridges, decides nothing.
+    // No source id is claimed by two units, and INCLUDE_ALL is the last: the order of the others decides nothing.
     for (const Scope& scope : unit.scopes) {
       const bool is_asked_for = is_pci(kind) ? is_pci(scope.kind) : scope.kind == kind;
       if (is_asked_for && covers(scope, source) && lists(topology, unit, scope)) return index;
     }
-    if (is_pci(kind) && includes_all(topology, unit)) rest = index;
+    if (is_pci(kind) && includes_all(topology, unit)) return index;
   }
-  return rest;
+  return std::nullopt;
 }
 
 }  // namespace viommu::machine

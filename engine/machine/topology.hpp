@@ -120,16 +120,16 @@ inline constexpr std::size_t most_name_bytes = 255;
 
 /// The first thing that is wrong with a description.
 struct TopologyError {
-  std::string_view words{};  ///< empty: nothing is
-  std::string_view table{};  ///< drhd, rmrr ...; empty for the description as a whole
-  std::size_t entry = 0;     ///< of that table
-  std::string_view field{};
-  std::optional<std::size_t> element{};  ///< where `field` is a list
-  std::optional<SourceId> source{};      ///< of the device it is about
+  const char* words = "";  ///< empty: nothing is
+  const char* table = "";  ///< drhd, rmrr ...; empty for the description as a whole
+  std::size_t entry = 0;   ///< of that table
+  const char* field = "";
+  std::optional<std::size_t> element = std::nullopt;  ///< where `field` is a list
+  std::optional<SourceId> source = std::nullopt;      ///< of the device it is about
   std::uint64_t expected = 0;
   std::uint64_t found = 0;
 
-  [[nodiscard]] explicit operator bool() const noexcept { return !words.empty(); }
+  [[nodiscard]] explicit operator bool() const noexcept { return words[0] != '\0'; }
 };
 
 /// How long the lists of a description are; `scopes` those of all structures together.

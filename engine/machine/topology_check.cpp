@@ -2,7 +2,11 @@
 // What a description must keep to, in the order of the table; the first breach is told.
 #include <algorithm>
 #include <bit>
-#include <bitset>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
 #include <tuple>
 
 #include "engine/machine/topology.hpp"
@@ -48,7 +52,7 @@ using Error = TopologyError;
   }
 }
 
-[[nodiscard]] Error bound(std::string_view list, std::size_t count, std::size_t most) noexcept {
+[[nodiscard]] Error bound(const char* list, std::size_t count, std::size_t most) noexcept {
   if (count <= most) return {};
   return {.words = "more than are taken", .field = list, .expected = most, .found = count};
 }
@@ -82,7 +86,7 @@ using Error = TopologyError;
   for (std::size_t i = 0; i < t.bypassed.size(); ++i) {
     const SourceRange& range = t.bypassed[i];
     const Error here{.field = "bypassed", .element = i, .source = range.first};
-    const auto failed = [&here](std::string_view words, std::uint64_t expected, std::uint64_t found) {
+    const auto failed = [&here](const char* words, std::uint64_t expected, std::uint64_t found) {
       Error error = here;
       error.words = words;
       error.expected = expected;
@@ -119,7 +123,7 @@ class ScopeCheck {
       return failed("a way through bridges ends on a higher bus", scope_.start_bus + 1U, scope_.bus);
     return is_pci(scope_.kind) && scope_.id != 0 ? failed("a PCI device has no enumeration id", 0, scope_.id) : buses();
   }
-  [[nodiscard]] Error failed(std::string_view words, std::uint64_t expected, std::uint64_t found) const noexcept {
+  [[nodiscard]] Error failed(const char* words, std::uint64_t expected, std::uint64_t found) const noexcept {
     Error error = here_;
     error.words = words;
     error.expected = expected;
@@ -148,11 +152,11 @@ class ScopeCheck {
 };
 
 /// A place in the table, for `words` to be added.
-[[nodiscard]] Error in(std::string_view table, std::size_t entry, std::string_view field,
+[[nodiscard]] Error in(const char* table, std::size_t entry, const char* field,
                        std::optional<std::size_t> element = {}) noexcept {
-  return {.words = {}, .table = table, .entry = entry, .field = field, .element = element};
+  return {.table = table, .entry = entry, .field = field, .element = element};
 }
-[[nodiscard]] Error at(Error place, std::string_view words, std::uint64_t expected, std::uint64_t found) noexcept {
+[[nodiscard]] Error at(Error place, const char* words, std::uint64_t expected, std::uint64_t found) noexcept {
   place.words = words;
   place.expected = expected;
   place.found = found;
@@ -160,7 +164,7 @@ class ScopeCheck {
 }
 
 /// Scopes of a structure that may list only one kind.
-[[nodiscard]] Error check_scopes(std::string_view table, std::size_t entry, std::span<const Scope> scopes,
+[[nodiscard]] Error check_scopes(const char* table, std::size_t entry, std::span<const Scope> scopes,
                                  ScopeKind only) noexcept {
   if (scopes.empty()) return at(in(table, entry, "scopes"), "lists no device", 1, 0);
   for (std::size_t i = 0; i < scopes.size(); ++i) {
@@ -258,7 +262,7 @@ class ScopeCheck {
 }
 
 /// A device that is under a unit, or bypasses them all.
-[[nodiscard]] Error check_reached(const Topology& t, std::string_view table, std::size_t entry, std::uint16_t segment,
+[[nodiscard]] Error check_reached(const Topology& t, const char* table, std::size_t entry, std::uint16_t segment,
                                   std::span<const Scope> scopes) noexcept {
   for (std::size_t i = 0; i < scopes.size(); ++i) {
     const Error here = in(table, entry, "scopes", i);

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // The DMAR table, byte by byte (VT-d, "BIOS Considerations").
 #include <algorithm>
+#include <array>
 #include <bit>
-#include <numeric>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
 
 #include "engine/machine/topology.hpp"
 
@@ -59,7 +63,7 @@ void structure(Bytes& bytes, Structure type, Body body) noexcept {
 void put_scope(Bytes& bytes, const Scope& scope) noexcept {
   constexpr std::size_t without_path = 6;
   bytes.put(static_cast<std::uint64_t>(scope.kind), 1);
-  bytes.put(without_path + 2U * scope.hops, 1);
+  bytes.put(without_path + 2 * std::size_t{scope.hops}, 1);
   bytes.put(0, 2);
   bytes.put(scope.id, 1);
   bytes.put(scope.start_bus, 1);

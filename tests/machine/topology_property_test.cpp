@@ -87,8 +87,8 @@ class Segment {
   void fill(unsigned bus, std::size_t parent, unsigned depth) {
     const std::size_t count = 1 + random_.below(5);
     for (std::size_t i = 0; i < count; ++i) {
-      const unsigned device = static_cast<unsigned>(i * 5 + random_.below(5));
-      const unsigned index = static_cast<unsigned>(random_.below(8));
+      const auto device = static_cast<unsigned>(i * 5 + random_.below(5));
+      const auto index = static_cast<unsigned>(random_.below(8));
       Function function;
       function.scope = scope(ScopeKind::endpoint, bus, device, index);
       function.parent = parent;
