@@ -298,6 +298,8 @@ TEST_CASE("INTR_REMAP is set where every unit remaps interrupts", "[capi][topolo
   };
   CHECK(flags(&remaps, &remaps_too) == 1);
   CHECK(flags(&remaps, &does_not) == 0);
+  CHECK(flags(&does_not, &remaps) == 0);
+  CHECK(flags(nullptr, &remaps) == 0);
   CHECK(flags(&remaps, nullptr) == 0);
   described.dmar.flags = VIOMMU_DMAR_INTERRUPT_REMAPPING;
   CHECK(flags(&remaps, nullptr) == 1);
