@@ -202,7 +202,7 @@ TEST_CASE("each struct says the size that the kernel knows, no shorter and no lo
   };
   Vfio vfio;
   use(vfio);
-  CHECK(vfio.kernel->sizes == Sizes{{0x3B70, 104}, {0x3B71, 32}, {0x3B72, 48}, {0x3B75, 48}});
+  CHECK(vfio.kernel->sizes == Sizes{{0x3B70, 120}, {0x3B71, 32}, {0x3B72, 48}, {0x3B75, 48}});
   REQUIRE(vfio.log(nullptr) == VIOMMU_OK);
   REQUIRE(vfio.apply({unmap(0, 0xFFFF)}) == Statuses{0});
   CHECK(vfio.kernel->sizes.at(0x3B72) == 24);
