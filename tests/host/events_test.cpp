@@ -155,6 +155,7 @@ TEMPLATE_TEST_CASE("a foreign mapping that an UNMAP would cut is left alone, and
   backend.foreign(0x4000, 0x5FFF);
   CHECK(backend.apply({unmap(0, 0x4FFF)}) == Statuses{0});
   CHECK(backend.holds().size() == 1);
+  CHECK(backend.figures().failures == 0);  // nor was it asked for
   CHECK(backend.believes().empty());
 }
 
