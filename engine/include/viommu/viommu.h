@@ -806,7 +806,7 @@ struct viommu_event {
   uint16_t reserved; /* 0 */
   int32_t status;    /* 0 when it is called; the consumer sets a negative number where it failed */
 };
-#define VIOMMU_NO_GPA UINT64_MAX
+#define VIOMMU_NO_GPA 0xFFFFFFFFFFFFFFFFULL
 
 /** viommu_consumer.declares: what the consumer can do, and what it wants. */
 enum {
