@@ -31,6 +31,7 @@ QUESTIONS = [
     Question("batch_hit", "hits in batches", 5, r"<(Viommu|QemuShape|QemuShapeCapped)>/[0-9]+/64/"),
     Question("page_walk", "walks", 5, r"<(Viommu|QemuShape|Floor)>/(128|2048)/"),
     Question("stage_walk", "walks of scalable mode", 5, r"<(Lanes|Scalar)>/2048/64/"),
+    Question("table_scan", "tables read whole", 5, r"/32768/"),
     Question("miss_fill", "whole misses", 5, r"<(Viommu|QemuShape)>/(128|2048)/"),
     Question("invalidate_page", "page invalidation", 5, r"<(Viommu|QemuShape)>/(1024|16384)/"),
     Question("invalidate_domain", "domain invalidation", 5, r"<(Viommu|QemuShape)>/1024/"),
