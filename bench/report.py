@@ -32,6 +32,7 @@ QUESTIONS = [
     Question("page_walk", "walks", 5, r"<(Viommu|QemuShape|Floor)>/(128|2048)/"),
     Question("stage_walk", "walks of scalable mode", 5, r"<(Lanes|Scalar)>/2048/64/"),
     Question("table_scan", "tables read whole", 5, r"/32768/"),
+    Question("replay", "consumers kept equal to tables", 3, r"/16384/"),
     Question("miss_fill", "whole misses", 5, r"<(Viommu|QemuShape)>/(128|2048)/"),
     Question("invalidate_page", "page invalidation", 5, r"<(Viommu|QemuShape)>/(1024|16384)/"),
     Question("invalidate_domain", "domain invalidation", 5, r"<(Viommu|QemuShape)>/1024/"),
