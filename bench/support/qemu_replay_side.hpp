@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// QEMU's shape as a side of bench/replay.cpp. A side is told what the guest does, and tells a consumer; that one counts,
-// or mirrors what it is told.
+// QEMU's shape as a side of bench/replay.cpp. A side is told what the guest does, and tells a consumer; that one
+// counts, or mirrors what it is told.
 #pragma once
 
 #include <cstdint>
