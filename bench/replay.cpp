@@ -7,8 +7,8 @@
 //   replay_domain_moved<T>/SHAPE/TABLES    the device changes to a domain that maps all its pages elsewhere
 //
 // Items are entries of leaf tables, mapped or not: 16,384 tables are 64 MiB and map 32 GiB. Timed is from what the
-// guest, or the consumer, does until it sees that it is done. The consumer counts its events, and has no host to tell. Floor
-// reads all the tables once, prefetched, and adds their words up. QemuShape is given the first 1 Mi entries.
+// guest, or the consumer, does until it sees that it is done. The consumer counts its events, and has no host to tell.
+// Floor reads all the tables once, prefetched, and adds their words up. QemuShape is given the first 1 Mi entries.
 #include <benchmark/benchmark.h>
 
 #include <exception>

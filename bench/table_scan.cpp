@@ -4,8 +4,8 @@
 //   table_scan<T>/SHAPE/TABLES     items are entries; 128 tables (512 KiB) lie in L2, 32,768 (128 MiB) in memory
 //
 // Tables in shuffled order; the lines of the table after next are prefetched beside those that are read. Runs are
-// written one behind the other, as who keeps them would. T is the kernel: Lanes is the one that this CPU is given. Floor
-// reads the tables the same way and adds the words up.
+// written one behind the other, as who keeps them would. T is the kernel: Lanes is the one that this CPU is given.
+// Floor reads the tables the same way and adds the words up.
 #include <algorithm>
 #include <map>
 #include <memory>
