@@ -39,11 +39,11 @@ std::string name_of(Shape shape) {
   return "";
 }
 
-ReplayGuest::ReplayGuest(Shape shape, std::uint32_t tables, std::uint32_t domains) : tables_{tables} {
+ReplayGuest::ReplayGuest(Shape shape, std::uint32_t tables, std::uint32_t domains)
+    : tables_{tables}, next_table_{first_upper_table} {
   static_assert(frame_count << 12 == frame_bytes);
   // For each domain a root, and a table at each of the two levels between it and the leaves for what it spans.
   const std::uint64_t uppers = std::uint64_t{domains} * (2 + std::uint64_t{tables} / table_pages + 1);
-  next_table_ = first_upper_table;
   first_leaf_table_ = first_upper_table + uppers * table_bytes;
   const std::uint64_t bytes = first_leaf_table_ + std::uint64_t{domains} * tables * table_bytes;
   void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -63,7 +63,7 @@ ReplayGuest::ReplayGuest(Shape shape, std::uint32_t tables, std::uint32_t domain
         const std::uint64_t at = (first_iova >> 30) + number / table_pages;
         store(directories + at * 8, directory | read_write);
       }
-      store(directory + number % table_pages * 8, table(domain, number) | read_write);
+      store(directory + std::uint64_t{number % table_pages} * 8, table(domain, number) | read_write);
       for (std::uint32_t i = 0; i < table_pages; ++i) {
         const std::uint64_t page = std::uint64_t{number} * table_pages + i;
         if (shape == Shape::sparse && mixed(page) % 64 != 0) continue;

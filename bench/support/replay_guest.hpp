@@ -85,7 +85,7 @@ class ReplayGuest {
 
   std::uint32_t tables_;
   std::span<std::byte> ram_;
-  std::uint64_t next_table_ = 0;
+  std::uint64_t next_table_;
   std::uint64_t first_leaf_table_ = 0;
   std::array<std::uint64_t, most_domains> roots_{};
 };
