@@ -17,6 +17,7 @@
 #include <string>
 #include <utility>
 
+#include "bench/support/library_replay_side.hpp"
 #include "bench/support/qemu_replay_side.hpp"
 #include "bench/support/question.hpp"
 #include "bench/support/replay_guest.hpp"
@@ -225,6 +226,7 @@ void add_side() {
 }
 
 void add_all() {
+  add_side<LibraryReplaySide>();
   add_side<QemuReplaySide>();
   for (const char* const question : {"replay_first", "replay_unchanged", "replay_one_changed", "replay_domain_moved"})
     add_question<Floor>(question, &read_all);
