@@ -256,24 +256,24 @@ std::uint64_t Consumers::regions_told() noexcept {
 void Consumers::reconsider(std::uint32_t index, bool whole_range) noexcept {
   Device& device = devices_[index];
   const Content now = content_of(device);
-  const bool tables_to_tables = device.content.view == View::translated && now.view == View::translated;
-  if (!device.withdrawing && device.content == now) {
-    // The tables may not be what they were.
-    if (now.view == View::translated) {
-      for_each_of(index, [](Slot& slot) {
-        if (slot.replayed) slot.mirror->aim(slot.mirror->content());
-      });
-    }
+  // Another root table, or translation off and on: all goes, even what comes back.
+  const bool all_goes = whole_range && device.content.view == View::translated;
+  const bool tables_to_tables = !all_goes && device.content.view == View::translated && now.view == View::translated;
+  if (!device.withdrawing && device.content == now && !all_goes) {
+    // The tables may not be what they were; and what failed is tried again.
+    for_each_of(index, [](Slot& slot) {
+      if (slot.replayed) slot.mirror->aim(slot.mirror->content());
+    });
   } else {
     device.target = now;
-    if (!tables_to_tables && !device.withdrawing) {
-      const bool was_translated = device.content.view == View::translated;
+    if (!tables_to_tables && (!device.withdrawing || all_goes)) {
       for_each_of(index, [&](Slot& slot) {
         if (!slot.replayed) return;
-        if (whole_range && was_translated) static_cast<void>(slot.mirror->withdraw_whole_range());
+        if (all_goes) static_cast<void>(slot.mirror->withdraw_whole_range());
         slot.mirror->aim({View::blocked, {}});
       });
     }
+    device.in_place = tables_to_tables && (!device.withdrawing || device.in_place);
     device.withdrawing = true;
   }
   settle(index);
@@ -288,8 +288,7 @@ void Consumers::settle(std::uint32_t index) noexcept {
   Device& device = devices_[index];
   Slice slice{slice_tables};
   const auto go_on = [&](Slot& slot) { advance(slot, slice); };
-  const bool in_place =
-      device.withdrawing && device.content.view == View::translated && device.target.view == View::translated;
+  const bool in_place = device.withdrawing && device.in_place;
   if (!in_place) for_each_of(index, go_on);
   if (!in_place && busy_device(index)) {
     busy_.store(true, std::memory_order_release);

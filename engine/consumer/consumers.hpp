@@ -90,7 +90,8 @@ class Consumers {
   struct Device {
     SourceId source;
     bool bypassed = false;
-    bool withdrawing = false;
+    bool withdrawing = false;  ///< `target` comes when what is held has gone
+    bool in_place = false;     ///< and needs not wait for that: one set of tables instead of another
     bool known = false;
     Content content{View::system, {}};
     Content target{View::system, {}};
