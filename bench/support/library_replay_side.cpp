@@ -39,13 +39,6 @@ void demand(viommu_result result, const char* what) {
 }  // namespace
 
 LibraryReplaySide::LibraryReplaySide(const ReplayGuest& guest) : guest_{guest}, engine_{create_engine(guest)} {
-  viommu_device device{};
-  device.size = sizeof device;
-  device.source = ReplayGuest::source;
-  device.kind = VIOMMU_DEVICE_EMULATED;
-  demand(viommu_device_add(engine_.get(), &device, nullptr), "the device");
-  std::uint32_t refusals = 0;
-  demand(viommu_ready(engine_.get(), nullptr, 0, &refusals), "the start");
   queue_.emplace(guest, *this);
 }
 
