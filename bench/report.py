@@ -199,6 +199,18 @@ def aims():
             rows.append(at_least(f"reader beside {rate_name(rate)} invalidations, {count(entries)}",
                                  f"interference<Viommu>/{rate}/{entries}/0", f"interference<QemuShape>/{rate}/{entries}/0",
                                  None))
+    for shape, least in (("contiguous", 350), ("runs16", None), ("scattered", 100), ("sparse", 70)):
+        for question, what in (("first", "first replay"), ("unchanged", "nothing changed"), ("one_changed", "a page moved"),
+                               ("domain_moved", "another domain")):
+            aim = least if question in ("first", "unchanged") else None
+            rows.append(at_least(f"{what}, {shape}", f"replay_{question}<Viommu>/{shape}/16384",
+                                 f"replay_{question}<QemuShape>/{shape}/16384", aim))
+    rows += [
+        at_most("first replay, contiguous", "replay_first<Viommu>/contiguous/16384", "replay_first<Floor>/contiguous/16384",
+                1.11),
+        at_most("tables read whole, contiguous", "table_scan<Lanes>/contiguous/32768",
+                "table_scan<Floor>/contiguous/32768", 1.11),
+    ]
     return rows
 
 
