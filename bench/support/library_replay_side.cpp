@@ -38,9 +38,8 @@ void demand(viommu_result result, const char* what) {
 
 }  // namespace
 
-LibraryReplaySide::LibraryReplaySide(const ReplayGuest& guest) : guest_{guest}, engine_{create_engine(guest)} {
-  queue_.emplace(guest, *this);
-}
+LibraryReplaySide::LibraryReplaySide(const ReplayGuest& guest)
+    : guest_{guest}, engine_{create_engine(guest)}, queue_{guest, *this} {}
 
 std::uint32_t LibraryReplaySide::pages() const noexcept { return guest_.tables() * ReplayGuest::table_pages; }
 
@@ -62,22 +61,22 @@ void LibraryReplaySide::begin() {
 void LibraryReplaySide::end() { demand(viommu_unsubscribe(engine_.get(), subscription_), "the end"); }
 
 void LibraryReplaySide::drop_domain() {
-  queue_->drop_domain(ReplayGuest::id_of(domain_));
+  queue_.drop_domain(ReplayGuest::id_of(domain_));
   finish();
 }
 
 void LibraryReplaySide::attach(std::uint32_t domain) {
   guest_.attach(domain);
-  queue_->drop_context(ReplayGuest::id_of(domain_), ReplayGuest::source);
-  queue_->drop_domain(ReplayGuest::id_of(domain_));
+  queue_.drop_context(ReplayGuest::id_of(domain_), ReplayGuest::source);
+  queue_.drop_domain(ReplayGuest::id_of(domain_));
   domain_ = domain;
   finish();
 }
 
 void LibraryReplaySide::finish() {
-  queue_->wait();
-  queue_->ring();
-  queue_->finish();
+  queue_.wait();
+  queue_.ring();
+  queue_.finish();
 }
 
 void LibraryReplaySide::receive(std::span<viommu_event> events) noexcept {

@@ -6,7 +6,6 @@
 #include <viommu/viommu.hpp>
 
 #include <cstdint>
-#include <optional>
 #include <span>
 
 #include "bench/support/guest_queue.hpp"
@@ -44,7 +43,7 @@ class LibraryReplaySide {
 
   const ReplayGuest& guest_;
   Engine engine_;
-  std::optional<GuestQueue<LibraryReplaySide, ReplayGuest>> queue_;  // once the machine has started
+  GuestQueue<LibraryReplaySide, ReplayGuest> queue_;
   Mirror* mirror_ = nullptr;
   std::uint64_t told_ = 0;
   std::uint64_t subscription_ = 0;
