@@ -16,7 +16,6 @@
 namespace viommu::capi {
 namespace {
 
-using machine::Admitted;
 using machine::RefusalCode;
 
 [[nodiscard]] std::uint32_t code_of(RefusalCode code) noexcept {
@@ -184,7 +183,6 @@ struct Described {
 }  // namespace
 }  // namespace viommu::capi
 
-using viommu::SourceId;
 using viommu::capi::alone;
 
 extern "C" {
