@@ -196,7 +196,7 @@ viommu_result viommu_device_add(viommu_engine* engine, const viommu_device* devi
     viommu::machine::Refusal why;
     const viommu::machine::Admitted admitted = engine->machine.add(described.candidate, why);
     if (admitted == viommu::machine::Admitted::yes) {
-      const SourceId source = described.candidate.source;
+      const viommu::SourceId source = described.candidate.source;
       if (engine->unit.consumers().add_device(source, described.candidate.bypassed) == viommu::consumer::Result::ok)
         return viommu::capi::refuse_nothing(refusal);
       engine->machine.remove(source);

@@ -49,11 +49,10 @@ viommu_result refuse(viommu_refusal* to, const Refusal& refusal) noexcept {
   if (refusal.code == VIOMMU_REFUSED_VETOED) {
     std::snprintf(filled.text, sizeof filled.text, "%s", refusal.words);
   } else {
-    std::snprintf(
-        filled.text, sizeof filled.text,
-        refusal.decimal ? "%s%s%s%s (expected %llu, found %llu)" : "%s%s%s%s (expected 0x%llx, found 0x%llx)", who,
-        refusal.field, refusal.field[0] != '\0' ? ": " : "", refusal.words,
-        static_cast<unsigned long long>(refusal.expected), static_cast<unsigned long long>(refusal.found));
+    std::snprintf(filled.text, sizeof filled.text,
+                  refusal.decimal ? "%s%s%s%s (expected %llu, found %llu)" : "%s%s%s%s (expected 0x%llx, found 0x%llx)",
+                  who, refusal.field, refusal.field[0] != '\0' ? ": " : "", refusal.words,
+                  static_cast<unsigned long long>(refusal.expected), static_cast<unsigned long long>(refusal.found));
   }
   hand_over(filled, *to);
   return VIOMMU_E_REFUSED;
