@@ -37,7 +37,8 @@ void RegionMap::assign_with(const RegionMap* base, const Region& region) noexcep
   const std::span<const Region> old = base == nullptr ? std::span<const Region>{} : base->regions();
   const auto after = std::ranges::find_if(old, [&](const Region& r) { return r.range.first > region.range.first; });
   Region* out = std::copy(old.begin(), after, regions_.begin());
-  *out++ = region;
+  *out = region;
+  out++->origin = region.range.first;
   std::copy(after, old.end(), out);
   count_ = old.size() + 1;
   choose_spans();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // What devices with a TLB of their own ask and answer, besides translations (translate.cpp).
 #include "engine/capi/engine.hpp"
+#include "engine/capi/requests.hpp"
 
 using viommu::Rights;
 using viommu::core::Reader;
@@ -69,4 +70,23 @@ extern "C" viommu_result viommu_device_invalidated(viommu_engine* engine, uint64
           : unit.device_invalidated(
                 ticket, what == VIOMMU_INVALIDATED ? DeviceTlbs::Answer::done : DeviceTlbs::Answer::timed_out);
   return was_open ? VIOMMU_OK : VIOMMU_E_NOT_FOUND;
+}
+
+extern "C" viommu_result viommu_report_host_fault(viommu_engine* engine, const struct viommu_request* request,
+                                                  uint8_t reason, uint8_t* status) {
+  if (engine == nullptr || request == nullptr || reason == 0) return VIOMMU_E_ARGUMENT;
+  if (!viommu::capi::makes_sense(*request) || (request->flags & VIOMMU_NO_REPORT) != 0) return VIOMMU_E_ARGUMENT;
+  if (status != nullptr) *status = VIOMMU_FAULT_NOT_REPORTED;
+  if (engine->host.calling()) return VIOMMU_E_BUSY;
+  if (engine->recorder != nullptr) return VIOMMU_E_UNSUPPORTED;  // a trace has no word for it
+  if (!engine->unit.consumers().view({request->source})) return VIOMMU_E_NOT_FOUND;
+  Reader* const reader = engine->waist.take_transient_reader();
+  if (reader == nullptr) return VIOMMU_E_BUSY;
+  engine->waist.enter(*reader);
+  const viommu::vtd::DmaRequest dma = viommu::capi::dma_request(*request);
+  const auto recorded = engine->unit.dma().report_host_fault(*reader, dma, static_cast<viommu::FaultReason>(reason));
+  engine->waist.leave(*reader);
+  engine->waist.put_reader(*reader);
+  if (status != nullptr) *status = static_cast<uint8_t>(recorded);
+  return VIOMMU_OK;
 }

@@ -27,9 +27,7 @@ RegionResult Waist::add_region(const Region& region) noexcept {
       } else if (dirty_.wanted() && !dirty_.covers(region.range)) {
         untracked = true;  // there is to be room for its bits before it can be written to
       } else if (!too_small) {
-        Region whole = region;
-        whole.origin = region.range.first;
-        next->assign_with(map, whole);
+        next->assign_with(map, region);
         put_in_force(next, {});
         return RegionResult::ok;
       }

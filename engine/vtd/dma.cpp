@@ -96,6 +96,16 @@ Dma::Context Dma::read_tables(const DmaRequest& request, Mode mode) const noexce
   return {FaultReason::none, walk.fault_disable, key_of(walk.context, capabilities_), walk.context.device_tlb};
 }
 
+FaultStatus Dma::report_host_fault(core::Reader& reader, const DmaRequest& request, FaultReason reason) noexcept {
+  const Mode mode{mode_.load(std::memory_order_acquire)};
+  if (!mode.has(Mode::translating)) return FaultStatus::none;
+  const caches::ContextEntry cached = find_context(request);
+  const bool fault_disable = cached ? cached.fault_disable() : walk_tables(reader, request, mode).fault_disable;
+  reader.counters.add(core::Count::faults);
+  faults_.count(reason, request.source);
+  return report(request, reason, fault_disable);
+}
+
 consumer::Content Dma::content_of(SourceId source) const noexcept {
   using consumer::View;
   const Mode mode{mode_.load(std::memory_order_acquire)};

@@ -141,6 +141,10 @@ class Dma {
   /// What translate() would answer, and why; without any of its effects (dma_explain.cpp). Inside a guard.
   void explain(const DmaRequest& request, DmaExplanation& why) noexcept;
 
+  /// A fault that was found elsewhere, for a request that this unit has not seen: recorded as one of its own. Inside a
+  /// guard.
+  [[nodiscard]] FaultStatus report_host_fault(core::Reader& reader, const DmaRequest& request,
+                                              FaultReason reason) noexcept;
   /// What a device sees as its context says now, for who mirrors it: read by whoever has the unit's work, without a guard.
   [[nodiscard]] consumer::Content content_of(SourceId source) const noexcept;
   /// Told of contexts that were read, where the guest does not announce them.
