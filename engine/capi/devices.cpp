@@ -193,14 +193,13 @@ viommu_result viommu_device_add(viommu_engine* engine, const viommu_device* devi
     viommu::capi::Described described;
     if (const viommu_result read = viommu::capi::read_device(*engine, *device, described); read != VIOMMU_OK)
       return read;
+    if (!engine->unit.consumers().make_room()) return viommu_result{VIOMMU_E_MEMORY};
     viommu::machine::Refusal why;
     const viommu::machine::Admitted admitted = engine->machine.add(described.candidate, why);
     if (admitted == viommu::machine::Admitted::yes) {
       const viommu::SourceId source = described.candidate.source;
-      if (engine->unit.consumers().add_device(source, described.candidate.bypassed) == viommu::consumer::Result::ok)
-        return viommu::capi::refuse_nothing(refusal);
-      engine->machine.remove(source);
-      return viommu_result{VIOMMU_E_MEMORY};
+      static_cast<void>(engine->unit.consumers().add_device(source, described.candidate.bypassed));  // there is room
+      return viommu::capi::refuse_nothing(refusal);
     }
     if (admitted == viommu::machine::Admitted::no_memory || described.asked.no_memory)
       return viommu_result{VIOMMU_E_MEMORY};

@@ -2,6 +2,7 @@
 #include "engine/consumer/consumers.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace viommu::consumer {
 
@@ -27,42 +28,57 @@ Content Consumers::content_of(const Device& device) const noexcept {
 
 // ---- Devices ----
 
+bool Consumers::make_room() noexcept {
+  for (std::uint32_t i = 0; i < device_count_; ++i)
+    if (!devices_[i].known) return true;
+  if (device_count_ < devices_.size()) return true;
+  HostArray<Device> larger;
+  if (!larger.reset(host_.allocator(), std::max<std::size_t>(16, devices_.size() * 2))) return false;
+  for (std::uint32_t i = 0; i < device_count_; ++i) {
+    Device& to = larger[i];
+    const Device& from = devices_[i];
+    to.source = from.source;
+    to.bypassed = from.bypassed;
+    to.withdrawing = from.withdrawing;
+    to.in_place = from.in_place;
+    to.known = from.known;
+    to.content = from.content;
+    to.target = from.target;
+    to.seen.store(from.seen.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  }
+  {
+    const std::lock_guard lock{devices_lock_};
+    std::swap(devices_, larger);
+  }
+  return true;  // the old ones are given back without the lock
+}
+
 Result Consumers::add_device(SourceId source, bool bypasses) noexcept {
   std::uint32_t index = index_of(source);
   if (index == nobody) {
-    // An object that nobody needs any more.
+    if (!make_room()) return Result::no_memory;
     index = 0;
     while (index < device_count_ && devices_[index].known) ++index;
-    if (index == devices_.size()) {
-      HostArray<Device> larger;
-      if (!larger.reset(host_.allocator(), std::max<std::size_t>(16, devices_.size() * 2))) return Result::no_memory;
-      for (std::uint32_t i = 0; i < device_count_; ++i) {
-        Device& to = larger[i];
-        const Device& from = devices_[i];
-        to.source = from.source;
-        to.bypassed = from.bypassed;
-        to.withdrawing = from.withdrawing;
-        to.known = from.known;
-        to.content = from.content;
-        to.target = from.target;
-        to.seen.store(from.seen.load(std::memory_order_relaxed), std::memory_order_relaxed);
-      }
-      const std::lock_guard lock{devices_lock_};
-      devices_ = std::move(larger);
-    }
     const std::lock_guard lock{devices_lock_};
     device_count_ = std::max(device_count_, index + 1);
     Device& added = devices_[index];
     added.source = source;
     added.withdrawing = false;
-    added.bypassed = bypasses;
     added.known = true;
     any_.store(true, std::memory_order_release);
   }
   Device& device = devices_[index];
   device.bypassed = bypasses;
-  device.content = device.target = content_of(device);
-  device.seen.store(device.content.view, std::memory_order_release);
+  if (device.withdrawing) return Result::ok;
+  const Content now = content_of(device);
+  const bool has_consumers =
+      std::ranges::any_of(slots_, [&](const Slot& slot) { return slot.id != 0 && slot.device == index; });
+  if (has_consumers) {
+    reconsider(index, false);
+    return Result::ok;
+  }
+  device.content = device.target = now;
+  device.seen.store(now.view, std::memory_order_release);
   return Result::ok;
 }
 

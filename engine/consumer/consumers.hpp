@@ -53,6 +53,8 @@ class Consumers {
   void follow(const FrontEnd& front_end) noexcept;
 
   // ---- Devices ----
+  /// Room for one device more: then add_device() does not fail. @return false when the host has no memory
+  [[nodiscard]] bool make_room() noexcept;
   /// Known from now on. @param bypasses  never passes the unit
   [[nodiscard]] Result add_device(SourceId source, bool bypasses) noexcept;
   /// All that its consumers hold is withdrawn, and they are told nothing more.

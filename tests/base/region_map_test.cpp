@@ -110,8 +110,12 @@ TEST_CASE("the spans are those of the largest regions that are there, also after
           "[base][guest-memory]") {
   MapPointer map;
   const std::uint64_t pages[] = {3, 6, 1, 4, 5, 2};
-  for (std::uint64_t i = 0; i < std::size(pages); ++i)
-    map = with(map.get(), region(i << 20, (i << 20) + pages[i] * page_size_bytes - 1));
+  std::byte anywhere{};  // nothing is read there
+  for (std::uint64_t i = 0; i < std::size(pages); ++i) {
+    Region mapped = region(i << 20, (i << 20) + pages[i] * page_size_bytes - 1);
+    mapped.host = &anywhere;
+    map = with(map.get(), mapped);
+  }
   const auto spans = [&map, &pages] {
     std::vector<std::uint64_t> found;
     for (const MemorySpan& span : map->spans()) {
@@ -208,6 +212,37 @@ TEST_CASE("a map that the host has no memory for is not there, and costs nothing
   RegionMap::destroy(host.functions(), nullptr);
   CHECK(host.open_blocks() == 0);
   CHECK(host.mistakes() == 0);
+}
+
+TEST_CASE("a part of a region is another piece of it, and one again when nothing tells them apart",
+          "[base][guest-memory][S1.24]") {
+  MapPointer map = with(nullptr, region(0x1000, 0x8FFF));
+  map = with(map.get(), region(0x9000, 0x9FFF));
+  const auto make = [&map](std::uint64_t first, std::uint64_t last, Part part) {
+    RegionMap* const next = RegionMap::create({}, map->regions().size() + 2);
+    next->assign_part(*map, {{first}, {last}}, part);
+    map.reset(next);
+  };
+  CHECK(map->inside_one({{0x1000}, {0x8FFF}}));
+  CHECK_FALSE(map->inside_one({{0x8000}, {0x9FFF}}));
+  make(0x3000, 0x4FFF, Part::discarded);
+  REQUIRE(map->regions().size() == 4);
+  CHECK(map->find({0x3000})->part == Part::discarded);
+  CHECK(map->find({0x5000})->part == Part::shared);
+  CHECK(map->inside_one({{0x1000}, {0x8FFF}}));
+  make(0x5000, 0x5FFF, Part::discarded);
+  CHECK(map->regions().size() == 4);
+  make(0x4000, 0x4FFF, Part::private_to);
+  CHECK(map->regions().size() == 6);
+  make(0x1000, 0x8FFF, Part::shared);
+  REQUIRE(map->regions().size() == 2);
+  CHECK(map->regions().front().range == GpaRange{{0x1000}, {0x8FFF}});
+  make(0x1000, 0x1FFF, Part::discarded);
+  RegionMap* const next = RegionMap::create({}, map->regions().size());
+  next->assign_without(*map, {0x1000});
+  map.reset(next);
+  REQUIRE(map->regions().size() == 1);
+  CHECK(map->regions().front().range.first == Gpa{0x9000});
 }
 
 }  // namespace viommu

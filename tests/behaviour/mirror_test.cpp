@@ -68,7 +68,8 @@ const std::vector<Seen> ram_gone{U(0, 0x8000'0000), U(high_ram, 0x8000'0000)};
 
 }  // namespace
 
-TEST_CASE("while translation is off a consumer has the sections of guest memory and no more", "[behaviour][S1.1]") {
+TEST_CASE("while translation is off a consumer has the sections of guest memory and no more",
+          "[behaviour][S1.1][S1.23]") {
   World world;
   MirrorModel mirror;
   mirror.join(world.engine, A);
@@ -106,7 +107,8 @@ TEST_CASE("translation on and off withdraws one view before it delivers the othe
   CHECK(mirror.wrong.empty());
 }
 
-TEST_CASE("a late consumer gets all there is, ascending, and the others get nothing", "[behaviour][S1.4][S1.5][A09]") {
+TEST_CASE("a late consumer gets all there is, ascending, and the others get nothing",
+          "[behaviour][S1.4][S1.5][A09][B52][B55]") {
   World world;
   MirrorModel first;
   const Tree tree = world.boot_with(first);
@@ -297,7 +299,7 @@ TEST_CASE("a context that does not translate leaves nothing mapped", "[behaviour
   CHECK_FALSE(world.driver.take_fault());
 }
 
-TEST_CASE("consumers that only hear what goes get the ranges themselves", "[behaviour][S1.15][S0.6]") {
+TEST_CASE("consumers that only hear what goes get the ranges themselves", "[behaviour][S1.15][S0.6][B06]") {
   viommu_vtd_options options = options_39();
   options.capability &= ~cap_caching_mode;
   World world{options};
@@ -371,7 +373,7 @@ TEST_CASE("a subscription that the unit cannot serve is refused, and all is as b
   }
 }
 
-TEST_CASE("a device that moves between domains sees exactly the difference", "[behaviour][S1.7][A10]") {
+TEST_CASE("a device that moves between domains sees exactly the difference", "[behaviour][S1.6][S1.7][A10]") {
   World world;
   MirrorModel mirror;
   const Tree seven = world.boot_with(mirror);

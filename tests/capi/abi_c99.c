@@ -99,8 +99,6 @@ static const struct abi_number numbers[] = {
     {"viommu_routed.vector", offsetof(struct viommu_routed, vector)},
     {"viommu_routed.notify", offsetof(struct viommu_routed, notify)},
     {"viommu_routed.urgent", offsetof(struct viommu_routed, urgent)},
-    {"viommu_range", sizeof(struct viommu_range)},
-    {"viommu_range.last", offsetof(struct viommu_range, last)},
     {"viommu_refusal", sizeof(struct viommu_refusal)},
     {"viommu_refusal.code", offsetof(struct viommu_refusal, code)},
     {"viommu_refusal.source", offsetof(struct viommu_refusal, source)},

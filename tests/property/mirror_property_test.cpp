@@ -405,7 +405,7 @@ class World {
 
 }  // namespace
 
-TEST_CASE("each consumer holds what an independent walk finds, whatever happens", "[property][consumer][A36]") {
+TEST_CASE("each consumer holds what an independent walk finds, whatever happens", "[property][consumer][A36][B45][B51]") {
   constexpr std::size_t steps_a_world = 500;
   const std::size_t worlds = run_whole() ? 2000 : 200;
   Random random{36};
