@@ -10,8 +10,10 @@
 #include "walkers/format/first_stage.hpp"
 #include "walkers/format/second_stage.hpp"
 #include "walkers/format/second_stage_layout.hpp"
+#include "walkers/mapped_run.hpp"
 #include "walkers/nested_walk.hpp"
 #include "walkers/second_stage_walk.hpp"
+#include "walkers/table_scan.hpp"
 #include "walkers/walk.hpp"
 
 #include <cstddef>
@@ -75,6 +77,9 @@ struct Kernels {
   /// answer counts its loads. At most 29 loads a request of which all flags are set; else those of a single walk too.
   void (*walk_nested)(const NestedStages& stages, const MemoryView& memory, const FirstStageRequest* requests,
                       NestedAnswer* answers, std::size_t count) noexcept;
+  /// What a table of 4 KiB leaves maps, as walkers::scan_table() says it.
+  ScanResult (*scan_table)(const std::byte* table, unsigned first, unsigned last, const ScanRules& rules, bool merge,
+                           MappedRun* runs) noexcept;
 };
 
 }  // namespace viommu::walkers

@@ -38,9 +38,7 @@ struct MappedRun {
   }
   [[nodiscard]] constexpr unsigned last() const noexcept { return first() + pages() - 1; }
   [[nodiscard]] constexpr Gpa frame() const noexcept { return {word & frame_bits}; }
-  [[nodiscard]] constexpr Rights rights() const noexcept {
-    return Rights::in(static_cast<RightBits>(word & right_bits));
-  }
+  [[nodiscard]] constexpr Rights rights() const noexcept { return Rights::in(word & right_bits); }
   [[nodiscard]] constexpr bool mmio() const noexcept { return (word & mmio_bit) != 0; }
   friend constexpr bool operator==(MappedRun, MappedRun) = default;
 };

@@ -5,6 +5,7 @@
 #include "walkers/simd/nested_kernel.hpp"
 #include "walkers/simd/second_stage_kernel.hpp"
 #include "walkers/simd/second_stage_lanes.hpp"
+#include "walkers/simd/table_scan_kernel.hpp"
 #include "walkers/simd/walk_kernel.hpp"
 #include "walkers/simd/xsimd_lanes.hpp"
 
@@ -16,6 +17,17 @@
 
 namespace viommu::walkers {
 namespace {
+
+/// By the lanes that are kept: the halves of words in the order they are then in.
+alignas(32) constexpr std::array<std::array<std::uint32_t, 8>, 16> packed = [] {
+  std::array<std::array<std::uint32_t, 8>, 16> orders{};
+  for (std::uint32_t bits = 0; bits < orders.size(); ++bits) {
+    std::size_t next = 0;
+    for (std::uint32_t half = 0; half < 8; ++half)
+      if ((bits >> half / 2 & 1) != 0) orders[bits][next++] = half;
+  }
+  return orders;
+}();
 
 template <bool gather>
 struct Avx2 {
@@ -71,6 +83,20 @@ struct Avx2 {
       line[i] = half;
     }
   }
+  static void load_words(const std::byte* host, std::array<Word, 2>& line) noexcept {
+    for (std::size_t i = 0; i < 2; ++i) {
+      __m256i half;
+      asm volatile("vmovdqu %1, %0" : "=x"(half) : "m"(reinterpret_cast<const __m256i_u*>(host)[i]));
+      line[i] = half;
+    }
+  }
+  static Word behind(const Word& before, const Word& word) noexcept {
+    return _mm256_alignr_epi8(word, _mm256_permute2x128_si256(before, word, 0x21), 8);
+  }
+  static void pack(std::uint64_t* to, const Word& word, unsigned bits) noexcept {
+    const __m256i order = _mm256_load_si256(reinterpret_cast<const __m256i*>(packed[bits].data()));
+    _mm256_storeu_si256(reinterpret_cast<__m256i_u*>(to), _mm256_permutevar8x32_epi32(word, order));
+  }
   static Word pick(const std::array<Word, 2>& line, std::uint64_t index) noexcept {
     alignas(line_bytes) std::array<std::uint64_t, words_per_line> copy;
     store(copy.data(), line[0]);
@@ -111,8 +137,10 @@ struct Avx2 {
 
 constinit const std::array<Kernels, 2> avx2_kernels{
     {{"avx2", walk_batch<Avx2<false>, SecondStageLanes>, walk_single<Avx2<false>, SecondStageLanes>,
-      walk_first_stage_batch<Avx2<false>>, walk_second_stage_batch<Avx2<false>>, walk_nested_batch<Avx2<false>>},
+      walk_first_stage_batch<Avx2<false>>, walk_second_stage_batch<Avx2<false>>, walk_nested_batch<Avx2<false>>,
+      scan_table_in_lanes<Avx2<false>>},
      {"avx2-gather", walk_batch<Avx2<true>, SecondStageLanes>, walk_single<Avx2<true>, SecondStageLanes>,
-      walk_first_stage_batch<Avx2<true>>, walk_second_stage_batch<Avx2<true>>, walk_nested_batch<Avx2<true>>}}};
+      walk_first_stage_batch<Avx2<true>>, walk_second_stage_batch<Avx2<true>>, walk_nested_batch<Avx2<true>>,
+      scan_table_in_lanes<Avx2<false>>}}};
 
 }  // namespace viommu::walkers

@@ -5,6 +5,7 @@
 #include "walkers/simd/nested_kernel.hpp"
 #include "walkers/simd/second_stage_kernel.hpp"
 #include "walkers/simd/second_stage_lanes.hpp"
+#include "walkers/simd/table_scan_kernel.hpp"
 #include "walkers/simd/walk_kernel.hpp"
 #include "walkers/simd/xsimd_lanes.hpp"
 
@@ -98,6 +99,16 @@ struct Avx512 {
     asm volatile("vmovdqa64 %1, %0" : "=v"(whole) : "m"(*reinterpret_cast<const __m512i*>(host)));
     line[0] = whole;
   }
+  static void load_words(const std::byte* host, std::array<Word, 1>& line) noexcept {
+    __m512i whole;
+    asm volatile("vmovdqu64 %1, %0" : "=v"(whole) : "m"(*reinterpret_cast<const __m512i_u*>(host)));
+    line[0] = whole;
+  }
+  static Word behind(const Word& before, const Word& word) noexcept { return _mm512_alignr_epi64(word, before, 7); }
+  /// Not straight to memory: that is slow where it is done in microcode.
+  static void pack(std::uint64_t* to, const Word& word, unsigned bits) noexcept {
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi64(static_cast<__mmask8>(bits), word));
+  }
   static Word pick(const std::array<Word, 1>& line, std::uint64_t index) noexcept {
     return _mm512_permutexvar_epi64(_mm512_set1_epi64(static_cast<long long>(index)), line[0]);
   }
@@ -142,8 +153,10 @@ struct Avx512 {
 
 constinit const std::array<Kernels, 2> avx512_kernels{
     {{"avx512", walk_batch<Avx512<false>, SecondStageLanes>, walk_single<Avx512<false>, SecondStageLanes>,
-      walk_first_stage_batch<Avx512<false>>, walk_second_stage_batch<Avx512<false>>, walk_nested_batch<Avx512<false>>},
+      walk_first_stage_batch<Avx512<false>>, walk_second_stage_batch<Avx512<false>>, walk_nested_batch<Avx512<false>>,
+      scan_table_in_lanes<Avx512<false>>},
      {"avx512-gather", walk_batch<Avx512<true>, SecondStageLanes>, walk_single<Avx512<true>, SecondStageLanes>,
-      walk_first_stage_batch<Avx512<true>>, walk_second_stage_batch<Avx512<true>>, walk_nested_batch<Avx512<true>>}}};
+      walk_first_stage_batch<Avx512<true>>, walk_second_stage_batch<Avx512<true>>, walk_nested_batch<Avx512<true>>,
+      scan_table_in_lanes<Avx512<false>>}}};
 
 }  // namespace viommu::walkers

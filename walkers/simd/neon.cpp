@@ -5,6 +5,7 @@
 #include "walkers/simd/nested_kernel.hpp"
 #include "walkers/simd/second_stage_kernel.hpp"
 #include "walkers/simd/second_stage_lanes.hpp"
+#include "walkers/simd/table_scan_kernel.hpp"
 #include "walkers/simd/walk_kernel.hpp"
 #include "walkers/simd/xsimd_lanes.hpp"
 
@@ -54,6 +55,13 @@ struct Neon {
       line[i] = quarter;
     }
   }
+  /// The same where it is aligned as words are.
+  static void load_words(const std::byte* host, std::array<Word, 4>& line) noexcept { load_line(host, line); }
+  static Word behind(const Word& before, const Word& word) noexcept { return vextq_u64(before, word, 1); }
+  static void pack(std::uint64_t* to, const Word& word, unsigned bits) noexcept {
+    to[0] = vgetq_lane_u64(word, 0);
+    to[bits & 1] = vgetq_lane_u64(word, 1);
+  }
   static Word pick(const std::array<Word, 4>& line, std::uint64_t index) noexcept {
     alignas(line_bytes) std::array<std::uint64_t, words_per_line> copy;
     for (std::size_t i = 0; i < line.size(); ++i) store(&copy[2 * i], line[i]);
@@ -80,6 +88,7 @@ constinit const Kernels neon_kernels{"neon",
                                      walk_single<Neon, SecondStageLanes>,
                                      walk_first_stage_batch<Neon>,
                                      walk_second_stage_batch<Neon>,
-                                     walk_nested_batch<Neon>};
+                                     walk_nested_batch<Neon>,
+                                     scan_table_in_lanes<Neon>};
 
 }  // namespace viommu::walkers

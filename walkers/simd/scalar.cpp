@@ -7,6 +7,7 @@
 #include "walkers/nested_walk.hpp"
 #include "walkers/second_stage_walk.hpp"
 #include "walkers/simd/kernels.hpp"
+#include "walkers/table_scan.hpp"
 #include "walkers/walk_one.hpp"
 
 #include <algorithm>
@@ -50,8 +51,13 @@ namespace {
   for (std::size_t i = 0; i < count; ++i) answers[i] = walk_nested(stages, memory, requests[i]);
 }
 
+[[gnu::flatten]] ScanResult scan(const std::byte* table, unsigned first, unsigned last, const ScanRules& rules,
+                                 bool merge, MappedRun* runs) noexcept {
+  return scan_table(table, first, last, rules, merge, runs);
+}
+
 }  // namespace
 
-constinit const Kernels scalar_kernels{"scalar", walk, walk_single, walk_first, walk_second, walk_both};
+constinit const Kernels scalar_kernels{"scalar", walk, walk_single, walk_first, walk_second, walk_both, scan};
 
 }  // namespace viommu::walkers
