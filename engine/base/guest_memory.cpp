@@ -43,16 +43,51 @@ void RegionMap::assign_with(const RegionMap* base, const Region& region) noexcep
   choose_spans();
 }
 
-void RegionMap::assign_without(const RegionMap& base, Gpa first) noexcept {
+void RegionMap::assign_without(const RegionMap& base, Gpa origin) noexcept {
   const auto kept =
-      std::ranges::copy_if(base.regions(), regions_.begin(), [&](const Region& r) { return r.range.first != first; });
+      std::ranges::copy_if(base.regions(), regions_.begin(), [&](const Region& r) { return r.origin != origin; });
   count_ = static_cast<std::size_t>(kept.out - regions_.begin());
+  choose_spans();
+}
+
+void RegionMap::assign_part(const RegionMap& base, GpaRange range, Part part) noexcept {
+  count_ = 0;
+  // A piece goes on the one before where nothing tells them apart.
+  const auto put = [this](const Region& whole, Gpa first, Gpa last, Part as) {
+    if (last < first) return;
+    if (count_ != 0) {
+      Region& before = regions_[count_ - 1];
+      if (before.origin == whole.origin && before.part == as) {
+        before.range.last = last;
+        return;
+      }
+    }
+    Region piece = whole;
+    piece.range = {first, last};
+    piece.host = whole.host_at(first);
+    piece.part = as;
+    regions_[count_++] = piece;
+  };
+  for (const Region& old : base.regions()) {
+    const Gpa first = old.range.first;
+    const Gpa last = old.range.last;
+    if (!old.range.overlaps(range)) {
+      put(old, first, last, old.part);
+      continue;
+    }
+    const Gpa from = std::max(first, range.first);
+    const Gpa to = std::min(last, range.last);
+    if (first < from) put(old, first, {from.value - 1}, old.part);
+    put(old, from, to, part);
+    if (to < last) put(old, to + 1, last, old.part);
+  }
   choose_spans();
 }
 
 void RegionMap::choose_spans() noexcept {
   span_count_ = 0;
   for (const Region& region : regions()) {
+    if (!region.accessible() || region.host == nullptr) continue;
     const MemorySpan span{region.range.first, region.range.last.value - region.range.first.value, region.host};
     std::size_t place = std::min(span_count_, view_spans);  // insertion sort, the largest first; the smallest falls out
     for (; place > 0 && spans_[place - 1].last_offset < span.last_offset; --place)
@@ -81,15 +116,24 @@ bool RegionMap::overlaps(GpaRange range) const noexcept {
   return std::ranges::any_of(regions(), [&](const Region& r) { return r.range.overlaps(range); });
 }
 
+bool RegionMap::inside_one(GpaRange range) const noexcept {
+  const Region* const first = find(range.first);
+  const Region* const last = find(range.last);
+  // Parts of a region leave no hole between them.
+  return first != nullptr && last != nullptr && first->origin == last->origin;
+}
+
 GuestMemory::Place GuestMemory::find(Gpa gpa) const noexcept {
   const RegionMap* const map = this->map();
   const Region* const region = map == nullptr ? nullptr : map->find(gpa);
   if (region == nullptr) return {};
-  return {region->host + (gpa.value - region->range.first.value), region->read_only};
+  if (!region->accessible()) return {nullptr, true, true};
+  return {region->host_at(gpa), region->read_only, false};
 }
 
-bool GuestMemory::read(Gpa gpa, void* data, std::size_t size_bytes) const noexcept {
-  return callbacks_.read != nullptr && callbacks_.read(callbacks_.opaque, gpa.value, data, size_bytes) == 0;
+bool GuestMemory::read(const Place& place, Gpa gpa, void* data, std::size_t size_bytes) const noexcept {
+  return !place.closed && callbacks_.read != nullptr &&
+         callbacks_.read(callbacks_.opaque, gpa.value, data, size_bytes) == 0;
 }
 
 template <class Word>
@@ -110,9 +154,9 @@ void GuestMemory::tell_stored(Gpa gpa, bool done, std::uint64_t value, std::size
 
 std::optional<std::uint64_t> GuestMemory::load_u64(Gpa gpa) const noexcept {
   std::optional<std::uint64_t> word{0};
-  if (std::byte* const host = find(gpa).host; host != nullptr) {
-    word = load_mapped_u64(host, std::memory_order_acquire);
-  } else if (!read(gpa, &*word, sizeof *word)) {
+  if (const Place place = find(gpa); place.host != nullptr) {
+    word = load_mapped_u64(place.host, std::memory_order_acquire);
+  } else if (!read(place, gpa, &*word, sizeof *word)) {
     word.reset();
   }
   tell_loaded(gpa, word);
@@ -127,9 +171,9 @@ std::byte* GuestMemory::page(Gpa gpa) const noexcept {
 std::optional<Word128> GuestMemory::load_u128(Gpa gpa) const noexcept {
   static_assert(sizeof(Word128) == 16);
   std::optional<Word128> word{Word128{}};
-  if (std::byte* const host = find(gpa).host; host != nullptr) {
-    word = load_mapped_u128(host);
-  } else if (!read(gpa, &*word, sizeof *word)) {
+  if (const Place place = find(gpa); place.host != nullptr) {
+    word = load_mapped_u128(place.host);
+  } else if (!read(place, gpa, &*word, sizeof *word)) {
     word.reset();
   }
   tell_loaded(gpa, word);
@@ -169,7 +213,7 @@ bool GuestMemory::store_u32(Gpa gpa, std::uint32_t value) const noexcept {
       std::atomic_ref{*reinterpret_cast<std::uint32_t*>(place.host)}.store(value, std::memory_order_release);
       done = true;
     }
-  } else {
+  } else if (!place.read_only) {
     done = callbacks_.write != nullptr && callbacks_.write(callbacks_.opaque, gpa.value, &value, sizeof value) == 0;
   }
   tell_stored(gpa, done, value, sizeof value);
@@ -186,6 +230,7 @@ std::optional<std::uint64_t> GuestMemory::fetch_or_u64(Gpa gpa, std::uint64_t bi
     tell_stored(gpa, before.has_value(), before.value_or(0) | bits, sizeof bits);
     return before;
   }
+  if (find(gpa).read_only) return std::nullopt;
   before = load_u64(gpa);
   constexpr unsigned most_losses = 64;
   for (unsigned losses = 0; before && losses < most_losses; ++losses) {
@@ -206,7 +251,7 @@ Exchange GuestMemory::compare_exchange_u64(Gpa gpa, std::uint64_t& expected, std
       outcome =
           word.compare_exchange_strong(expected, desired, std::memory_order_acq_rel) ? Exchange::done : Exchange::lost;
     }
-  } else if (callbacks_.compare_exchange != nullptr) {
+  } else if (!place.read_only && callbacks_.compare_exchange != nullptr) {
     const std::int32_t result = callbacks_.compare_exchange(callbacks_.opaque, gpa.value, &expected, desired);
     outcome = result == 0 ? Exchange::done : result > 0 ? Exchange::lost : Exchange::failed;
   }

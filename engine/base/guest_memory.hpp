@@ -40,11 +40,26 @@ struct MemoryTap {
   void (*store_failed)(void* opaque, std::uint64_t gpa, std::uint64_t size_bytes) = nullptr;
 };
 
-/// Guest memory mapped into this process. Page aligned on all sides.
+/// What a part of a region is.
+enum class Part : std::uint8_t {
+  shared,      ///< as it was added
+  discarded,   ///< no memory behind it
+  private_to,  ///< the guest alone
+};
+
+/// Guest memory, or a device's, page aligned on all sides; or a part of such a region.
 struct Region {
   GpaRange range{};
-  std::byte* host = nullptr;
+  std::byte* host = nullptr;  ///< null: read through the callbacks, or not mapped at all
   bool read_only = false;
+  bool mmio = false;  ///< of a device: never read or written here
+  Part part = Part::shared;
+  Gpa origin{};  ///< where the region begins that this is a part of
+
+  [[nodiscard]] constexpr bool accessible() const noexcept { return !mmio && part == Part::shared; }
+  [[nodiscard]] std::byte* host_at(Gpa gpa) const noexcept {
+    return host == nullptr ? nullptr : host + (gpa.value - range.first.value);
+  }
 };
 
 /// Regions in ascending order, never overlapping. Filled once, then constant.
@@ -56,11 +71,15 @@ class RegionMap {
 
   /// Becomes the regions of `base` (may be null) and one more. There is room for them.
   void assign_with(const RegionMap* base, const Region& region) noexcept;
-  /// Becomes the regions of `base` without the one that begins at `first`. There is room for them.
-  void assign_without(const RegionMap& base, Gpa first) noexcept;
+  /// Becomes the regions of `base` without the parts of the one that begins at `origin`. There is room for them.
+  void assign_without(const RegionMap& base, Gpa origin) noexcept;
+  /// Becomes the regions of `base`, `range` of one of them being such a part. There is room for two more.
+  void assign_part(const RegionMap& base, GpaRange range, Part part) noexcept;
 
   [[nodiscard]] const Region* find(Gpa gpa) const noexcept;
   [[nodiscard]] bool overlaps(GpaRange range) const noexcept;
+  /// Whether all of it is in parts of one region.
+  [[nodiscard]] bool inside_one(GpaRange range) const noexcept;
   [[nodiscard]] std::span<const Region> regions() const noexcept { return {regions_.begin(), count_}; }
   [[nodiscard]] std::size_t capacity() const noexcept { return regions_.size(); }
   /// The largest regions, for MemoryView.
@@ -103,7 +122,7 @@ class GuestMemory {
   /// as can be told without asking.
   [[nodiscard]] bool may_exchange(Gpa gpa) const noexcept {
     const Place place = find(gpa);
-    return place.host != nullptr ? !place.read_only : callbacks_.compare_exchange != nullptr;
+    return place.host != nullptr ? !place.read_only : !place.read_only && callbacks_.compare_exchange != nullptr;
   }
 
   /// Sets bits of an aligned word, in one step whatever others do to it. @return the word before; nothing where nothing
@@ -118,11 +137,12 @@ class GuestMemory {
   /// Where an address leads. One look at one map tells both: with two looks a region that is added between them turns
   /// memory behind the callbacks into memory that looks read-only, and a write to it would be dropped.
   struct Place {
-    std::byte* host = nullptr;  ///< null outside all regions: the callbacks' memory, or none
+    std::byte* host = nullptr;  ///< null outside all mapped regions: the callbacks' memory, or none
     bool read_only = false;
+    bool closed = false;  ///< not to be asked for through the callbacks either
   };
   [[nodiscard]] Place find(Gpa gpa) const noexcept;
-  [[nodiscard]] bool read(Gpa gpa, void* data, std::size_t size_bytes) const noexcept;
+  [[nodiscard]] bool read(const Place& place, Gpa gpa, void* data, std::size_t size_bytes) const noexcept;
   template <class Word>
   void tell_loaded(Gpa gpa, const std::optional<Word>& word) const noexcept;
   void tell_stored(Gpa gpa, bool done, std::uint64_t value, std::size_t size_bytes) const noexcept;

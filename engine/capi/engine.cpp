@@ -138,7 +138,8 @@ viommu_result viommu_create_vtd(const viommu_vtd_options* options, const viommu_
   if (memory == nullptr) return VIOMMU_E_MEMORY;
   auto* const created = new (memory) viommu_engine{settings, functions, std::move(recorder)};
   if (!created->waist.reset() || !created->unit.limit_faults(settings.fault_limit) ||
-      !created->unit.count_faults_apart(settings.waist.accounts)) {
+      !created->unit.count_faults_apart(settings.waist.accounts) ||
+      created->unit.consumers().reset(settings.machine.subscriptions) != viommu::consumer::Result::ok) {
     created->~viommu_engine();
     functions.allocator.put(memory, sizeof(viommu_engine), alignof(viommu_engine));
     return VIOMMU_E_MEMORY;
@@ -162,16 +163,24 @@ viommu_result viommu_destroy(viommu_engine* engine) {
 }
 
 viommu_result viommu_region_add(viommu_engine* engine, const viommu_region* region) {
-  if (engine == nullptr || region == nullptr || region->hva == nullptr || region->length == 0) return VIOMMU_E_ARGUMENT;
+  if (engine == nullptr || region == nullptr || region->length == 0) return VIOMMU_E_ARGUMENT;
   if (engine->host.calling()) return VIOMMU_E_BUSY;
+  constexpr std::uint64_t all_flags = VIOMMU_REGION_READ_ONLY | VIOMMU_REGION_UNMAPPED | VIOMMU_REGION_MMIO;
+  const bool unmapped = (region->flags & VIOMMU_REGION_UNMAPPED) != 0;
+  const bool mmio = (region->flags & VIOMMU_REGION_MMIO) != 0;
+  if ((region->flags & ~all_flags) != 0 || (unmapped && region->hva != nullptr)) return VIOMMU_E_ARGUMENT;
+  if (region->hva == nullptr && !unmapped && !mmio) return VIOMMU_E_ARGUMENT;
   const RecordedCall call{engine->recorder.get()};
   const std::uint64_t last = region->gpa + (region->length - 1);
   if (!page_aligned(region->gpa) || !page_aligned(region->length) || last < region->gpa ||
-      !page_aligned(reinterpret_cast<std::uintptr_t>(region->hva)) ||
-      (region->flags & ~std::uint64_t{VIOMMU_REGION_READ_ONLY}) != 0)
+      !page_aligned(reinterpret_cast<std::uintptr_t>(region->hva)))
     return VIOMMU_E_ARGUMENT;
-  const viommu_result result = result_of(engine->waist.add_region(
-      {{{region->gpa}, {last}}, static_cast<std::byte*>(region->hva), (region->flags & VIOMMU_REGION_READ_ONLY) != 0}));
+  viommu::Region added;
+  added.range = {{region->gpa}, {last}};
+  added.host = static_cast<std::byte*>(region->hva);
+  added.read_only = (region->flags & VIOMMU_REGION_READ_ONLY) != 0;
+  added.mmio = mmio;
+  const viommu_result result = result_of(engine->waist.add_region(added));
   if (engine->unit.process(0) != WorkState::idle) engine->host.wake();
   return result;
 }

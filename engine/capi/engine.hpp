@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <utility>
 
 #include "engine/capi/recorder.hpp"
@@ -51,14 +52,27 @@ struct viommu_engine {
                 std::unique_ptr<viommu::capi::Recorder> sink) noexcept
       : recorder{std::move(sink)},
         host{functions},
-        waist{settings.waist, host},
+        waist{listening(settings.waist), host},
         unit{settings.capabilities,
              settings.registers,
              waist,
              host,
              {settings.waist.hold_report_ns, settings.device_timeout_ns}},
-        hold_report_ns{settings.waist.hold_report_ns} {
+        hold_report_ns{settings.waist.hold_report_ns},
+        machine{settings.machine} {
     if (recorder != nullptr) recorder->belongs_to(host);
+  }
+
+  /// The consumers hear of what is dropped.
+  [[nodiscard]] viommu::core::WaistOptions listening(viommu::core::WaistOptions options) noexcept {
+    options.listener.opaque = this;
+    options.listener.pages = [](void* engine, std::span<const viommu::caches::PageScope> scopes) {
+      static_cast<viommu_engine*>(engine)->unit.consumers().pages_dropped(scopes);
+    };
+    options.listener.other = [](void* engine, const viommu::caches::Scope& scope) {
+      static_cast<viommu_engine*>(engine)->unit.consumers().dropped(scope);
+    };
+    return options;
   }
 
   std::unique_ptr<viommu::capi::Recorder> recorder;  ///< null when nothing is recorded
@@ -66,4 +80,5 @@ struct viommu_engine {
   viommu::core::Waist waist;
   viommu::vtd::Unit unit;
   std::uint64_t hold_report_ns;
+  viommu::capi::MachineSettings machine;
 };

@@ -378,9 +378,16 @@ class Waist {
   [[nodiscard]] const GuestMemory& memory() const noexcept { return memory_; }
   [[nodiscard]] RegionResult add_region(const Region& region) noexcept;
   [[nodiscard]] RegionResult remove_region(Gpa first, std::uint64_t cookie) noexcept;
+  /// Makes a part of one region such a part; `cookie` as for a removal.
+  [[nodiscard]] RegionResult set_part(GpaRange range, Part part, std::uint64_t cookie) noexcept;
+  /// Grows with each change of the regions, once the change is in force.
+  [[nodiscard]] std::uint64_t regions_version() const noexcept {
+    return regions_version_.load(std::memory_order_acquire);
+  }
   /// Frees what no reader can reach any more and tells the host. @return false while something is still waiting.
   /// Called by one thread at a time; that thread may load guest memory without a guard, because nobody else frees maps.
-  bool reclaim_regions() noexcept;
+  /// @param told_version  changes that whoever keeps mappings knows of: memory that later ones took away stays
+  bool reclaim_regions(std::uint64_t told_version = ~std::uint64_t{0}) noexcept;
 
   // ---- What a walk comes to ----
   [[nodiscard]] static bool overlaps_window(Gpa frame, std::uint64_t mask) noexcept {
@@ -447,6 +454,9 @@ class Waist {
   /// Whether each request walks, so that asking the caches first is lost time.
   [[nodiscard]] bool uncached() const noexcept { return options_.uncached; }
   [[nodiscard]] const char* kernel() const noexcept { return kernels_->name; }
+  [[nodiscard]] const walkers::Kernels& kernels() const noexcept { return *kernels_; }
+  /// What second-stage entries mean here.
+  [[nodiscard]] const walkers::SecondStage& second_stage() const noexcept { return format_; }
 
   static constexpr std::uint32_t transient_readers = 64;
 
@@ -456,6 +466,7 @@ class Waist {
     const RegionMap* map = nullptr;
     Ticket ticket;
     std::uint64_t cookie = 0;
+    std::uint64_t version = 0;  ///< of the map that replaced it
     bool tell = false;
   };
 
@@ -596,6 +607,7 @@ class Waist {
   std::size_t retired_map_count_ = 0;
   Atomic<bool> maps_retired_{false};  ///< retired_map_count_ is not 0
   Atomic<std::size_t> region_count_{0};
+  Atomic<std::uint64_t> regions_version_{0};
   /// Somebody waits for guards or holds to end, and wants host.wake.
   alignas(shared_line_bytes) Atomic<bool> waiter_{false};
 };

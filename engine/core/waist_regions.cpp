@@ -24,8 +24,33 @@ RegionResult Waist::add_region(const Region& region) noexcept {
       } else if (count >= options_.regions || retired_map_count_ == most_retired_maps) {
         result = RegionResult::limit;
       } else if (!too_small) {
-        next->assign_with(map, region);
+        Region whole = region;
+        whole.origin = region.range.first;
+        next->assign_with(map, whole);
         put_in_force(next, {});
+        return RegionResult::ok;
+      }
+    }
+    RegionMap::destroy(host_.allocator(), next);
+    if (result != RegionResult::ok) return result;
+  }
+}
+
+RegionResult Waist::set_part(GpaRange range, Part part, std::uint64_t cookie) noexcept {
+  for (;;) {  // ends: as in add_region()
+    RegionMap* const next = spare_map(2);
+    if (next == nullptr) return RegionResult::no_memory;
+    RegionResult result = RegionResult::ok;
+    {
+      const std::lock_guard lock{regions_lock_};
+      const RegionMap* const map = memory_.map();
+      if (map == nullptr || !map->inside_one(range)) {
+        result = RegionResult::not_found;
+      } else if (map->regions().size() + 2 > options_.regions || retired_map_count_ == most_retired_maps) {
+        result = RegionResult::limit;
+      } else if (next->capacity() >= map->regions().size() + 2) {
+        next->assign_part(*map, range, part);
+        put_in_force(next, cookie);
         return RegionResult::ok;
       }
     }
@@ -43,7 +68,7 @@ RegionResult Waist::remove_region(Gpa first, std::uint64_t cookie) noexcept {
       const std::lock_guard lock{regions_lock_};
       const RegionMap* const map = memory_.map();
       const Region* const region = map == nullptr ? nullptr : map->find(first);
-      if (region == nullptr || region->range.first != first) {
+      if (region == nullptr || region->range.first != first || region->origin != first) {
         result = RegionResult::not_found;
       } else if (retired_map_count_ == most_retired_maps) {
         result = RegionResult::limit;
@@ -65,6 +90,7 @@ RegionMap* Waist::spare_map(std::size_t extra) noexcept {
 void Waist::put_in_force(const RegionMap* next, std::optional<std::uint64_t> cookie) noexcept {
   region_count_.store(next->regions().size(), std::memory_order_relaxed);
   RetiredMap& retired = retired_maps_[retired_map_count_++];
+  retired.version = regions_version_.load(std::memory_order_relaxed) + 1;
   retired.map = memory_.publish(next);
   caches::ScopeSet scopes;
   if (cookie) {
@@ -75,9 +101,10 @@ void Waist::put_in_force(const RegionMap* next, std::optional<std::uint64_t> coo
   retired.cookie = cookie.value_or(0);
   retired.tell = cookie.has_value();
   maps_retired_.store(true, std::memory_order_seq_cst);
+  regions_version_.store(retired.version, std::memory_order_release);
 }
 
-bool Waist::reclaim_regions() noexcept {
+bool Waist::reclaim_regions(std::uint64_t told_version) noexcept {
   if (!maps_retired_.load(std::memory_order_seq_cst)) return true;
   for (std::size_t round = 0; round < most_retired_maps; ++round) {
     RetiredMap oldest;
@@ -86,7 +113,7 @@ bool Waist::reclaim_regions() noexcept {
       if (retired_map_count_ == 0) return true;
       oldest = retired_maps_[0];
     }
-    if (!drained(oldest.ticket)) return false;
+    if (oldest.version > told_version || !drained(oldest.ticket)) return false;
     {
       const std::lock_guard lock{regions_lock_};
       std::move(retired_maps_.begin() + 1, retired_maps_.begin() + static_cast<std::ptrdiff_t>(retired_map_count_),

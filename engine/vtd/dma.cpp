@@ -80,6 +80,8 @@ Dma::Context Dma::walk_tables(core::Reader& reader, const DmaRequest& request, M
   tracepoint::context_walked(request.source.value, traced_pasid(request), static_cast<std::uint32_t>(found.fault));
   reader.counters.add(core::Count::context_walks);
   if (found.fault != FaultReason::none) reader.counters.add(core::Count::context_faults);
+  if (!capabilities_.caching_mode && consumers_ != nullptr && found.fault == FaultReason::none)
+    consumers_->context_seen();
   return found;
 }
 
@@ -91,6 +93,19 @@ Dma::Context Dma::read_tables(const DmaRequest& request, Mode mode) const noexce
   const PasidWalk walk = walk_pasid(waist_.memory(), capabilities_, mode.root(), pasid_request_of(request));
   if (walk.fault != FaultReason::none) return {walk.fault, walk.fault_disable};
   return {FaultReason::none, walk.fault_disable, key_of(walk.context, capabilities_), walk.context.device_tlb};
+}
+
+consumer::Content Dma::content_of(SourceId source) const noexcept {
+  using consumer::View;
+  const Mode mode{mode_.load(std::memory_order_acquire)};
+  if (!mode.has(Mode::translating)) return {View::system, {}};
+  DmaRequest request;
+  request.source = source;
+  if (mode_fault(request, mode) != FaultReason::none) return {View::blocked, {}};
+  const Context found = read_tables(request, mode);
+  if (found.fault != FaultReason::none) return {View::blocked, {}};
+  if (found.key.interpretation == caches::Interpretation::pass_through) return {View::system, {}};
+  return {View::translated, found.key};
 }
 
 caches::ContextEntry Dma::find_context(const DmaRequest& request) const noexcept {

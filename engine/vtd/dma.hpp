@@ -20,6 +20,7 @@
 #include "engine/base/fault.hpp"
 #include "engine/base/ids.hpp"
 #include "engine/base/scratch.hpp"
+#include "engine/consumer/consumers.hpp"
 #include "engine/core/waist.hpp"
 #include "engine/vtd/address_type.hpp"
 #include "engine/vtd/capabilities.hpp"
@@ -139,6 +140,11 @@ class Dma {
   }
   /// What translate() would answer, and why; without any of its effects (dma_explain.cpp). Inside a guard.
   void explain(const DmaRequest& request, DmaExplanation& why) noexcept;
+
+  /// What a device sees as its context says now, for who mirrors it: read by whoever has the unit's work, without a guard.
+  [[nodiscard]] consumer::Content content_of(SourceId source) const noexcept;
+  /// Told of contexts that were read, where the guest does not announce them.
+  void tell_contexts(consumer::Consumers* consumers) noexcept { consumers_ = consumers; }
 
   /// What new requests see from now on. Requests that began earlier may still be under the old mode.
   void set_mode(RootPointer root, bool translate, bool protect) noexcept;
@@ -314,6 +320,7 @@ class Dma {
   core::Waist& waist_;
   Registers& registers_;
   FaultReporter& faults_;
+  consumer::Consumers* consumers_ = nullptr;
   alignas(shared_line_bytes) Atomic<std::uint64_t> mode_{0};
 };
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "engine/consumer/consumers.hpp"
 #include "engine/core/host.hpp"
 #include "engine/core/waist.hpp"
 #include "engine/vtd/capabilities.hpp"
@@ -29,7 +30,10 @@ class Unit {
         dma_{capabilities_, waist, registers_, faults_},
         interrupts_{capabilities_, waist.memory(), faults_},
         pages_{waist, registers_, dma_, host},
-        worker_{capabilities_, waist, host, registers_, dma_, interrupts_, pages_, times} {}
+        consumers_{waist, host, front_end()},
+        worker_{capabilities_, waist, host, registers_, dma_, interrupts_, pages_, consumers_, times} {
+    dma_.tell_contexts(&consumers_);
+  }
 
   /// @param records_a_second  of one source's faults, 0 for all @return false when the host has no memory
   [[nodiscard]] bool limit_faults(std::uint32_t records_a_second) noexcept { return faults_.limit(records_a_second); }
@@ -85,6 +89,18 @@ class Unit {
     return true;
   }
   [[nodiscard]] InterruptRemapping& interrupts() noexcept { return interrupts_; }
+  [[nodiscard]] consumer::Consumers& consumers() noexcept { return consumers_; }
+  [[nodiscard]] const consumer::Consumers& consumers() const noexcept { return consumers_; }
+  /// Does something that only one thread at a time may, between two steps of the unit's work. @return false, and
+  /// nothing is done, while another thread is at that work
+  template <class Action>
+  [[nodiscard]] bool exclusively(Action&& action) noexcept {
+    if (!worker_.take_role()) return false;
+    action();
+    worker_.give_role_back();
+    if (worker_.process(0) != WorkState::idle) host_.wake();
+    return true;
+  }
   [[nodiscard]] const Capabilities& capabilities() const noexcept { return capabilities_; }
   [[nodiscard]] std::uint64_t count(WorkCount which) const noexcept { return worker_.count(which); }
   [[nodiscard]] std::uint64_t messages() const noexcept { return registers_.messages(); }
@@ -92,6 +108,13 @@ class Unit {
   [[nodiscard]] std::uint64_t suppressed_faults(SourceId source) noexcept { return faults_.suppressed(source); }
 
  private:
+  [[nodiscard]] consumer::FrontEnd front_end() noexcept {
+    const auto content_of = [](void* unit, SourceId source) noexcept {
+      return static_cast<Unit*>(unit)->dma_.content_of(source);
+    };
+    return {this, content_of, {low_bits(capabilities_.input_address_bits)}, capabilities_.caching_mode};
+  }
+
   const Capabilities capabilities_;
   const core::Host& host_;
   Registers registers_;
@@ -99,6 +122,7 @@ class Unit {
   Dma dma_;
   InterruptRemapping interrupts_;
   PageRequests pages_;
+  consumer::Consumers consumers_;
   Worker worker_;
 };
 

@@ -59,8 +59,7 @@ WorkState Worker::process(std::uint32_t budget) noexcept {
 }
 
 bool Worker::reset() noexcept {
-  Role found = Role::free;
-  if (!role_.compare_exchange_strong(found, Role::taken, std::memory_order_seq_cst)) return false;
+  if (!take_role()) return false;
   const std::uint32_t entries = registers_.with([this](RegisterFile& file) {
     const std::uint32_t before = file.interrupt_table().entries;
     file.reset();
@@ -77,15 +76,20 @@ bool Worker::reset() noexcept {
   dma_.set_mode({}, false, false);
   interrupts_.set_mode({}, false, false);
   waist_.drop(caches::Scope{});
+  consumers_.mode_changed();
+  consumers_.finish();
   pages_.reset();
   // Nobody keeps a route of a table that was never in force.
   if (const std::uint32_t routed = std::exchange(routed_entries_, 0); routed != 0)
     tell_routes(0, std::max(entries, routed));
-  role_.exchange(Role::free, std::memory_order_seq_cst);  // a note that came meanwhile is the caller's process() to do
+  give_role_back();
   return true;
 }
 
 WorkState Worker::work(Budget& budget) noexcept {
+  // Memory that has gone is withdrawn before it is given up, and what is being mirrored before anything is completed.
+  const std::uint64_t regions_told = consumers_.regions_told();
+  if (!consumers_.advance()) return WorkState::more;
   // Commands that are under way end before the next ones begin.
   bool waiting = !finish_commands();
   if (!waiting && commanded_.load(std::memory_order_acquire)) {
@@ -95,7 +99,8 @@ WorkState Worker::work(Budget& budget) noexcept {
   pages_.write_posted();
   advance_devices();
   const WorkState queue = run_queue(budget);
-  if (!waist_.reclaim_regions() || devices_.any_open()) waiting = true;
+  if (!waist_.reclaim_regions(regions_told) || devices_.any_open()) waiting = true;
+  if (consumers_.busy()) return WorkState::more;
   const bool more = waist_.reclaim();
   if (queue != WorkState::idle) return queue;
   if (more) return WorkState::more;
@@ -130,6 +135,7 @@ void Worker::begin_commands() noexcept {
     const caches::Scope everything;
     waist_.drop(everything);
     held.add(everything);
+    if (commands.translation || commands.root_pointer) consumers_.mode_changed();
   }
   if (commands.of_interrupts()) begin_interrupt_commands(commands);
   if (commands.of_translation() || commands.of_interrupts()) global_ = GlobalCommand{waist_.ticket(held), commands};
@@ -168,6 +174,7 @@ void Worker::begin_interrupt_commands(const Commands& commands) noexcept {
 }
 
 bool Worker::finish_commands() noexcept {
+  if (consumers_.busy()) return false;
   if (global_ && drained(global_->ticket, global_->withheld, "a command of GCMD or PMEN")) {
     registers_.with([this](RegisterFile& file) {
       const Commands& done = global_->commands;

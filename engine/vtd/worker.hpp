@@ -19,6 +19,7 @@
 #include "caches/scope.hpp"
 #include "engine/base/atomic.hpp"
 #include "engine/base/scratch.hpp"
+#include "engine/consumer/consumers.hpp"
 #include "engine/core/host.hpp"
 #include "engine/core/log_limit.hpp"
 #include "engine/core/waist.hpp"
@@ -60,7 +61,7 @@ class Worker {
     std::uint64_t device_timeout_ns = 0;  ///< a device-TLB invalidation is to be answered within it
   };
   Worker(const Capabilities& capabilities, core::Waist& waist, const core::Host& host, Registers& registers, Dma& dma,
-         InterruptRemapping& interrupts, PageRequests& pages, Times times) noexcept
+         InterruptRemapping& interrupts, PageRequests& pages, consumer::Consumers& consumers, Times times) noexcept
       : capabilities_{capabilities},
         waist_{waist},
         host_{host},
@@ -68,6 +69,7 @@ class Worker {
         dma_{dma},
         interrupts_{interrupts},
         pages_{pages},
+        consumers_{consumers},
         report_ns_{times.report_ns},
         devices_{waist, host, capabilities.device_tlb_throttle, times.device_timeout_ns} {}
 
@@ -78,6 +80,13 @@ class Worker {
   WorkState process(std::uint32_t budget) noexcept;
   /// System reset. @return false when another thread has the role.
   [[nodiscard]] bool reset() noexcept;
+  /// The role, for something else that only one thread at a time may do. @return false when another thread has it
+  [[nodiscard]] bool take_role() noexcept {
+    Role found = Role::free;
+    return role_.compare_exchange_strong(found, Role::taken, std::memory_order_seq_cst);
+  }
+  /// A note that came meanwhile is the caller's process() to do.
+  void give_role_back() noexcept { role_.exchange(Role::free, std::memory_order_seq_cst); }
   /// What is under way (worker_describe.cpp). After `noted` process() is to follow: a note that came meanwhile is its
   /// to answer.
   [[nodiscard]] WorkLook describe(WorkSeen& seen) noexcept;
@@ -225,6 +234,7 @@ class Worker {
   Dma& dma_;
   InterruptRemapping& interrupts_;
   PageRequests& pages_;
+  consumer::Consumers& consumers_;
   const std::uint64_t report_ns_;
 
   Atomic<Role> role_{Role::free};

@@ -46,6 +46,7 @@ struct Overloaded : Handlers... {
 }  // namespace
 
 WorkState Worker::run_queue(Budget& budget) noexcept {
+  if (consumers_.busy()) return WorkState::more;
   const bool complete = finish_waits();
   if (!complete && (waits_.newest().wait.fence || waits_.full())) return WorkState::wait;
   // One look is enough: a tail that is written later comes with a note, and so with another turn.
@@ -73,7 +74,7 @@ WorkState Worker::run_to_tail(QueueView queue, Budget& budget) noexcept {
   };
   RingPage page;
   while (queue.head != queue.tail) {  // ends: the head moves on, and meets the tail within one ring
-    if (!budget.take()) {
+    if (!budget.take() || consumers_.busy()) {
       settle();
       return WorkState::more;
     }
@@ -93,6 +94,10 @@ WorkState Worker::run_to_tail(QueueView queue, Budget& budget) noexcept {
       continue;
     }
     flush(run);
+    if (consumers_.busy()) {
+      settle();
+      return WorkState::more;
+    }
     if (const auto* const code = std::get_if<QueueErrorCode>(&descriptor)) {
       settle();
       if (!waits_.empty()) return WorkState::wait;
@@ -215,6 +220,8 @@ bool Worker::execute(const Descriptor& descriptor) noexcept {
 
 bool Worker::begin_device_invalidation(const DeviceTlbs::Invalidation& invalidation) noexcept {
   if (!devices_.add(invalidation)) return false;
+  if (!invalidation.what.pasid || invalidation.what.every_pasid)
+    consumers_.device_tlb_dropped(invalidation.what.source, invalidation.what.range);
   add(WorkCount::device_tlb);
   waist_.count_dropped(invalidation.what.source, caches::Dropped::pages);
   return true;
@@ -249,6 +256,7 @@ void Worker::begin_wait(const Wait& wait, std::uint32_t head, std::uint32_t next
 }
 
 bool Worker::finish_waits() noexcept {
+  if (consumers_.busy()) return waits_.empty();
   while (!waits_.empty()) {
     OpenWait& oldest = waits_.oldest();
     if (!devices_.answered_up_to(oldest.devices) || !drained(oldest.ticket, oldest.withheld, "an invalidation wait"))

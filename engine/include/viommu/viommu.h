@@ -800,7 +800,7 @@ struct viommu_event {
   uint16_t reserved; /* 0 */
   int32_t status;    /* 0 when it is called; the consumer sets a negative number where it failed */
 };
-#define VIOMMU_NO_GPA (~(uint64_t)0)
+#define VIOMMU_NO_GPA UINT64_MAX
 
 /** viommu_consumer.declares: what the consumer can do, and what it wants. */
 enum {

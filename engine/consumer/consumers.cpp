@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+#include "engine/consumer/consumers.hpp"
+
+#include <algorithm>
+
+namespace viommu::consumer {
+
+Result Consumers::reset(std::size_t subscriptions) noexcept {
+  return slots_.reset(host_.allocator(), subscriptions) ? Result::ok : Result::no_memory;
+}
+
+std::uint32_t Consumers::index_of(SourceId source) const noexcept {
+  for (std::uint32_t i = 0; i < device_count_; ++i)
+    if (devices_[i].known && devices_[i].source == source) return i;
+  return nobody;
+}
+
+Content Consumers::content_of(const Device& device) const noexcept {
+  return device.bypassed ? Content{View::system, {}} : front_end_.content_of(front_end_.opaque, device.source);
+}
+
+// ---- Devices ----
+
+Result Consumers::add_device(SourceId source, bool bypasses) noexcept {
+  std::uint32_t index = index_of(source);
+  if (index == nobody) {
+    // An object that nobody needs any more.
+    index = 0;
+    while (index < device_count_ && devices_[index].known) ++index;
+    if (index == devices_.size()) {
+      HostArray<Device> larger;
+      if (!larger.reset(host_.allocator(), std::max<std::size_t>(16, devices_.size() * 2))) return Result::no_memory;
+      for (std::uint32_t i = 0; i < device_count_; ++i) {
+        Device& to = larger[i];
+        const Device& from = devices_[i];
+        to.source = from.source;
+        to.bypassed = from.bypassed;
+        to.withdrawing = from.withdrawing;
+        to.known = from.known;
+        to.content = from.content;
+        to.target = from.target;
+        to.seen.store(from.seen.load(std::memory_order_relaxed), std::memory_order_relaxed);
+      }
+      const std::lock_guard lock{devices_lock_};
+      devices_ = std::move(larger);
+    }
+    const std::lock_guard lock{devices_lock_};
+    device_count_ = std::max(device_count_, index + 1);
+    Device& added = devices_[index];
+    added.source = source;
+    added.withdrawing = false;
+    added.bypassed = bypasses;
+    added.known = true;
+    any_.store(true, std::memory_order_release);
+  }
+  Device& device = devices_[index];
+  device.bypassed = bypasses;
+  device.content = device.target = content_of(device);
+  device.seen.store(device.content.view, std::memory_order_release);
+  return Result::ok;
+}
+
+void Consumers::remove_device(SourceId source) noexcept {
+  const std::uint32_t index = index_of(source);
+  if (index == nobody) return;
+  for_each_of(index, [&](Slot& slot) {
+    if (slot.replayed) {
+      slot.mirror->aim({View::blocked, {}});
+      Slice all{~std::uint32_t{0}};
+      slot.mirror->advance(tables(), all);
+    }
+    slot.mirror.reset();
+    slot.id = 0;
+    --slot_count_;
+  });
+  const std::lock_guard lock{devices_lock_};
+  devices_[index].known = false;
+}
+
+bool Consumers::bypasses(SourceId source) const noexcept {
+  const std::uint32_t index = index_of(source);
+  return index != nobody && devices_[index].bypassed;
+}
+
+Result Consumers::renumber(std::uint8_t from, std::uint8_t to) noexcept {
+  if (from == to) return Result::ok;
+  for (std::uint32_t i = 0; i < device_count_; ++i)
+    if (devices_[i].known && devices_[i].source.bus() == to) return Result::exists;
+  for (std::uint32_t i = 0; i < device_count_; ++i) {
+    Device& device = devices_[i];
+    if (!device.known || device.source.bus() != from) continue;
+    {
+      const std::lock_guard lock{devices_lock_};
+      device.source = {static_cast<std::uint16_t>(to << 8 | device.source.devfn())};
+    }
+    for_each_of(i, [&](Slot& slot) { slot.mirror->rename(device.source); });
+    reconsider(i, false);
+  }
+  return Result::ok;
+}
+
+std::optional<View> Consumers::view(SourceId source) const noexcept {
+  const std::lock_guard lock{devices_lock_};
+  const std::uint32_t index = index_of(source);
+  if (index == nobody) return std::nullopt;
+  return devices_[index].seen.load(std::memory_order_acquire);
+}
+
+// ---- Subscriptions ----
+
+Result Consumers::subscribe(SourceId source, const Subscription& wanted, std::uint64_t& id) noexcept {
+  if (slot_count_ == slots_.size()) return Result::limit;
+  if (index_of(source) == nobody)
+    if (const Result added = add_device(source, false); added != Result::ok) return added;
+  Slot* const slot = std::ranges::find_if(slots_, [](const Slot& s) { return s.id == 0; });
+  slot->id = ++ids_;
+  slot->device = index_of(source);
+  slot->replayed = false;
+  slot->mirror.emplace(host_.allocator(), wanted.sink, source, wanted.declared, wanted.range, wanted.quota);
+  slot->mirror->limit(front_end_.last_address);
+  ++slot_count_;
+  id = slot->id;
+  return Result::ok;
+}
+
+Mirror* Consumers::find(std::uint64_t id) noexcept {
+  Slot* const slot = std::ranges::find_if(slots_, [&](const Slot& s) { return id != 0 && s.id == id; });
+  return slot == slots_.end() ? nullptr : &*slot->mirror;
+}
+
+Result Consumers::replay(std::uint64_t id) noexcept {
+  Slot* const slot = std::ranges::find_if(slots_, [&](const Slot& s) { return id != 0 && s.id == id; });
+  if (slot == slots_.end()) return Result::not_found;
+  if (!slot->mirror->declared().map || slot->replayed) return Result::ok;
+  slot->replayed = true;
+  const Device& device = devices_[slot->device];
+  if (!device.withdrawing) slot->mirror->aim(device.content);
+  Slice slice{slice_tables};
+  advance(*slot, slice);
+  refresh_view(slot->device);
+  return Result::ok;
+}
+
+Result Consumers::unsubscribe(std::uint64_t id) noexcept {
+  Slot* const slot = std::ranges::find_if(slots_, [&](const Slot& s) { return id != 0 && s.id == id; });
+  if (slot == slots_.end()) return Result::not_found;
+  slot->mirror.reset();
+  slot->id = 0;
+  --slot_count_;
+  return Result::ok;
+}
+
+std::uint64_t Consumers::pinned_bytes() const noexcept {
+  std::uint64_t bytes = 0;
+  for (const Slot& slot : slots_)
+    if (slot.id != 0) bytes += slot.mirror->figures().bytes;
+  return bytes;
+}
+
+// ---- What happens ----
+
+void Consumers::mode_changed() noexcept {
+  for (std::uint32_t i = 0; i < device_count_; ++i) {
+    if (!devices_[i].known) continue;
+    reconsider(i, true);
+    // Whoever only hears of what goes, hears that all has gone.
+    for_each_of(i, [](Slot& slot) { slot.mirror->tell_unmapped(all_iovas); });
+  }
+}
+
+void Consumers::dropped(const caches::Scope& scope) noexcept {
+  using Kind = caches::Scope::Kind;
+  if (const std::optional pages = caches::page_scope_of(scope)) return pages_dropped({&*pages, 1});
+  for (std::uint32_t i = 0; i < device_count_; ++i) {
+    Device& device = devices_[i];
+    if (!device.known) continue;
+    const bool translated = device.content.view == View::translated;
+    if (scope.kind == Kind::everything) continue;  // mode_changed() says it, or nothing has changed
+    if (scope.kind == Kind::translations) {
+      if (!front_end_.announces && !translated) reconsider(i, false);
+      if (device.content.view != View::translated) continue;
+      for_each_of(i, [&](Slot& slot) {
+        slot.mirror->tell_unmapped(all_iovas);
+        if (!slot.replayed) return;
+        slot.mirror->touch_all();
+        Slice slice{slice_tables};
+        advance(slot, slice);
+      });
+      refresh_view(i);
+      continue;
+    }
+    const caches::AddressSpaceKey& key = device.content.key;
+    bool named = true;
+    switch (scope.kind) {
+      case Kind::source_contexts: named = scope.names(device.source); break;
+      // A context of scalable mode names no domain, nor does one that is not there.
+      case Kind::domain_contexts:
+      case Kind::domain_pasids:   named = !translated || key.domain == scope.domain || key.pasid.has_value(); break;
+      case Kind::pasid:           named = !translated || key.pasid == scope.pasid; break;
+      default:                    break;
+    }
+    if (!named) continue;
+    reconsider(i, false);
+    for_each_of(i, [](Slot& slot) { slot.mirror->tell_unmapped(all_iovas); });
+  }
+}
+
+void Consumers::pages_dropped(std::span<const caches::PageScope> scopes) noexcept {
+  if (!any_.load(std::memory_order_acquire)) return;
+  for (std::uint32_t i = 0; i < device_count_; ++i) {
+    Device& device = devices_[i];
+    if (!device.known) continue;
+    // A context may have come without a word.
+    if (!front_end_.announces && device.content.view == View::blocked) reconsider(i, false);
+    if (device.content.view != View::translated || device.content.key.domain != scopes.front().domain) continue;
+    for_each_of(i, [&](Slot& slot) {
+      for (const caches::PageScope& scope : scopes) {
+        if (scope.by_pasid && device.content.key.pasid != scope.pasid) continue;
+        slot.mirror->tell_unmapped(scope.range);
+        if (slot.replayed) slot.mirror->touch(scope.range);
+      }
+      Slice slice{slice_tables};
+      advance(slot, slice);
+    });
+    refresh_view(i);
+  }
+}
+
+void Consumers::device_tlb_dropped(SourceId source, IovaRange range) noexcept {
+  const std::uint32_t index = index_of(source);
+  if (index != nobody) for_each_of(index, [&](Slot& slot) { slot.mirror->tell_device_unmapped(range); });
+}
+
+void Consumers::context_seen() noexcept {
+  if (!any_.load(std::memory_order_acquire) || context_seen_.exchange(true, std::memory_order_acq_rel)) return;
+  host_.wake();
+}
+
+std::uint64_t Consumers::regions_told() noexcept {
+  const std::uint64_t version = waist_.regions_version();
+  if (version != regions_seen_) {
+    regions_seen_ = version;
+    for (Slot& slot : slots_) {
+      if (slot.id == 0 || !slot.replayed) continue;
+      slot.mirror->touch_all();
+      busy_.store(true, std::memory_order_release);
+    }
+    advance();
+  }
+  if (!busy()) regions_told_ = regions_seen_;
+  return regions_told_;
+}
+
+// ---- Views ----
+
+void Consumers::reconsider(std::uint32_t index, bool whole_range) noexcept {
+  Device& device = devices_[index];
+  const Content now = content_of(device);
+  const bool tables_to_tables = device.content.view == View::translated && now.view == View::translated;
+  if (!device.withdrawing && device.content == now) {
+    // The tables may not be what they were.
+    if (now.view == View::translated) {
+      for_each_of(index, [](Slot& slot) {
+        if (slot.replayed) slot.mirror->aim(slot.mirror->content());
+      });
+    }
+  } else {
+    device.target = now;
+    if (!tables_to_tables && !device.withdrawing) {
+      const bool was_translated = device.content.view == View::translated;
+      for_each_of(index, [&](Slot& slot) {
+        if (!slot.replayed) return;
+        if (whole_range && was_translated) static_cast<void>(slot.mirror->withdraw_whole_range());
+        slot.mirror->aim({View::blocked, {}});
+      });
+    }
+    device.withdrawing = true;
+  }
+  settle(index);
+}
+
+bool Consumers::busy_device(std::uint32_t index) const noexcept {
+  return std::ranges::any_of(
+      slots_, [&](const Slot& slot) { return slot.id != 0 && slot.device == index && slot.mirror->busy(); });
+}
+
+void Consumers::settle(std::uint32_t index) noexcept {
+  Device& device = devices_[index];
+  Slice slice{slice_tables};
+  const auto go_on = [&](Slot& slot) { advance(slot, slice); };
+  const bool in_place =
+      device.withdrawing && device.content.view == View::translated && device.target.view == View::translated;
+  if (!in_place) for_each_of(index, go_on);
+  if (!in_place && busy_device(index)) {
+    busy_.store(true, std::memory_order_release);
+    return;
+  }
+  if (device.withdrawing) {
+    device.withdrawing = false;
+    device.content = device.target;
+    refresh_view(index);
+    for_each_of(index, [&](Slot& slot) {
+      if (slot.replayed) slot.mirror->aim(device.content);
+    });
+    for_each_of(index, go_on);
+  }
+  refresh_view(index);
+}
+
+void Consumers::refresh_view(std::uint32_t index) noexcept {
+  Device& device = devices_[index];
+  const bool gave_up = std::ranges::any_of(
+      slots_, [&](const Slot& slot) { return slot.id != 0 && slot.device == index && slot.mirror->gave_up(); });
+  const View now = gave_up ? View::blocked : device.content.view;
+  if (device.seen.exchange(now, std::memory_order_acq_rel) != now)
+    host_.view_changed(device.source, static_cast<std::uint32_t>(now));
+}
+
+void Consumers::advance(Slot& slot, Slice& slice) noexcept {
+  if (slot.mirror->busy()) slot.mirror->advance(tables(), slice);
+  if (slot.mirror->busy()) busy_.store(true, std::memory_order_release);
+}
+
+bool Consumers::advance() noexcept {
+  if (context_seen_.exchange(false, std::memory_order_acq_rel)) {
+    for (std::uint32_t i = 0; i < device_count_; ++i)
+      if (devices_[i].known && devices_[i].content.view == View::blocked) reconsider(i, false);
+  }
+  if (!busy_.exchange(false, std::memory_order_acq_rel)) return true;
+  for (std::uint32_t i = 0; i < device_count_; ++i)
+    if (devices_[i].known && (devices_[i].withdrawing || busy_device(i))) settle(i);
+  return !busy();
+}
+
+}  // namespace viommu::consumer

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+#include "engine/consumer/delivery.hpp"
+
+#include "engine/core/callback.hpp"
+
+namespace viommu::consumer {
+namespace {
+
+/// Whether `next` goes on where `event` ends, alike in all.
+[[nodiscard]] bool goes_on(const Event& event, const Event& next) noexcept {
+  if (event.kind != next.kind || event.rights != next.rights || event.last + 1 != next.iova || next.iova == 0)
+    return false;
+  const std::uint64_t length = event.last - event.iova + 1;
+  if ((event.gpa == no_gpa) != (next.gpa == no_gpa)) return false;
+  if (event.gpa != no_gpa && event.gpa + length != next.gpa) return false;
+  if (event.hva == nullptr || next.hva == nullptr) return event.hva == next.hva;
+  return static_cast<std::byte*>(event.hva) + length == next.hva;
+}
+
+}  // namespace
+
+void Delivery::map(IovaRange range, Gpa gpa, std::byte* host, std::uint8_t rights) noexcept {
+  Event event;
+  event.iova = range.first.value;
+  event.last = range.last.value;
+  event.gpa = gpa.value;
+  event.hva = host;
+  event.rights = rights;
+  put_pieces(event);
+}
+
+void Delivery::unmap(IovaRange range, std::uint64_t gpa, std::uint8_t rights) noexcept {
+  Event event;
+  event.iova = range.first.value;
+  event.last = range.last.value;
+  event.gpa = gpa;
+  event.rights = rights;
+  event.kind = EventKind::unmap;
+  put_pieces(event);
+}
+
+void Delivery::device_unmap(IovaRange range) noexcept {
+  Event event;
+  event.iova = range.first.value;
+  event.last = range.last.value;
+  event.kind = EventKind::device_unmap;
+  put_pieces(event);
+}
+
+void Delivery::put_pieces(Event event) noexcept {
+  if (!powers_of_two_) return put(event);
+  const Event whole = event;
+  for_each_power_of_two({{whole.iova}, {whole.last}}, [&](std::uint64_t first, std::uint64_t last) {
+    const std::uint64_t inside = first - whole.iova;
+    event.iova = first;
+    event.last = last;
+    if (whole.gpa != no_gpa) event.gpa = whole.gpa + inside;
+    if (whole.hva != nullptr) event.hva = static_cast<std::byte*>(whole.hva) + inside;
+    put(event);
+  });
+}
+
+void Delivery::put(const Event& event) noexcept {
+  if (merge_ && count_ != 0 && goes_on(events_[count_ - 1], event)) {
+    events_[count_ - 1].last = event.last;
+    return;
+  }
+  if (count_ == batch) flush();
+  events_[count_++] = event;
+}
+
+void Delivery::report(Reported what, const Event& event) noexcept {
+  if (what != Reported::failed) ++told_.left_out;
+  if (sink_.report == nullptr) return;
+  const core::CallbackScope scope{sink_.engine};
+  sink_.report(sink_, what, source_, event);
+}
+
+void Delivery::flush() noexcept {
+  if (count_ == 0) return;
+  const std::size_t count = count_;
+  count_ = 0;
+  for (std::size_t i = 0; i < count; ++i) ++(events_[i].kind == EventKind::map ? told_.maps : told_.unmaps);
+  {
+    const core::CallbackScope scope{sink_.engine};
+    sink_.events(sink_, events_.data(), static_cast<std::uint32_t>(count));
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    if (events_[i].status >= 0) continue;
+    ++told_.failures;
+    // Room for every event of a batch: whoever puts more in has taken these before (failed()).
+    if (failure_count_ < failures_.size()) failures_[failure_count_++] = events_[i];
+    report(Reported::failed, events_[i]);
+  }
+}
+
+}  // namespace viommu::consumer

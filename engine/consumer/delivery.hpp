@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// Events on their way to a consumer: gathered, told in batches, and what it says became of them.
+#pragma once
+
+#include "engine/consumer/backing.hpp"
+#include "engine/consumer/event.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace viommu::consumer {
+
+/// What was told, since the subscription.
+struct Told {
+  std::uint64_t maps = 0;
+  std::uint64_t unmaps = 0;
+  std::uint64_t failures = 0;
+  std::uint64_t left_out = 0;
+};
+
+/// One batch. Threads: one at a time. Calls the consumer when it is full, and in flush(); the failed ones are kept until
+/// they are taken.
+class Delivery {
+ public:
+  static constexpr std::size_t batch = 256;
+  /// Between two looks at them: what is in a batch, and all of one slot of a shadow.
+  static constexpr std::size_t most_failures = batch + 2 * 512;
+
+  /// @param merge  neighbours that go on alike are one event
+  Delivery(const Sink& sink, SourceId source, bool merge, bool powers_of_two, Told& told) noexcept
+      : sink_{sink}, source_{source}, merge_{merge}, powers_of_two_{powers_of_two}, told_{told} {}
+  Delivery(const Delivery&) = delete;
+  Delivery& operator=(const Delivery&) = delete;
+  ~Delivery() { flush(); }
+
+  void map(IovaRange range, Gpa gpa, std::byte* host, std::uint8_t rights) noexcept;
+  /// @param gpa  no_gpa where it is not one run
+  void unmap(IovaRange range, std::uint64_t gpa, std::uint8_t rights = 0) noexcept;
+  void device_unmap(IovaRange range) noexcept;
+  void report(Reported what, const Event& event) noexcept;
+  void flush() noexcept;
+
+  /// Whether something failed that has not been taken: then nothing more is to be put in.
+  [[nodiscard]] bool failed() const noexcept { return failure_count_ != 0; }
+  [[nodiscard]] std::span<const Event> failures() const noexcept { return {failures_.data(), failure_count_}; }
+  void forget_failures() noexcept { failure_count_ = 0; }
+
+ private:
+  void put(const Event& event) noexcept;
+  void put_pieces(Event event) noexcept;
+
+  const Sink& sink_;
+  SourceId source_;
+  bool merge_;
+  bool powers_of_two_;
+  Told& told_;
+  std::size_t count_ = 0;
+  std::size_t failure_count_ = 0;
+  std::array<Event, batch> events_;
+  std::array<Event, most_failures> failures_;
+};
+
+/// Calls piece(first, last) for aligned powers of two that make up the range, ascending.
+template <class Use>
+void for_each_power_of_two(IovaRange range, Use&& piece) noexcept {
+  std::uint64_t first = range.first.value;
+  for (;;) {                                              // ends: at most 128 pieces
+    const std::uint64_t left = range.last.value - first;  // size - 1
+    const std::uint64_t aligned = first == 0 ? ~std::uint64_t{0} : (first & (~first + 1)) - 1;
+    // The largest 2^n - 1 that is neither above what is left nor above the alignment.
+    const std::uint64_t fits =
+        left == ~std::uint64_t{0} ? left : low_bits(static_cast<unsigned>(std::bit_width(left + 1)) - 1);
+    const std::uint64_t mask = std::min(aligned, fits);
+    piece(first, first + mask);
+    if (mask == left) return;
+    first += mask + 1;
+  }
+}
+
+}  // namespace viommu::consumer

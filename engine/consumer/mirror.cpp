@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+#include "engine/consumer/mirror.hpp"
+
+#include <algorithm>
+#include <cassert>
+
+#include "engine/consumer/section_sync.hpp"
+#include "engine/consumer/table_sync.hpp"
+
+namespace viommu::consumer {
+namespace {
+
+constexpr Iova page_first(Iova iova) noexcept { return {iova.value & ~low_bits(page_shift)}; }
+constexpr Iova page_last(Iova iova) noexcept { return {iova.value | low_bits(page_shift)}; }
+
+}  // namespace
+
+void Mirror::aim(const Content& content) noexcept {
+  content_ = content;
+  // A first stage is the guest's own affair: it announces no new mapping, so what it maps cannot be mirrored.
+  unsupported_ = declared_.map && content.view == View::translated &&
+                 content.key.interpretation != caches::Interpretation::second_stage;
+  gave_up_ = unsupported_;
+  touch(range_);
+}
+
+void Mirror::touch(IovaRange range) noexcept {
+  if (!declared_.map) return;
+  // Whole pages: what is cut off a page is cut when it is told.
+  IovaRange part{std::max(page_first(range_.first), page_first(range.first)),
+                 std::min(page_last(range_.last), page_last(range.last))};
+  if (part.last < part.first) return;
+  if (!job_.pending) {
+    job_ = {true, part, part.first};
+    return;
+  }
+  // What was looked through already is looked through again where that is asked for since.
+  const bool behind = part.first < job_.next;
+  job_.range = {std::min(job_.range.first, part.first), std::max(job_.range.last, part.last)};
+  if (behind) job_.next = part.first;
+}
+
+void Mirror::tell_unmapped(IovaRange range) noexcept {
+  if (declared_.map || !declared_.unmap) return;
+  const IovaRange part{std::max(range_.first, range.first), std::min({range_.last, reach_, range.last})};
+  if (part.last < part.first) return;
+  Delivery delivery{sink_, source_, false, declared_.powers_of_two, figures_.told};
+  delivery.unmap(part, no_gpa);
+}
+
+void Mirror::tell_device_unmapped(IovaRange range) noexcept {
+  if (!declared_.device_unmap) return;
+  const IovaRange part{std::max(range_.first, range.first), std::min(range_.last, range.last)};
+  if (part.last < part.first) return;
+  Delivery delivery{sink_, source_, false, declared_.powers_of_two, figures_.told};
+  delivery.device_unmap(part);
+}
+
+bool Mirror::withdraw_whole_range() noexcept {
+  if (!declared_.map || !(declared_.powers_of_two || declared_.whole_range)) return false;
+  const IovaRange part{range_.first, std::min(range_.last, reach_)};
+  if (part.last < part.first) return false;
+  Delivery delivery{sink_, source_, false, declared_.powers_of_two, figures_.told};
+  delivery.unmap(part, no_gpa);
+  delivery.flush();
+  if (delivery.failed()) return false;  // then one by one
+  shadow_.clear();
+  sections_.clear();
+  figures_.mappings = 0;
+  figures_.bytes = 0;
+  return true;
+}
+
+void Mirror::advance(const Tables& tables, Slice& slice) noexcept {
+  Delivery delivery{sink_, source_, declared_.units == Units::split, declared_.powers_of_two, figures_.told};
+  if (std::exchange(unsupported_, false)) delivery.report(Reported::unsupported, Event{});
+  while (job_.pending && !slice.over()) {  // ends: each round goes on in the range, or has a failure less to tell
+    // What goes, goes first.
+    if (content_.view != View::system && !SectionSync{*this, tables, delivery}.run()) return give_up(delivery);
+    Iova next = job_.next;
+    const TableSync::End end = TableSync{*this, tables, delivery, slice}.run({job_.next, job_.range.last}, next);
+    delivery.flush();
+    const bool failed = delivery.failed();
+    apply_failures(delivery);
+    switch (end) {
+      case TableSync::End::done:
+        if (content_.view == View::system && !SectionSync{*this, tables, delivery}.run()) return give_up(delivery);
+        job_.pending = false;
+        break;
+      case TableSync::End::paused:
+        job_.next = next;
+        if (!failed) return;
+        break;
+      case TableSync::End::again:
+        job_.next = next;
+        job_.range.first = std::min(job_.range.first, next);
+        job_.range.last = std::max(job_.range.last, next + low_bits(shift_of(2)));
+        break;
+      case TableSync::End::no_memory:
+      case TableSync::End::quota:     give_up(delivery); break;
+    }
+  }
+}
+
+void Mirror::give_up(Delivery& delivery) noexcept {
+  gave_up_ = true;
+  job_ = {true, range_, page_first(range_.first)};
+  delivery.report(Reported::quota, Event{});
+}
+
+void Mirror::apply_failures(Delivery& delivery) noexcept {
+  // What failed to come is not there; then what failed to go is, unless something took its place.
+  for (const Event& event : delivery.failures())
+    if (event.kind == EventKind::map) erase({{event.iova}, {event.last}});
+  for (const Event& event : delivery.failures())
+    if (event.kind == EventKind::unmap && event.gpa != no_gpa) put_back(event);
+  delivery.forget_failures();
+}
+
+void Mirror::erase(IovaRange range) noexcept {
+  if (shadow_.root() == nullptr) return;
+  std::uint64_t at = range.first.value & ~low_bits(slot_shift);
+  for (;;) {  // ends: an event of tables is at most as long as what was delivered without a hole
+    const Iova first = std::max(range.first, Iova{at});
+    const Iova last = std::min(range.last, Iova{at | low_bits(slot_shift)});
+    edit_slot({at}, false, static_cast<unsigned>(first.value >> page_shift & low_bits(9)),
+              static_cast<unsigned>(last.value >> page_shift & low_bits(9)), std::nullopt);
+    if (last == range.last) return;
+    at += std::uint64_t{1} << slot_shift;
+    if (shadow_.root() == nullptr) return;
+  }
+}
+
+void Mirror::put_back(const Event& event) noexcept {
+  const bool mmio = (event.rights & mmio_right) != 0;
+  const std::uint64_t first = event.iova & ~low_bits(page_shift);
+  const std::uint64_t frame = event.gpa - (event.iova - first);
+  std::uint64_t at = first;
+  for (;;) {  // ends: as in erase()
+    const std::uint64_t slot = at & ~low_bits(slot_shift);
+    const std::uint64_t last = std::min(event.last, slot | low_bits(slot_shift));
+    const auto from = static_cast<unsigned>(at >> page_shift & low_bits(9));
+    const auto to = static_cast<unsigned>(last >> page_shift & low_bits(9));
+    edit_slot({slot}, true, from, to,
+              MappedRun::of(from, to - from + 1, {frame + (at - first)}, Rights::in(event.rights), mmio));
+    if (last == event.last) return;
+    at = slot + (std::uint64_t{1} << slot_shift);
+  }
+}
+
+/// Takes pages out of a slot of level 1, or puts a run in where nothing is.
+void Mirror::edit_slot(Iova slot, bool make, unsigned first, unsigned last, std::optional<MappedRun> instead) noexcept {
+  if (shadow_.root() == nullptr && (!make || (shadow_.root() = shadow_.make_node()) == nullptr)) return;
+  std::array<Shadow::Node*, top_level + 1> path{};
+  std::array<std::size_t, top_level + 1> indexes{};
+  Shadow::Node* node = shadow_.root();
+  for (unsigned level = top_level;; --level) {
+    indexes[level] = slot.value >> shift_of(level) & low_bits(9);
+    path[level] = node;
+    if (level == 1) break;
+    if (level == 2 && node->slots[indexes[2]].is_unit()) {
+      if (make) return;
+      shadow_.put_word(*node, indexes[2], 0);
+      --figures_.mappings;
+      figures_.bytes -= std::uint64_t{1} << shift_of(2);
+    }
+    node = make ? shadow_.node_at(*node, indexes[level]) : Shadow::node_in(node->slots[indexes[level]]);
+    if (node == nullptr) return;
+  }
+  Runs after;
+  std::uint64_t mappings = 0;
+  std::uint64_t bytes = 0;
+  const Shadow::Slot held = node->slots[indexes[1]];
+  const auto keep = [&](MappedRun run) {
+    after.push(run);
+    if (is_left_out(run)) return;
+    ++mappings;
+    bytes += std::uint64_t{run.pages()} << page_shift;
+  };
+  bool placed = !instead;
+  for (MappedRun run : Shadow::runs(held)) {
+    if (!is_left_out(run)) {
+      --figures_.mappings;
+      figures_.bytes -= std::uint64_t{run.pages()} << page_shift;
+    }
+    run.word &= ~large_leaf_bit;
+    const bool overlaps = run.first() <= last && run.last() >= first;
+    if (instead && overlaps) placed = true;  // something took its place
+    if (!placed && run.first() > last) {
+      keep(*instead);
+      placed = true;
+    }
+    if (!overlaps || instead) {
+      keep(run);
+      continue;
+    }
+    if (run.first() < first) keep(part_of(run, run.first(), first - 1));
+    if (run.last() > last) keep(part_of(run, last + 1, run.last()));
+  }
+  if (!placed) keep(*instead);
+  if (shadow_.put_runs(*node, indexes[1], after.span())) {
+    figures_.mappings += mappings;
+    figures_.bytes += bytes;
+  } else {
+    static_cast<void>(shadow_.put_runs(*node, indexes[1], {}));
+  }
+  for (unsigned level = 2; level <= top_level; ++level) shadow_.drop_if_unused(*path[level], indexes[level]);
+  shadow_.drop_root_if_unused();
+}
+
+}  // namespace viommu::consumer

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// A host address space, kept equal to what a device sees of guest memory: all of it at its own addresses, what tables
+// map, or nothing.
+//
+//   aim(content)    a new content: what is held and not in it goes, what is missing comes
+//   touch(range)    the tables of the content may have changed there
+//   advance()       looks through the tables, a slice at a time, and tells the difference
+//
+// Work is in proportion to the tables that are there and to what is held; an address space without either is done at
+// once. A table is looked through once for all that is asked of it before. Threads: one at a time.
+#pragma once
+
+#include "caches/address_spaces.hpp"
+#include "engine/base/guest_memory.hpp"
+#include "engine/consumer/delivery.hpp"
+#include "engine/consumer/event.hpp"
+#include "engine/consumer/shadow.hpp"
+#include "walkers/batch.hpp"
+#include "walkers/format/second_stage.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <utility>
+
+namespace viommu::consumer {
+
+/// What a device sees.
+enum class View : std::uint32_t { system, translated, blocked };
+
+struct Content {
+  View view = View::blocked;
+  caches::AddressSpaceKey key{};  ///< of View::translated
+
+  friend bool operator==(const Content& a, const Content& b) noexcept {
+    return a.view == b.view && (a.view != View::translated || a.key == b.key);
+  }
+};
+
+/// What tables are made of, and where they lie.
+struct Tables {
+  const GuestMemory& memory;
+  const walkers::SecondStage& format;
+  const walkers::Kernels& kernels;
+};
+
+/// How many tables may be looked through before somebody else has a turn.
+class Slice {
+ public:
+  explicit Slice(std::uint32_t tables) noexcept : left_{tables} {}
+  void take(std::uint32_t count = 1) noexcept { left_ -= std::min(left_, count); }
+  [[nodiscard]] bool over() const noexcept { return left_ == 0; }
+
+ private:
+  std::uint32_t left_;
+};
+
+class Mirror {
+ public:
+  struct Figures {
+    std::uint64_t mappings = 0;
+    std::uint64_t bytes = 0;
+    std::uint64_t split_bytes = 0;
+    std::uint64_t tables = 0;
+    Told told{};
+  };
+
+  /// @param quota  mappings at a time
+  Mirror(const HostAllocator& allocator, const Sink& sink, SourceId source, const Declared& declared, IovaRange range,
+         std::uint64_t quota) noexcept
+      : shadow_{allocator},
+        sections_{allocator},
+        sink_{sink},
+        source_{source},
+        declared_{declared},
+        range_{range},
+        quota_{quota} {}
+
+  /// @param reach  last address that the unit translates at all
+  void limit(Iova reach) noexcept { reach_ = std::min(range_.last, reach); }
+  void rename(SourceId source) noexcept { source_ = source; }
+
+  void aim(const Content& content) noexcept;
+  void touch(IovaRange range) noexcept;
+  /// Regions have changed: what is mapped may be memory now, or no longer.
+  void touch_all() noexcept { touch(range_); }
+  /// All that is held goes in one UNMAP of the whole range, where the consumer takes that. @return whether it does
+  bool withdraw_whole_range() noexcept;
+
+  [[nodiscard]] bool busy() const noexcept { return job_.pending; }
+  void advance(const Tables& tables, Slice& slice) noexcept;
+
+  // For consumers without MAP: no table is looked at.
+  void tell_unmapped(IovaRange range) noexcept;
+  void tell_device_unmapped(IovaRange range) noexcept;
+
+  /// Whether it holds nothing because it cannot hold what it should.
+  [[nodiscard]] bool gave_up() const noexcept { return gave_up_; }
+  [[nodiscard]] const Content& content() const noexcept { return content_; }
+  [[nodiscard]] const Declared& declared() const noexcept { return declared_; }
+  [[nodiscard]] IovaRange range() const noexcept { return range_; }
+  [[nodiscard]] bool holds_nothing() const noexcept { return figures_.mappings == 0; }
+  [[nodiscard]] const Figures& figures() const noexcept { return figures_; }
+  [[nodiscard]] std::uint64_t shadow_bytes() const noexcept { return shadow_.bytes() + sections_.bytes(); }
+  [[nodiscard]] Shadow& shadow() noexcept { return shadow_; }
+
+ private:
+  friend class TableSync;
+  friend class SectionSync;
+
+  /// Guest memory at its own addresses, as it was delivered.
+  struct Section {
+    IovaRange range{};
+    std::byte* host = nullptr;
+    bool mmio = false;
+
+    friend bool operator==(const Section&, const Section&) = default;
+  };
+  /// Ascending, none overlaps another.
+  class Sections {
+   public:
+    explicit Sections(const HostAllocator& allocator) noexcept : allocator_{allocator} {}
+    [[nodiscard]] const HostAllocator& allocator() const noexcept { return allocator_; }
+    /// Room for so many; what is there stays.
+    [[nodiscard]] bool reserve(std::size_t count) noexcept {
+      if (count <= sections_.size()) return true;
+      HostArray<Section> larger;
+      if (!larger.reset(allocator_, count)) return false;
+      std::copy_n(sections_.begin(), count_, larger.begin());
+      sections_ = std::move(larger);
+      return true;
+    }
+    /// There is room.
+    void insert(const Section& section) noexcept {
+      std::size_t at = count_++;
+      for (; at > 0 && section.range.first < sections_[at - 1].range.first; --at) sections_[at] = sections_[at - 1];
+      sections_[at] = section;
+    }
+    void erase(std::size_t index) noexcept {
+      std::copy(sections_.begin() + index + 1, sections_.begin() + count_, sections_.begin() + index);
+      --count_;
+    }
+    void clear() noexcept { count_ = 0; }
+    [[nodiscard]] std::span<const Section> span() const noexcept { return {sections_.begin(), count_}; }
+    [[nodiscard]] std::size_t bytes() const noexcept { return sections_.size() == 0 ? 0 : sections_.bytes(); }
+
+   private:
+    HostAllocator allocator_;
+    HostArray<Section> sections_;
+    std::size_t count_ = 0;
+  };
+  struct Job {
+    bool pending = false;
+    IovaRange range{};
+    Iova next{};  ///< where to go on
+  };
+
+  void give_up(Delivery& delivery) noexcept;
+  void apply_failures(Delivery& delivery) noexcept;
+  void erase(IovaRange range) noexcept;
+  void put_back(const Event& event) noexcept;
+  void edit_slot(Iova slot, bool make, unsigned first, unsigned last, std::optional<MappedRun> instead) noexcept;
+
+  Shadow shadow_;
+  Sections sections_;
+  Sink sink_;
+  SourceId source_;
+  Declared declared_;
+  IovaRange range_;
+  Iova reach_{~std::uint64_t{0}};
+  std::uint64_t quota_;
+  Content content_;
+  Job job_;
+  bool gave_up_ = false;
+  bool unsupported_ = false;  ///< to be reported
+  Figures figures_;
+};
+
+}  // namespace viommu::consumer

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+#include "engine/consumer/section_sync.hpp"
+
+#include <algorithm>
+
+namespace viommu::consumer {
+namespace {
+
+template <class Section>
+[[nodiscard]] std::uint8_t rights_of(const Section& section) noexcept {
+  return static_cast<std::uint8_t>(read_write.bits() | (section.mmio ? mmio_right : 0U));
+}
+
+}  // namespace
+
+bool SectionSync::collect(Mirror::Sections& now) const noexcept {
+  const RegionMap* const map = backing_.map();
+  const bool wanted = mirror_.content().view == View::system && !mirror_.gave_up();
+  if (!wanted || map == nullptr) return now.reserve(Delivery::most_failures);
+  // Each failed piece of a withdrawal may become one again.
+  if (!now.reserve(map->regions().size() + Delivery::most_failures)) return false;
+  for (const Region& region : map->regions()) {
+    const IovaRange clip{std::max(Iova{region.range.first.value}, mirror_.range().first),
+                         std::min(Iova{region.range.last.value}, mirror_.range().last)};
+    // Nobody asked for one that the consumer does not take, so nobody misses it.
+    if (clip.last < clip.first || backing_.piece(region.range.first, region.range.last).left_out) continue;
+    now.insert({clip, region.host_at({clip.first.value}), region.mmio});
+  }
+  return true;
+}
+
+bool SectionSync::run() noexcept {
+  Mirror::Sections now{mirror_.sections_.allocator()};
+  const bool nothing = mirror_.sections_.span().empty() && mirror_.content().view != View::system;
+  if (nothing) return true;
+  if (!collect(now)) return false;
+  const auto held = mirror_.sections_.span();
+  std::size_t next = 0;
+  const auto withdraw_up_to = [&](Iova last) {
+    for (; next < held.size() && held[next].range.first <= last; ++next)
+      if (std::ranges::find(now.span(), held[next]) == now.span().end())
+        delivery_.unmap(held[next].range, held[next].range.first.value, rights_of(held[next]));
+  };
+  for (const Mirror::Section& section : now.span()) {
+    if (std::ranges::find(held, section) != held.end()) continue;
+    withdraw_up_to(section.range.last);
+    delivery_.map(section.range, {section.range.first.value}, section.host, rights_of(section));
+  }
+  withdraw_up_to({~std::uint64_t{0}});
+  delivery_.flush();
+  apply_failures(now);
+  const auto count = [](std::span<const Mirror::Section> sections) {
+    std::uint64_t bytes = 0;
+    for (const Mirror::Section& section : sections) bytes += section.range.last.value - section.range.first.value + 1;
+    return bytes;
+  };
+  mirror_.figures_.mappings += now.span().size() - held.size();
+  mirror_.figures_.bytes += count(now.span()) - count(held);
+  mirror_.sections_ = std::move(now);
+  return true;
+}
+
+/// What failed to come is not there, and what failed to go is.
+void SectionSync::apply_failures(Mirror::Sections& now) noexcept {
+  std::size_t room = Delivery::most_failures;
+  const auto cut = [&](IovaRange range) {
+    for (std::size_t i = 0; i < now.span().size() && room > 1; ++i) {
+      const Mirror::Section whole = now.span()[i];
+      if (!whole.range.overlaps(range)) continue;
+      now.erase(i);
+      const auto keep = [&](Iova first, Iova last) {
+        if (last < first) return;
+        std::byte* const host = whole.host == nullptr ? nullptr : whole.host + (first.value - whole.range.first.value);
+        now.insert({{first, last}, host, whole.mmio});
+        --room;
+      };
+      if (whole.range.first < range.first) keep(whole.range.first, {range.first.value - 1});
+      if (range.last < whole.range.last) keep({range.last.value + 1}, whole.range.last);
+      return;
+    }
+  };
+  for (const Event& event : delivery_.failures())
+    if (event.kind == EventKind::map) cut({{event.iova}, {event.last}});
+  for (const Event& event : delivery_.failures()) {
+    if (event.kind != EventKind::unmap || room == 0) continue;
+    const IovaRange range{{event.iova}, {event.last}};
+    const bool taken =
+        std::ranges::any_of(now.span(), [&](const auto& section) { return section.range.overlaps(range); });
+    if (taken) continue;
+    now.insert({range, nullptr, (event.rights & mmio_right) != 0});
+    --room;
+  }
+  delivery_.forget_failures();
+}
+
+}  // namespace viommu::consumer

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// The difference between the sections of guest memory that a consumer holds and those that it is to hold.
+#pragma once
+
+#include "engine/consumer/backing.hpp"
+#include "engine/consumer/delivery.hpp"
+#include "engine/consumer/mirror.hpp"
+
+namespace viommu::consumer {
+
+class SectionSync {
+ public:
+  SectionSync(Mirror& mirror, const Tables& tables, Delivery& delivery) noexcept
+      : mirror_{mirror}, delivery_{delivery}, backing_{tables.memory.map(), mirror.declared()} {}
+
+  /// All of them: there are as many as there are regions. Nothing else waits to be told. @return false when the host has
+  /// no memory
+  [[nodiscard]] bool run() noexcept;
+
+ private:
+  [[nodiscard]] bool collect(Mirror::Sections& now) const noexcept;
+  void apply_failures(Mirror::Sections& now) noexcept;
+
+  Mirror& mirror_;
+  Delivery& delivery_;
+  Backing backing_;
+};
+
+}  // namespace viommu::consumer

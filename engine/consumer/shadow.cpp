@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+#include "engine/consumer/shadow.hpp"
+
+#include <algorithm>
+#include <new>
+#include <utility>
+
+namespace viommu::consumer {
+namespace {
+
+[[nodiscard]] std::size_t list_bytes(std::uint32_t capacity) noexcept {
+  return sizeof(Shadow::List) + capacity * sizeof(MappedRun);
+}
+/// Not much more than there are: a scattered table is full, and a sparse one costs what it holds.
+[[nodiscard]] std::uint32_t capacity_for(std::size_t count) noexcept {
+  constexpr std::size_t step = 7;  // with the head whole lines of 64 bytes
+  const std::size_t lines = (count + 1 + step) / (step + 1);
+  return static_cast<std::uint32_t>(lines * (step + 1) - 1);
+}
+
+}  // namespace
+
+Shadow::Node* Shadow::make_node() noexcept {
+  void* const memory = allocator_.get(sizeof(Node), alignof(Node));
+  if (memory == nullptr) return nullptr;
+  bytes_ += sizeof(Node);
+  return new (memory) Node;
+}
+
+Shadow::Node* Shadow::node_at(Node& parent, std::size_t index) noexcept {
+  if (Node* const there = node_in(parent.slots[index]); there != nullptr) return there;
+  Node* const made = make_node();
+  if (made != nullptr) put_word(parent, index, reinterpret_cast<std::uint64_t>(made));
+  return made;
+}
+
+void Shadow::put_word(Node& node, std::size_t index, std::uint64_t word) noexcept {
+  node.used += static_cast<std::uint32_t>(word != 0) - static_cast<std::uint32_t>(!node.slots[index].empty());
+  node.slots[index].word = word;
+}
+
+void Shadow::drop_if_unused(Node& parent, std::size_t index) noexcept {
+  Node* const node = node_in(parent.slots[index]);
+  if (node == nullptr || node->used != 0) return;
+  put_word(parent, index, 0);
+  free_node(node, 0);
+}
+
+void Shadow::drop_root_if_unused() noexcept {
+  if (root_ != nullptr && root_->used == 0) free_node(std::exchange(root_, nullptr), 0);
+}
+
+bool Shadow::put_runs(Node& node, std::size_t index, std::span<const MappedRun> runs) noexcept {
+  List* const old = list_in(node.slots[index]);
+  if (runs.size() <= 1) {
+    put_word(node, index, runs.empty() ? 0 : runs.front().word);
+    free_list(old);
+    return true;
+  }
+  const std::uint32_t capacity = capacity_for(runs.size());
+  List* list = old;
+  if (old == nullptr || old->capacity != capacity) {
+    void* const memory = allocator_.get(list_bytes(capacity), alignof(List));
+    if (memory == nullptr) return false;
+    list = new (memory) List;
+    list->capacity = capacity;
+    bytes_ += list_bytes(capacity);
+  }
+  list->count = static_cast<std::uint32_t>(runs.size());
+  std::ranges::copy(runs, list->runs());
+  if (list != old) {
+    put_word(node, index, reinterpret_cast<std::uint64_t>(list));
+    free_list(old);
+  }
+  return true;
+}
+
+void Shadow::free_list(List* list) noexcept {
+  if (list == nullptr) return;
+  const std::size_t size = list_bytes(list->capacity);
+  bytes_ -= size;
+  allocator_.put(list, size, alignof(List));
+}
+
+void Shadow::free_node(Node* node, unsigned level) noexcept {
+  if (node == nullptr) return;
+  for (const Slot& slot : node->slots) {
+    if (level == 0 || !slot.is_pointer()) continue;  // level 0: nothing is in it
+    if (level == 1)
+      free_list(list_in(slot));
+    else
+      free_node(node_in(slot), level - 1);  // ends: level goes down
+  }
+  bytes_ -= sizeof(Node);
+  node->~Node();
+  allocator_.put(node, sizeof(Node), alignof(Node));
+}
+
+void Shadow::clear() noexcept { free_node(std::exchange(root_, nullptr), top_level); }
+
+}  // namespace viommu::consumer

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// What a consumer holds, as it was delivered: units, in a tree of the shape of page tables.
+//
+//   level 4 3 2    512 slots each: the node below, or (level 2, 1 GiB) one unit
+//   level 1        512 slots of 2 MiB each: nothing, one run, or a list of runs
+//
+// A run is a unit: it was one MAP and is withdrawn by one UNMAP. It is one word (walkers/mapped_run.hpp), with two bits
+// more. So a contiguous table costs 8 bytes, a scattered one 8 bytes a leaf and the list's head, and comparing a table
+// with it is comparing two arrays of words.
+#pragma once
+
+#include "engine/base/address.hpp"
+#include "engine/base/host_memory.hpp"
+#include "walkers/mapped_run.hpp"
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+namespace viommu::consumer {
+
+using walkers::MappedRun;
+using walkers::table_pages;
+
+/// Of a unit that is one leaf of 2 MiB or more: a change of part of it is a change of all of it.
+inline constexpr std::uint64_t large_leaf_bit = std::uint64_t{1} << 61;
+/// Of a run that is mapped and was not delivered, so that it is reported once only.
+inline constexpr std::uint64_t left_out_bit = std::uint64_t{1} << 62;
+
+[[nodiscard]] constexpr bool is_left_out(MappedRun run) noexcept { return (run.word & left_out_bit) != 0; }
+[[nodiscard]] constexpr bool is_large(MappedRun run) noexcept { return (run.word & large_leaf_bit) != 0; }
+
+inline constexpr unsigned slot_shift = 21;  ///< of level 1
+inline constexpr unsigned top_level = 4;
+[[nodiscard]] constexpr unsigned shift_of(unsigned level) noexcept { return page_shift + 9 * level; }
+
+class Shadow {
+ public:
+  struct List {
+    std::uint32_t count = 0;
+    std::uint32_t capacity = 0;
+    [[nodiscard]] MappedRun* runs() noexcept { return reinterpret_cast<MappedRun*>(this + 1); }
+    [[nodiscard]] const MappedRun* runs() const noexcept { return reinterpret_cast<const MappedRun*>(this + 1); }
+  };
+  static_assert(sizeof(List) == sizeof(MappedRun));
+
+  /// A slot of any level: nothing (0), one unit (has rights, so its low bits are not 0), or a pointer.
+  struct Slot {
+    std::uint64_t word = 0;
+    [[nodiscard]] bool empty() const noexcept { return word == 0; }
+    [[nodiscard]] bool is_unit() const noexcept { return (word & MappedRun::right_bits) != 0; }
+    [[nodiscard]] bool is_pointer() const noexcept { return !empty() && !is_unit(); }
+  };
+  struct Node {
+    std::array<Slot, table_pages> slots{};
+    std::uint32_t used = 0;
+  };
+
+  explicit Shadow(const HostAllocator& allocator) noexcept : allocator_{allocator} {}
+  Shadow(const Shadow&) = delete;
+  Shadow& operator=(const Shadow&) = delete;
+  ~Shadow() { clear(); }
+
+  [[nodiscard]] static Node* node_in(const Slot& slot) noexcept {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): made of a pointer
+    return slot.is_pointer() ? reinterpret_cast<Node*>(slot.word) : nullptr;
+  }
+  [[nodiscard]] static List* list_in(const Slot& slot) noexcept {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): made of a pointer
+    return slot.is_pointer() ? reinterpret_cast<List*>(slot.word) : nullptr;
+  }
+  /// Runs of a slot of level 1.
+  [[nodiscard]] static std::span<const MappedRun> runs(const Slot& slot) noexcept {
+    if (slot.is_unit()) return {reinterpret_cast<const MappedRun*>(&slot.word), 1};
+    const List* const list = list_in(slot);
+    return list == nullptr ? std::span<const MappedRun>{} : std::span{list->runs(), list->count};
+  }
+
+  [[nodiscard]] Node*& root() noexcept { return root_; }
+  /// Null when the host has no memory.
+  [[nodiscard]] Node* make_node() noexcept;
+  /// The node in a slot of `parent`, made if need be.
+  [[nodiscard]] Node* node_at(Node& parent, std::size_t index) noexcept;
+  void put_word(Node& node, std::size_t index, std::uint64_t word) noexcept;
+  /// Frees what is in a slot that holds a node without anything in it.
+  void drop_if_unused(Node& parent, std::size_t index) noexcept;
+  void drop_root_if_unused() noexcept;
+  /// Makes these the runs of a slot of level 1. @return false when the host has no memory: the slot is as it was
+  [[nodiscard]] bool put_runs(Node& node, std::size_t index, std::span<const MappedRun> runs) noexcept;
+  void clear() noexcept;
+
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
+
+  /// Calls use(iova, run) for each run, ascending; of a 1 GiB unit the run says 512 pages of 2 MiB (`scale` 9).
+  template <class Use>
+  void for_each(Use&& use) const noexcept {
+    if (root_ != nullptr) visit(*root_, top_level, 0, use);
+  }
+
+ private:
+  template <class Use>
+  static void visit(const Node& node, unsigned level, std::uint64_t base, Use& use) noexcept {
+    for (std::size_t i = 0; i < table_pages; ++i) {
+      const Slot& slot = node.slots[i];
+      if (slot.empty()) continue;
+      const std::uint64_t at = base + (std::uint64_t{i} << shift_of(level));
+      if (level == 1) {
+        for (const MappedRun run : runs(slot)) use(at + (std::uint64_t{run.first()} << page_shift), run, 0U);
+      } else if (slot.is_unit()) {
+        use(at, MappedRun{slot.word}, 9U);
+      } else {
+        visit(*node_in(slot), level - 1, at, use);  // ends: level goes down
+      }
+    }
+  }
+  void free_list(List* list) noexcept;
+  void free_node(Node* node, unsigned level) noexcept;
+
+  HostAllocator allocator_;
+  Node* root_ = nullptr;
+  std::uint64_t bytes_ = 0;
+};
+
+}  // namespace viommu::consumer

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// A consumer that keeps what it is given, with its boundaries, and finds fault with every event that a real one could
+// not carry out.
+#pragma once
+
+#include <catch2/catch.hpp>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <ostream>
+#include <string>
+#include <vector>
+#include <viommu/viommu.hpp>
+
+namespace viommu::test {
+
+/// What is mapped at some addresses.
+struct Extent {
+  std::uint64_t iova = 0;
+  std::uint64_t length = 0;  ///< 0 for all of 2^64
+  std::uint64_t gpa = 0;
+  unsigned rights = 0;
+
+  friend bool operator==(const Extent&, const Extent&) = default;
+  friend std::ostream& operator<<(std::ostream& out, const Extent& extent) {
+    return out << std::hex << "[" << extent.iova << " +" << extent.length << " -> " << extent.gpa << " " << extent.rights
+               << "]" << std::dec;
+  }
+};
+
+/// An event as tests write it: M[iova, length -> gpa, rights], U[iova, length].
+struct Seen {
+  std::uint32_t kind = 0;
+  Extent what{};
+
+  friend bool operator==(const Seen&, const Seen&) = default;
+  friend std::ostream& operator<<(std::ostream& out, const Seen& seen) {
+    return out << (seen.kind == VIOMMU_EVENT_MAP ? 'M' : seen.kind == VIOMMU_EVENT_UNMAP ? 'U' : 'D') << seen.what;
+  }
+};
+[[nodiscard]] inline Seen M(std::uint64_t iova, std::uint64_t length, std::uint64_t gpa, unsigned rights = 3) {
+  return {VIOMMU_EVENT_MAP, {iova, length, gpa, rights}};
+}
+/// The gpa of an UNMAP is not compared.
+[[nodiscard]] inline Seen U(std::uint64_t iova, std::uint64_t length) {
+  return {VIOMMU_EVENT_UNMAP, {iova, length, 0, 0}};
+}
+
+class MirrorModel {
+ public:
+  explicit MirrorModel(std::uint32_t declares = 0, std::uint64_t first = 0, std::uint64_t last = 0x7F'FFFF'FFFF) {
+    consumer.size = sizeof consumer;
+    consumer.opaque = this;
+    consumer.notify = VIOMMU_EVENT_MAP | VIOMMU_EVENT_UNMAP;
+    consumer.declares = declares;
+    consumer.first = first;
+    consumer.last = last;
+    consumer.events = [](void* opaque, viommu_event* events, std::uint32_t count) {
+      for (std::uint32_t i = 0; i < count; ++i) static_cast<MirrorModel*>(opaque)->take(events[i]);
+    };
+    consumer.report = [](void* opaque, const viommu_consumer_report* report) {
+      static_cast<MirrorModel*>(opaque)->reports.push_back(*report);
+    };
+  }
+  MirrorModel(const MirrorModel&) = delete;
+  MirrorModel& operator=(const MirrorModel&) = delete;
+
+  viommu_consumer consumer{};
+  std::uint64_t id = 0;
+  std::vector<Seen> seen;
+  std::vector<viommu_consumer_report> reports;
+  std::vector<std::string> wrong;                        ///< what no consumer could do
+  std::function<bool(const viommu_event& event)> fails;  ///< this event does
+  std::function<void()> on_event;
+  std::uint64_t maps = 0;
+  std::uint64_t unmaps = 0;
+
+  viommu_result subscribe(Engine& engine, std::uint16_t source, viommu_refusal* refusal = nullptr) {
+    return viommu_subscribe(engine.get(), source, &consumer, refusal, &id);
+  }
+  /// Subscribes and asks for what is there.
+  void join(Engine& engine, std::uint16_t source) {
+    REQUIRE(subscribe(engine, source) == VIOMMU_OK);
+    REQUIRE(viommu_replay(engine.get(), id) == VIOMMU_OK);
+  }
+  [[nodiscard]] std::vector<Seen> take_seen() { return std::exchange(seen, {}); }
+
+  /// Maximal runs of what is held, ascending.
+  [[nodiscard]] std::vector<Extent> extents() const {
+    std::vector<Extent> all;
+    for (const auto& [iova, unit] : held_) {
+      if (!all.empty()) {
+        Extent& before = all.back();
+        if (before.iova + before.length == iova && before.gpa + before.length == unit.gpa && before.rights == unit.rights) {
+          before.length += unit.length;
+          continue;
+        }
+      }
+      all.push_back(unit);
+    }
+    return all;
+  }
+  [[nodiscard]] std::size_t units() const { return held_.size(); }
+
+ private:
+  [[nodiscard]] bool declares(std::uint32_t flag) const { return (consumer.declares & flag) != 0; }
+  void complain(const char* what, const viommu_event& event) {
+    wrong.push_back(std::string{what} + " " + std::to_string(event.iova) + ".." + std::to_string(event.last));
+  }
+  void take(viommu_event& event) {
+    if (on_event) on_event();
+    const std::uint64_t length = event.last - event.iova + 1;
+    const bool map = event.kind == VIOMMU_EVENT_MAP;
+    ++(map ? maps : unmaps);
+    seen.push_back({event.kind, {event.iova, length, map ? event.gpa : 0, map ? event.rights : 0U}});
+    if (event.iova < consumer.first || event.last > consumer.last) complain("outside", event);
+    if (declares(VIOMMU_CONSUMER_POW2) && ((length & (length - 1)) != 0 || (event.iova & (length - 1)) != 0))
+      complain("no power of two", event);
+    if (fails && fails(event)) {
+      event.status = -5;
+      return;
+    }
+    if (map) {
+      const auto next = held_.upper_bound(event.last);
+      if (next != held_.begin() && std::prev(next)->second.iova + (std::prev(next)->second.length - 1) >= event.iova)
+        complain("over what is held", event);
+      held_[event.iova] = {event.iova, length, event.gpa, event.rights};
+      return;
+    }
+    if (event.kind != VIOMMU_EVENT_UNMAP) return;
+    for (auto unit = held_.begin(); unit != held_.end();) {
+      const Extent was = unit->second;
+      const std::uint64_t last = was.iova + (was.length - 1);
+      if (last < event.iova || was.iova > event.last) {
+        ++unit;
+        continue;
+      }
+      const bool cut = was.iova < event.iova || last > event.last;
+      if (cut && !declares(VIOMMU_CONSUMER_SPLIT)) complain("cuts an earlier map", event);
+      unit = held_.erase(unit);
+      if (was.iova < event.iova) held_[was.iova] = {was.iova, event.iova - was.iova, was.gpa, was.rights};
+      if (last > event.last)
+        held_[event.last + 1] = {event.last + 1, last - event.last, was.gpa + (event.last + 1 - was.iova), was.rights};
+    }
+  }
+
+  std::map<std::uint64_t, Extent> held_;
+};
+
+}  // namespace viommu::test
