@@ -148,6 +148,9 @@ void GuestMemory::tell_loaded(Gpa gpa, const std::optional<Word>& word) const no
 }
 
 void GuestMemory::tell_stored(Gpa gpa, bool done, std::uint64_t value, std::size_t size_bytes) const noexcept {
+  // After the store: a page that is logged before it may be copied before it.
+  if (const WriteLog* const log = write_log_.load(std::memory_order_acquire); done && log != nullptr)
+    log->written(log->opaque, gpa.value, size_bytes);
   if (done && tap_.stored != nullptr) tap_.stored(tap_.opaque, gpa.value, value, size_bytes);
   if (!done && tap_.store_failed != nullptr) tap_.store_failed(tap_.opaque, gpa.value, size_bytes);
 }

@@ -40,6 +40,12 @@ struct MemoryTap {
   void (*store_failed)(void* opaque, std::uint64_t gpa, std::uint64_t size_bytes) = nullptr;
 };
 
+/// Who keeps a log of what is written: told about every store after it was made.
+struct WriteLog {
+  void* opaque = nullptr;
+  void (*written)(void* opaque, std::uint64_t gpa, std::uint64_t size_bytes) noexcept = nullptr;
+};
+
 /// What a part of a region is.
 enum class Part : std::uint8_t {
   shared,      ///< as it was added
@@ -129,6 +135,9 @@ class GuestMemory {
   /// writable is, or where a host function's exchange is lost too often (64 times).
   [[nodiscard]] std::optional<std::uint64_t> fetch_or_u64(Gpa gpa, std::uint64_t bits) const noexcept;
 
+  /// From now on `log` is told, or with null nobody. It lives as long as this does.
+  void log_writes(const WriteLog* log) noexcept { write_log_.store(log, std::memory_order_release); }
+
   [[nodiscard]] const RegionMap* map() const noexcept { return map_.load(std::memory_order_acquire); }
   /// Puts `next` in force and returns the map it replaces, which readers may still be using.
   const RegionMap* publish(const RegionMap* next) noexcept { return map_.exchange(next, std::memory_order_acq_rel); }
@@ -148,6 +157,7 @@ class GuestMemory {
   void tell_stored(Gpa gpa, bool done, std::uint64_t value, std::size_t size_bytes) const noexcept;
 
   Atomic<const RegionMap*> map_{nullptr};
+  Atomic<const WriteLog*> write_log_{nullptr};
   MemoryCallbacks callbacks_;
   MemoryTap tap_;
 };

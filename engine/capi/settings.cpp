@@ -164,7 +164,8 @@ viommu_result read_settings(const viommu_vtd_options& given, Settings& settings,
   machine.first_stage_checks = (options.flags & VIOMMU_FIRST_STAGE_CHECKS) != 0;
   machine.migratable_only = (options.flags & VIOMMU_MIGRATABLE_ONLY) != 0;
   machine.share_spaces = (options.flags & VIOMMU_SHARE_SPACES) != 0;
-  machine.mapping_quota = options.mapping_quota != 0 ? options.mapping_quota : ~std::uint64_t{0};
+  constexpr std::uint64_t default_quota = std::uint64_t{1} << 24;  // of scattered pages, 128 MiB of the shadow
+  machine.mapping_quota = options.mapping_quota != 0 ? options.mapping_quota : default_quota;
   if (options.drain > VIOMMU_DRAIN_AUTO) return complain(VIOMMU_E_ARGUMENT, "options.drain: an unknown mode");
   if (options.fill > VIOMMU_FILL_ALL) return complain(VIOMMU_E_ARGUMENT, "options.fill: an unknown mode");
   settings.registers.compress_faults = (options.flags & VIOMMU_FAULT_COMPRESSION) != 0;

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstring>
+#include <optional>
 
 #include "engine/capi/call_guard.hpp"
 #include "engine/capi/engine.hpp"
@@ -119,6 +120,17 @@ void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
   const DmaAnswer answer = engine.unit.dma().translate(reader, dma_request(request));
   engine.recorder->translated(request, translation_of(answer), source_since(reader, before));
   return answer;
+}
+
+/// What the DMA of a hold may write; nothing for one that reads. A request that does not say how long it is writes in
+/// its page.
+[[nodiscard]] std::optional<viommu::GpaRange> written_by(const viommu_request& request,
+                                                         const DmaAnswer& answer) noexcept {
+  if ((request.access & VIOMMU_WRITE) == 0) return std::nullopt;
+  const std::uint64_t gpa = answer.gpa.value;
+  const std::uint64_t asked = request.length == 0 ? ~gpa & viommu::low_bits(viommu::page_shift) : request.length - 1;
+  const std::uint64_t in_block = answer.mask - (gpa & answer.mask);
+  return viommu::GpaRange{{gpa}, {gpa + std::min(asked, in_block)}};
 }
 
 /// The one place from which requests go to the unit.
@@ -478,7 +490,8 @@ viommu_result viommu_hold(viommu_reader* handle, const viommu_request* request, 
   if (answer.kind == DmaKind::interrupt) return VIOMMU_E_ARGUMENT;
   // The DMA may use the whole block the answer stands for, so that is what is held.
   const viommu::IovaRange held{{request->iova & ~answer.mask}, {(request->iova + (length - 1)) | answer.mask}};
-  *hold = engine.waist.hold(since, {{request->source}, answer.domain, held, answer.pasid, answer.first_stage}, cookie);
+  *hold = engine.waist.hold(since, {{request->source}, answer.domain, held, answer.pasid, answer.first_stage}, cookie,
+                            written_by(*request, answer));
   return *hold == 0 ? VIOMMU_E_LIMIT : VIOMMU_OK;
 }
 

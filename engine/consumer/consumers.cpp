@@ -134,7 +134,7 @@ Result Consumers::replay(std::uint64_t id) noexcept {
   if (!slot->mirror->declared().map || slot->replayed) return Result::ok;
   slot->replayed = true;
   const Device& device = devices_[slot->device];
-  if (!device.withdrawing) slot->mirror->aim(device.content);
+  if (!device.withdrawing) aim(*slot, device.content);
   Slice slice{slice_tables};
   advance(*slot, slice);
   refresh_view(slot->device);
@@ -231,6 +231,24 @@ void Consumers::device_tlb_dropped(SourceId source, IovaRange range) noexcept {
   if (index != nobody) for_each_of(index, [&](Slot& slot) { slot.mirror->tell_device_unmapped(range); });
 }
 
+void Consumers::track_writes(bool on) noexcept {
+  tracking_ = on;
+  for (Slot& slot : slots_) {
+    if (slot.id == 0) continue;
+    slot.mirror->tell_unmapped(all_iovas);
+    const Device& device = devices_[slot.device];
+    if (!slot.mirror->declared().logs && !device.withdrawing) aim(slot, device.content);
+    Slice slice{slice_tables};
+    advance(slot, slice);
+  }
+}
+
+void Consumers::aim(Slot& slot, const Content& content) noexcept {
+  if (!slot.replayed) return;
+  const bool unlogged = tracking_ && !slot.mirror->declared().logs;
+  slot.mirror->aim(unlogged ? Content{View::blocked, {}} : content);
+}
+
 void Consumers::context_seen() noexcept {
   if (!any_.load(std::memory_order_acquire) || context_seen_.exchange(true, std::memory_order_acq_rel)) return;
   host_.wake();
@@ -256,24 +274,23 @@ std::uint64_t Consumers::regions_told() noexcept {
 void Consumers::reconsider(std::uint32_t index, bool whole_range) noexcept {
   Device& device = devices_[index];
   const Content now = content_of(device);
-  const bool tables_to_tables = device.content.view == View::translated && now.view == View::translated;
-  if (!device.withdrawing && device.content == now) {
-    // The tables may not be what they were.
-    if (now.view == View::translated) {
-      for_each_of(index, [](Slot& slot) {
-        if (slot.replayed) slot.mirror->aim(slot.mirror->content());
-      });
-    }
+  // Another root table, or translation off and on: all goes, even what comes back.
+  const bool all_goes = whole_range && device.content.view == View::translated;
+  const bool tables_to_tables = !all_goes && device.content.view == View::translated && now.view == View::translated;
+  if (!device.withdrawing && device.content == now && !all_goes) {
+    // The tables may not be what they were; and what failed is tried again.
+    for_each_of(index, [&](Slot& slot) { aim(slot, now); });
   } else {
     device.target = now;
-    if (!tables_to_tables && !device.withdrawing) {
-      const bool was_translated = device.content.view == View::translated;
+    if (!tables_to_tables && (!device.withdrawing || all_goes)) {
       for_each_of(index, [&](Slot& slot) {
         if (!slot.replayed) return;
-        if (whole_range && was_translated) static_cast<void>(slot.mirror->withdraw_whole_range());
+        // One event for all of it does not say which pages it was about.
+        if (all_goes && !tracking_) static_cast<void>(slot.mirror->withdraw_whole_range());
         slot.mirror->aim({View::blocked, {}});
       });
     }
+    device.in_place = tables_to_tables && (!device.withdrawing || device.in_place);
     device.withdrawing = true;
   }
   settle(index);
@@ -288,8 +305,7 @@ void Consumers::settle(std::uint32_t index) noexcept {
   Device& device = devices_[index];
   Slice slice{slice_tables};
   const auto go_on = [&](Slot& slot) { advance(slot, slice); };
-  const bool in_place =
-      device.withdrawing && device.content.view == View::translated && device.target.view == View::translated;
+  const bool in_place = device.withdrawing && device.in_place;
   if (!in_place) for_each_of(index, go_on);
   if (!in_place && busy_device(index)) {
     busy_.store(true, std::memory_order_release);
@@ -299,9 +315,7 @@ void Consumers::settle(std::uint32_t index) noexcept {
     device.withdrawing = false;
     device.content = device.target;
     refresh_view(index);
-    for_each_of(index, [&](Slot& slot) {
-      if (slot.replayed) slot.mirror->aim(device.content);
-    });
+    for_each_of(index, [&](Slot& slot) { aim(slot, device.content); });
     for_each_of(index, go_on);
   }
   refresh_view(index);

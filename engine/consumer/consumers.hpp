@@ -71,6 +71,8 @@ class Consumers {
   void mode_changed() noexcept;
   void dropped(const caches::Scope& scope) noexcept;
   void pages_dropped(std::span<const caches::PageScope> scopes) noexcept;
+  /// Whether writes are logged: then consumers that cannot log hold nothing, and who asks on each miss asks again.
+  void track_writes(bool on) noexcept;
   void device_tlb_dropped(SourceId source, IovaRange range) noexcept;
   /// A context was read that nobody had announced. Threads: any.
   void context_seen() noexcept;
@@ -90,7 +92,8 @@ class Consumers {
   struct Device {
     SourceId source;
     bool bypassed = false;
-    bool withdrawing = false;
+    bool withdrawing = false;  ///< `target` comes when what is held has gone
+    bool in_place = false;     ///< and needs not wait for that: one set of tables instead of another
     bool known = false;
     Content content{View::system, {}};
     Content target{View::system, {}};
@@ -110,6 +113,7 @@ class Consumers {
   [[nodiscard]] Tables tables() const noexcept { return {waist_.memory(), waist_.second_stage(), waist_.kernels()}; }
   [[nodiscard]] std::uint32_t index_of(SourceId source) const noexcept;
   [[nodiscard]] Content content_of(const Device& device) const noexcept;
+  void aim(Slot& slot, const Content& content) noexcept;
   void reconsider(std::uint32_t device, bool whole_range) noexcept;
   /// Publishes and delivers what was withdrawn for.
   void settle(std::uint32_t device) noexcept;
@@ -133,6 +137,7 @@ class Consumers {
   std::uint64_t ids_ = 0;
   std::uint64_t regions_seen_ = 0;
   std::uint64_t regions_told_ = 0;
+  bool tracking_ = false;
   Atomic<bool> busy_{false};
   Atomic<bool> context_seen_{false};
   Atomic<bool> any_{false};     ///< a device is known

@@ -242,7 +242,7 @@ bool TableSync::sync_slot(Shadow::Node& node, std::size_t index, const Entry& en
       mirror_.shadow_.put_word(node, index, wanted.front().word | (large ? large_leaf_bit : 0));
     return true;
   }
-  if (mirror_.figures_.mappings + delivered(wanted) > mirror_.quota_ + delivered(held)) return stop(End::quota, at);
+  if (mirror_.figures_.mappings - delivered(held) + delivered(wanted) > mirror_.quota_) return stop(End::quota, at);
   std::span<const MappedRun> after = wanted;
   const auto give = [&](MappedRun run) { deliver(at, run); };
   if (held.empty()) {

@@ -14,8 +14,8 @@ bool Holds::reset(const HostAllocator& allocator, std::size_t count) noexcept {
   return true;
 }
 
-std::uint64_t Holds::open(const caches::Usage& usage, std::uint64_t epoch, std::uint64_t cookie,
-                          std::uint64_t now_ns) noexcept {
+std::uint64_t Holds::open(const caches::Usage& usage, std::uint64_t epoch, std::uint64_t cookie, std::uint64_t now_ns,
+                          const std::optional<GpaRange>& written) noexcept {
   const std::lock_guard guard{lock_};
   if (free_ == nobody) return 0;
   const std::uint32_t index = free_;
@@ -25,6 +25,7 @@ std::uint64_t Holds::open(const caches::Usage& usage, std::uint64_t epoch, std::
   slot.epoch = epoch;
   slot.cookie = cookie;
   slot.since_ns = now_ns;
+  slot.written = written;
   slot.is_open = true;
   slot.reported = false;
   slot.previous = nobody;
@@ -35,12 +36,34 @@ std::uint64_t Holds::open(const caches::Usage& usage, std::uint64_t epoch, std::
   return handle_of(index, slot.generation);
 }
 
+const Holds::Slot* Holds::find(std::uint64_t handle) const noexcept {
+  const auto index = static_cast<std::uint32_t>(handle);
+  if (index >= slots_.size()) return nullptr;
+  const Slot& slot = slots_[index];
+  return slot.is_open && handle == handle_of(index, slot.generation) ? &slot : nullptr;
+}
+
+std::optional<GpaRange> Holds::written_by(std::uint64_t handle) const noexcept {
+  const std::lock_guard guard{lock_};
+  const Slot* const slot = find(handle);
+  return slot == nullptr ? std::nullopt : slot->written;
+}
+
+std::optional<std::uint64_t> Holds::writer() const noexcept {
+  const std::lock_guard guard{lock_};
+  return cookie_where([](const Slot& slot) { return slot.written.has_value(); });
+}
+
+std::optional<std::uint64_t> Holds::delayer(const caches::ScopeSet& scopes, std::uint64_t epoch) const noexcept {
+  const std::lock_guard guard{lock_};
+  return cookie_where([&](const Slot& slot) { return slot.epoch < epoch && scopes.concerns(slot.usage); });
+}
+
 bool Holds::close(std::uint64_t handle, bool revoked) noexcept {
   const std::lock_guard guard{lock_};
+  if (find(handle) == nullptr) return false;
   const auto index = static_cast<std::uint32_t>(handle);
-  if (index >= slots_.size()) return false;
   Slot& slot = slots_[index];
-  if (!slot.is_open || handle != handle_of(index, slot.generation)) return false;
   if (slot.previous != nobody) slots_[slot.previous].next = slot.next;
   if (slot.next != nobody) slots_[slot.next].previous = slot.previous;
   if (open_ == index) open_ = slot.next;

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <span>
 
 namespace viommu::core {
@@ -35,10 +36,18 @@ class Holds {
  public:
   [[nodiscard]] bool reset(const HostAllocator& allocator, std::size_t count) noexcept;
 
-  /// @param epoch  the latest ticket given out before the translation was made; later ones wait for this hold
+  /// @param epoch    the latest ticket given out before the translation was made; later ones wait for this hold
+  /// @param written  what the DMA may write
   /// @return the handle, 0 when all are open
   [[nodiscard]] std::uint64_t open(const caches::Usage& usage, std::uint64_t epoch, std::uint64_t cookie,
-                                   std::uint64_t now_ns) noexcept;
+                                   std::uint64_t now_ns,
+                                   const std::optional<GpaRange>& written = std::nullopt) noexcept;
+  /// What an open one may write; nothing when it is for reading, or is not open.
+  [[nodiscard]] std::optional<GpaRange> written_by(std::uint64_t handle) const noexcept;
+  /// The cookie of an open one for writing, and of an open one that delays() a ticket.
+  [[nodiscard]] std::optional<std::uint64_t> writer() const noexcept;
+  [[nodiscard]] std::optional<std::uint64_t> delayer(const caches::ScopeSet& scopes,
+                                                     std::uint64_t epoch) const noexcept;
   /// @return false when the handle is not open.
   [[nodiscard]] bool close(std::uint64_t handle, bool revoked) noexcept;
 
@@ -65,6 +74,7 @@ class Holds {
     std::uint64_t epoch = 0;
     std::uint64_t cookie = 0;
     std::uint64_t since_ns = 0;
+    std::optional<GpaRange> written = std::nullopt;
     std::uint32_t generation = 1;  ///< part of the handle, so that an old handle finds nothing
     std::uint32_t next = nobody;
     std::uint32_t previous = nobody;
@@ -73,6 +83,16 @@ class Holds {
   };
   [[nodiscard]] static constexpr std::uint64_t handle_of(std::uint32_t index, std::uint32_t generation) noexcept {
     return std::uint64_t{generation} << 32 | index;
+  }
+
+  /// Null when the handle is not open. Under the lock.
+  [[nodiscard]] const Slot* find(std::uint64_t handle) const noexcept;
+  /// The first open one of which that is so. Under the lock.
+  template <class Condition>
+  [[nodiscard]] std::optional<std::uint64_t> cookie_where(const Condition& condition) const noexcept {
+    for (std::uint32_t index = open_; index != nobody; index = slots_[index].next)
+      if (condition(slots_[index])) return slots_[index].cookie;
+    return std::nullopt;
   }
 
   mutable Mutex lock_;

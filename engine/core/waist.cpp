@@ -185,8 +185,9 @@ bool Waist::reclaim() noexcept {
   return false;
 }
 
-std::uint64_t Waist::hold(std::uint64_t since, const caches::Usage& usage, std::uint64_t cookie) noexcept {
-  const std::uint64_t handle = holds_.open(usage, since, cookie, host_.now_ns());
+std::uint64_t Waist::hold(std::uint64_t since, const caches::Usage& usage, std::uint64_t cookie,
+                          const std::optional<GpaRange>& written) noexcept {
+  const std::uint64_t handle = holds_.open(usage, since, cookie, host_.now_ns(), written);
   if (handle != 0) {
     tracepoint::hold_opened(handle, cookie, usage.source.value, usage.range.first.value, usage.range.last.value);
   }
@@ -194,10 +195,19 @@ std::uint64_t Waist::hold(std::uint64_t since, const caches::Usage& usage, std::
 }
 
 bool Waist::release(std::uint64_t handle, bool revoked) noexcept {
+  // While the hold still keeps back whoever waits for the log to be complete.
+  if (dirty_.logging()) [[unlikely]]
+    if (const std::optional written = holds_.written_by(handle)) dirty_.log(*written);
   if (!holds_.close(handle, revoked)) return false;
   tracepoint::hold_closed(handle, revoked ? 1 : 0);
   if (waiter_.load(std::memory_order_seq_cst)) wake();
   return true;
+}
+
+void Waist::log_own_writes(bool on) noexcept {
+  if (on) dirty_.start();
+  memory_.log_writes(on ? &own_writes_ : nullptr);
+  if (!on) dirty_.stop();
 }
 
 std::uint64_t Waist::count(Count which) const noexcept {

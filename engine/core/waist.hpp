@@ -18,6 +18,7 @@
 #include "engine/base/address.hpp"
 #include "engine/base/guest_memory.hpp"
 #include "engine/base/scratch.hpp"
+#include "engine/core/dirty_log.hpp"
 #include "engine/core/drop_groups.hpp"
 #include "engine/core/drop_listener.hpp"
 #include "engine/core/holds.hpp"
@@ -369,10 +370,21 @@ class Waist {
   /// The tickets given out so far: to be asked, inside the guard, before the translation that is to be held.
   [[nodiscard]] std::uint64_t hold_since() const noexcept { return epochs_.issued(); }
   /// Inside the guard of that translation. 0 when all holds are open.
-  [[nodiscard]] std::uint64_t hold(std::uint64_t since, const caches::Usage& usage, std::uint64_t cookie) noexcept;
+  /// @param written  what the DMA may write
+  [[nodiscard]] std::uint64_t hold(std::uint64_t since, const caches::Usage& usage, std::uint64_t cookie,
+                                   const std::optional<GpaRange>& written = std::nullopt) noexcept;
   /// @return false when the handle is not open.
   [[nodiscard]] bool release(std::uint64_t handle, bool revoked) noexcept;
   [[nodiscard]] const Holds& holds() const noexcept { return holds_; }
+
+  // ---- Dirty tracking (dirty_log.hpp) ----
+  [[nodiscard]] DirtyLog& dirty() noexcept { return dirty_; }
+  /// Whether regions that are added from now on bring room for their bits.
+  void want_dirty(bool wanted) noexcept;
+  /// Room for the bits of all regions in force. Inside a guard. @return false when the host has no memory
+  [[nodiscard]] bool cover_regions() noexcept;
+  /// What the engine itself writes, and what holds have written, is logged from now on; or no more.
+  void log_own_writes(bool on) noexcept;
 
   // ---- Guest memory ----
   [[nodiscard]] const GuestMemory& memory() const noexcept { return memory_; }
@@ -593,6 +605,10 @@ class Waist {
   HostArray<caches::GuardWord> words_;
   HostArray<Reader> readers_;
   Holds holds_;
+  DirtyLog dirty_;
+  WriteLog own_writes_{&dirty_, [](void* log, std::uint64_t gpa, std::uint64_t size_bytes) noexcept {
+                         static_cast<DirtyLog*>(log)->log({{gpa}, {gpa + (size_bytes - 1)}});
+                       }};
   DropGroups groups_;         ///< of whoever calls drop() of a run
   std::size_t sweep_at_ = 0;  ///< first group of the next slice; of the thread that calls reclaim()
   bool sweeping_ = false;

@@ -14,6 +14,7 @@ RegionResult Waist::add_region(const Region& region) noexcept {
     if (next == nullptr) return RegionResult::no_memory;
     RegionResult result = RegionResult::ok;
     bool too_small = false;
+    bool untracked = false;
     {
       const std::lock_guard lock{regions_lock_};
       const RegionMap* const map = memory_.map();
@@ -23,6 +24,8 @@ RegionResult Waist::add_region(const Region& region) noexcept {
         result = RegionResult::exists;
       } else if (count >= options_.regions || retired_map_count_ == most_retired_maps) {
         result = RegionResult::limit;
+      } else if (dirty_.wanted() && !dirty_.covers(region.range)) {
+        untracked = true;  // there is to be room for its bits before it can be written to
       } else if (!too_small) {
         Region whole = region;
         whole.origin = region.range.first;
@@ -33,6 +36,7 @@ RegionResult Waist::add_region(const Region& region) noexcept {
     }
     RegionMap::destroy(host_.allocator(), next);
     if (result != RegionResult::ok) return result;
+    if (untracked && !dirty_.cover(host_.allocator(), region.range)) return RegionResult::no_memory;
   }
 }
 
@@ -85,6 +89,18 @@ RegionResult Waist::remove_region(Gpa first, std::uint64_t cookie) noexcept {
 
 RegionMap* Waist::spare_map(std::size_t extra) noexcept {
   return RegionMap::create(host_.allocator(), region_count_.load(std::memory_order_relaxed) + extra);
+}
+
+void Waist::want_dirty(bool wanted) noexcept {
+  const std::lock_guard lock{regions_lock_};
+  dirty_.want(wanted);
+}
+
+bool Waist::cover_regions() noexcept {
+  const RegionMap* const map = memory_.map();
+  return map == nullptr || std::ranges::all_of(map->regions(), [this](const Region& region) {
+           return dirty_.cover(host_.allocator(), region.range);
+         });
 }
 
 void Waist::put_in_force(const RegionMap* next, std::optional<std::uint64_t> cookie) noexcept {

@@ -66,6 +66,7 @@ void Dma::set_mode(RootPointer root, bool translate, bool protect) noexcept {
   if (translate) word |= Mode::translating;
   if (protect) word |= Mode::protecting;
   if (waist_.counts_apart()) word |= Mode::counting;
+  word |= mode_.load(std::memory_order_relaxed) & Mode::logging;
   switch (mode_in_force(capabilities_, root.mode)) {
     case TableMode::legacy:    break;
     case TableMode::scalable:  word |= Mode::scalable; break;
@@ -171,6 +172,7 @@ FaultReason mode_fault(const Capabilities& capabilities, TableMode in_force, con
 }
 
 DmaAnswer Dma::translate_special(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept {
+  if (mode.has(Mode::logging)) return logged(request, translate_special(reader, request, mode.unlogged()));
   if (!mode.has(Mode::translating)) {
     reader.counters.add(core::Count::identities);
     const DmaAnswer identity{DmaKind::identity,

@@ -148,6 +148,9 @@ class Dma {
 
   /// What new requests see from now on. Requests that began earlier may still be under the old mode.
   void set_mode(RootPointer root, bool translate, bool protect) noexcept;
+  /// Whether new requests that write are logged (Waist::dirty): an answer to them then covers no more than was asked
+  /// for, and was logged before it is given; and an answer to a read gives no right to write.
+  void set_logging(bool on) noexcept;
 
  private:
   /// RTADDR_REG as latched with, in bits that an aligned table leaves free, TES, PMEN and what TTM comes to.
@@ -159,13 +162,15 @@ class Dma {
     static constexpr std::uint64_t aborting = 8;
     static constexpr std::uint64_t scalable = 16;
     static constexpr std::uint64_t counting = 32;  ///< by device and domain: not what the hot path does
+    static constexpr std::uint64_t logging = 64;   ///< what is written
 
     /// Whether each request without a PASID is translated, and that is all.
     [[nodiscard]] bool plain() const noexcept { return (word & (low_bits(page_shift) & ~scalable)) == translating; }
     [[nodiscard]] Mode uncounted() const noexcept { return {word & ~counting}; }
+    [[nodiscard]] Mode unlogged() const noexcept { return {word & ~logging}; }
     /// Whether both have their contexts in the same tables.
     [[nodiscard]] bool same_tables(Mode other) const noexcept {
-      constexpr std::uint64_t others = translating | protecting;
+      constexpr std::uint64_t others = translating | protecting | logging;
       return (word & ~others) == (other.word & ~others);
     }
     [[nodiscard]] bool has(std::uint64_t bit) const noexcept { return (word & bit) != 0; }
@@ -294,6 +299,8 @@ class Dma {
   [[nodiscard]] DmaAnswer translate_without_context(core::Reader& reader, const DmaRequest& request,
                                                     Mode mode) noexcept;
   [[nodiscard]] DmaAnswer translate_special(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept;
+  /// The answer as it is given while writes are logged (dma_logged.cpp).
+  [[nodiscard]] DmaAnswer logged(const DmaRequest& request, DmaAnswer found) noexcept;
   [[nodiscard]] DmaAnswer access_interrupt_window(core::Reader& reader, const DmaRequest& request) noexcept;
   [[nodiscard]] DmaAnswer unless_protected(core::Reader& reader, const DmaRequest& request, DmaAnswer found) noexcept;
   [[nodiscard]] DmaAnswer fault_in(core::Reader& reader, const DmaRequest& request, const core::Translation& found,

@@ -70,6 +70,8 @@ TranslationCompletion Dma::complete_translation_request(core::Reader& reader, co
   completion.privileged = request.has_pasid && request.privileged;
   // SNP of a leaf is not kept: where it may be set, the device is told to be snooped always.
   completion.must_snoop = capabilities_.snoop_control;
+  // What the device writes by a translation of its own would not be logged: it is to ask each time.
+  if (mode.has(Mode::logging) && completion.rights.write()) completion.untranslated_only = true;
   return completion;
 }
 
@@ -106,7 +108,8 @@ DmaAnswer Dma::check_translated(core::Reader& reader, const DmaRequest& request)
   if (walked.fault != FaultReason::none) return fault(reader, request, walked.fault, walked.fault_disable);
   reader.counters.add(core::Count::identities);
   const Gpa gpa{request.iova.value};
-  return {DmaKind::identity, read_write, gpa, mask_clear_of_interrupts(gpa.value)};
+  const DmaAnswer answer{DmaKind::identity, read_write, gpa, mask_clear_of_interrupts(gpa.value)};
+  return mode.has(Mode::logging) ? logged(request, answer) : answer;
 }
 
 std::optional<caches::AddressSpaceKey> Dma::admit_page_request(core::Reader& reader,

@@ -13,6 +13,7 @@
 #include "engine/base/ids.hpp"
 #include "engine/vtd/capabilities.hpp"
 #include "engine/vtd/fault_layouts.hpp"
+#include "engine/vtd/register_image.hpp"
 
 namespace viommu::vtd {
 
@@ -57,14 +58,20 @@ class FaultLog {
   /// Power-good reset.
   void reset() noexcept;
 
+  // register_image.cpp
+  [[nodiscard]] FaultLogImage image() const noexcept;
+  /// @return false for one that this log could not have come to; it is good for nothing then
+  [[nodiscard]] bool adopt(const FaultLogImage& image) noexcept;
+
  private:
   struct Record {
     FaultRecordLow low;
     FaultRecordHigh high;
   };
   [[nodiscard]] Record encode(const FaultEntry& entry) const noexcept;
+  [[nodiscard]] bool could_be(const FaultLogImage::Record& record) const noexcept;
 
-  std::array<Record, 256> records_{};
+  std::array<Record, FaultLogImage::most_records> records_{};
   unsigned records_in_use_;
   unsigned address_bits_;
   bool has_address_type_;

@@ -29,13 +29,14 @@ PagePosted PageRequests::post(core::Reader& reader, const PageRequest& request) 
     if (!file.translation_enabled()) return unless_last(request, PagePosted::invalid);
     // "Page Request Queue": while the overflow is there, requests are answered and not told.
     if (file.page_overflow()) return unless_last(request, PagePosted::success);
-    if (count_ == most_posted || (request.last && group_count_ == most_groups) || file.free_page_requests() <= count_) {
+    if (count_ == most_posted || (request.last && waiting_.count == most_groups) ||
+        file.free_page_requests() <= count_) {
       registers_.queue(file.raise_page_overflow());
       return unless_last(request, PagePosted::success);
     }
     posted_[(first_ + count_++) % most_posted] = {request, key->domain, key->pasid.value_or(Pasid{}),
                                                   key->interpretation};
-    if (request.last) groups_[group_count_++] = {request.source, request.pasid, request.group};
+    if (request.last) waiting_.groups[waiting_.count++] = {request.source, request.pasid, request.group};
     any_posted_.store(true, std::memory_order_relaxed);
     return PagePosted::queued;
   });
@@ -126,10 +127,10 @@ void PageRequests::forget_first() noexcept {
 }
 
 bool PageRequests::close(const Group& group) noexcept {
-  for (std::size_t i = 0; i < group_count_; ++i) {
-    const Group& each = groups_[i];
+  for (std::size_t i = 0; i < waiting_.count; ++i) {
+    const Group& each = waiting_.groups[i];
     if (each.source != group.source || each.pasid != group.pasid || each.number != group.number) continue;
-    groups_[i] = groups_[--group_count_];
+    waiting_.groups[i] = waiting_.groups[--waiting_.count];
     return true;
   }
   return false;
@@ -151,8 +152,8 @@ void PageRequests::reset() noexcept {
     const std::optional group = registers_.with([&](RegisterFile&) -> std::optional<Group> {
       first_ = count_ = 0;
       any_posted_.store(false, std::memory_order_relaxed);
-      if (group_count_ == 0) return std::nullopt;
-      return groups_[--group_count_];
+      if (waiting_.count == 0) return std::nullopt;
+      return waiting_.groups[--waiting_.count];
     });
     if (!group) return;
     answer(*group, response_failure);

@@ -21,6 +21,7 @@
 #include "engine/core/waist.hpp"
 #include "engine/vtd/dma.hpp"
 #include "engine/vtd/invalidation.hpp"
+#include "engine/vtd/page_groups.hpp"
 #include "engine/vtd/registers.hpp"
 
 namespace viommu::vtd {
@@ -61,13 +62,21 @@ class PageRequests {
   /// Forgets what is posted; every group that waits is answered with failure.
   void reset() noexcept;
 
+  // Under the registers' lock: whose request is the first that is posted and not written; groups that wait for the
+  // guest's answer; and those of a unit that was saved, which are taken over when nothing is posted.
+  [[nodiscard]] std::optional<SourceId> first_posted() const noexcept {
+    return count_ == 0 ? std::nullopt : std::optional{posted_[first_].request.source};
+  }
+  [[nodiscard]] const PageGroups& waiting() const noexcept { return waiting_; }
+  void take_over(const PageGroups& groups) noexcept { waiting_ = groups; }
+
   struct Figures {
     std::size_t posted = 0;  ///< not written into the guest's queue yet
     std::size_t groups = 0;  ///< that wait for the guest's answer
   };
   /// Threads: any.
   [[nodiscard]] Figures figures() noexcept {
-    return registers_.with([this](const RegisterFile&) { return Figures{count_, group_count_}; });
+    return registers_.with([this](const RegisterFile&) { return Figures{count_, waiting_.count}; });
   }
 
   static constexpr unsigned response_success = 0;
@@ -80,11 +89,7 @@ class PageRequests {
     Pasid pasid;  ///< of the PASID entry it goes by
     caches::Interpretation interpretation = caches::Interpretation::second_stage;
   };
-  struct Group {
-    SourceId source;
-    std::optional<Pasid> pasid;
-    unsigned number = 0;
-  };
+  using Group = PageGroup;
   /// Of the next descriptor; nothing when the queue is full, which the guest is told.
   [[nodiscard]] std::optional<Gpa> place_for_next() noexcept;
   [[nodiscard]] bool store(Gpa at, const PageRequest& request) noexcept;
@@ -102,12 +107,11 @@ class PageRequests {
   const core::Host& host_;
   // Under the registers' lock:
   static constexpr std::size_t most_posted = 64;
-  static constexpr std::size_t most_groups = 512;
+  static constexpr std::size_t most_groups = PageGroups::most;
   std::array<Posted, most_posted> posted_{};
   std::size_t first_ = 0;
   std::size_t count_ = 0;
-  std::array<Group, most_groups> groups_{};  ///< the first group_count_ of them, in no order
-  std::size_t group_count_ = 0;
+  PageGroups waiting_{};
   Atomic<bool> any_posted_{false};
 };
 

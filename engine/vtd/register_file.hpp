@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "engine/base/address.hpp"
 #include "engine/base/fault.hpp"
@@ -20,6 +21,7 @@
 #include "engine/vtd/fault_log.hpp"
 #include "engine/vtd/invalidation.hpp"
 #include "engine/vtd/queue_geometry.hpp"
+#include "engine/vtd/register_image.hpp"
 #include "engine/vtd/register_layouts.hpp"
 #include "engine/vtd/register_map.hpp"
 
@@ -130,6 +132,11 @@ class RegisterFile {
   /// Records a fault that is to be reported.
   [[nodiscard]] RecordedFault record_fault(const FaultEntry& entry) noexcept;
 
+  // Between commands (register_image.cpp).
+  [[nodiscard]] RegisterImage image() const noexcept;
+  /// Becomes that. @return what is wrong with it, if anything: the file is good for nothing then
+  [[nodiscard]] Misfit adopt(const RegisterImage& image) noexcept;
+
   // State in force.
   [[nodiscard]] const Capabilities& capabilities() const noexcept { return capabilities_; }
   [[nodiscard]] GlobalStatus status() const noexcept;
@@ -199,6 +206,8 @@ class RegisterFile {
   [[nodiscard]] std::optional<EventMessage> release_event(std::uint32_t control_offset) noexcept;
   [[nodiscard]] EventMessage message(std::uint32_t control_offset) const noexcept;
   void withdraw_event(std::uint32_t control_offset) noexcept;
+  [[nodiscard]] Misfit what_is_wrong(std::span<const RegisterRow> rows) const noexcept;
+  [[nodiscard]] const char* wrong_about_events() const noexcept;
 
   Capabilities capabilities_;
   Options options_;

@@ -35,6 +35,9 @@ class Registers {
   /// Only inside with(): queues a message.
   void queue(const std::optional<EventMessage>& message) noexcept;
 
+  /// Only inside with(): messages that are queued.
+  [[nodiscard]] std::size_t queued() const noexcept { return count_; }
+
   /// Sends what is queued, unless another thread is doing so: then that one sends it.
   void deliver() noexcept;
   /// Forgets what is queued.

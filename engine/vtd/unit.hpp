@@ -2,8 +2,10 @@
 // One VT-d unit in legacy mode: the register window, the worker behind it, and the way of a request.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "engine/consumer/consumers.hpp"
 #include "engine/core/host.hpp"
@@ -12,7 +14,9 @@
 #include "engine/vtd/dma.hpp"
 #include "engine/vtd/fault_reporter.hpp"
 #include "engine/vtd/interrupt_remapping.hpp"
+#include "engine/vtd/obstacle.hpp"
 #include "engine/vtd/registers.hpp"
+#include "engine/vtd/saved_state.hpp"
 #include "engine/vtd/worker.hpp"
 
 namespace viommu::vtd {
@@ -24,6 +28,7 @@ class Unit {
   Unit(const Capabilities& capabilities, RegisterFile::Options options, core::Waist& waist, const core::Host& host,
        Worker::Times times) noexcept
       : capabilities_{capabilities},
+        compress_faults_{options.compress_faults},
         host_{host},
         registers_{capabilities_, options, host},
         faults_{registers_, host},
@@ -62,10 +67,34 @@ class Unit {
   WorkState process(std::uint32_t budget) noexcept { return worker_.process(budget); }
   [[nodiscard]] bool reset() noexcept { return worker_.reset(); }
 
+  // ---- Migration ----
+  /// What is in the way of a quiet unit. Nothing is: `state`, where there is one, receives what is to be saved.
+  [[nodiscard]] Obstacle save(SavedState* state) noexcept {
+    Obstacle obstacle;
+    if (worker_.save(state, obstacle) == WorkLook::noted) work_again();
+    return obstacle;
+  }
+  [[nodiscard]] UnitIdentity identity() noexcept { return {capabilities_, compress_faults_}; }
+  enum class Loaded : std::uint8_t { done, refused, busy };
+  /// @param problem  why it was refused
+  [[nodiscard]] Loaded load(std::span<const std::byte> bytes, LoadProblem& problem) noexcept;
+  // ---- Dirty tracking ----
+  /// Room for the bits of every region has been made. It is so when tracks() says so.
+  void track(bool on) noexcept {
+    if (worker_.track(on)) work_again();
+  }
+  [[nodiscard]] bool tracks() const noexcept { return worker_.tracks(); }
+  /// @return whether what was logged by now may be fetched
+  [[nodiscard]] bool collect_dirty() noexcept {
+    const DirtyCollected collected = worker_.collect_dirty();
+    if (collected.noted) work_again();
+    return collected.settled;
+  }
+
   /// @return false while another thread is at the unit's work: nothing is seen then
   [[nodiscard]] bool describe_work(WorkSeen& seen) noexcept {
     const WorkLook look = worker_.describe(seen);
-    if (look == WorkLook::noted && worker_.process(0) != WorkState::idle) host_.wake();
+    if (look == WorkLook::noted) work_again();
     return look != WorkLook::busy;
   }
   /// All registers as they are at one instant.
@@ -114,8 +143,14 @@ class Unit {
     };
     return {this, content_of, {low_bits(capabilities_.input_address_bits)}, capabilities_.caching_mode};
   }
+  void work_again() noexcept {
+    if (worker_.process(0) != WorkState::idle) host_.wake();
+  }
+  /// A state was taken in: whatever is derived from registers and tables is made anew here, before the call returns.
+  void loaded() noexcept { work_again(); }
 
   const Capabilities capabilities_;
+  const bool compress_faults_;
   const core::Host& host_;
   Registers registers_;
   FaultReporter faults_;

@@ -60,19 +60,8 @@ WorkState Worker::process(std::uint32_t budget) noexcept {
 
 bool Worker::reset() noexcept {
   if (!take_role()) return false;
-  const std::uint32_t entries = registers_.with([this](RegisterFile& file) {
-    const std::uint32_t before = file.interrupt_table().entries;
-    file.reset();
-    commands_ = {};
-    commanded_.store(false, std::memory_order_release);
-    return before;
-  });
-  registers_.drop_messages();
-  global_.reset();
-  context_.reset();
-  iotlb_.reset();
-  forget_waits();
-  devices_.forget();
+  const std::uint32_t entries = forget_registers();
+  forget_work();
   dma_.set_mode({}, false, false);
   interrupts_.set_mode({}, false, false);
   waist_.drop(caches::Scope{});
@@ -96,6 +85,7 @@ WorkState Worker::work(Budget& budget) noexcept {
     begin_commands();
     waiting = !finish_commands();
   }
+  if (!advance_tracking()) waiting = true;
   pages_.write_posted();
   advance_devices();
   const WorkState queue = run_queue(budget);

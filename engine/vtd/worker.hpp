@@ -29,9 +29,11 @@
 #include "engine/vtd/device_tlbs.hpp"
 #include "engine/vtd/dma.hpp"
 #include "engine/vtd/interrupt_remapping.hpp"
+#include "engine/vtd/obstacle.hpp"
 #include "engine/vtd/open_waits.hpp"
 #include "engine/vtd/page_requests.hpp"
 #include "engine/vtd/registers.hpp"
+#include "engine/vtd/saved_state.hpp"
 #include "engine/vtd/work_seen.hpp"
 
 namespace viommu::vtd {
@@ -52,6 +54,12 @@ enum class WorkCount : std::uint8_t {
   page_responses_dropped,
 };
 inline constexpr std::size_t work_counts = 10;
+
+/// What Worker::collect_dirty() has come to.
+struct DirtyCollected {
+  bool settled = false;  ///< what was collected may be fetched
+  bool noted = false;    ///< process() is to follow
+};
 
 /// Threads: everything from any thread.
 class Worker {
@@ -90,6 +98,20 @@ class Worker {
   /// What is under way (worker_describe.cpp). After `noted` process() is to follow: a note that came meanwhile is its
   /// to answer.
   [[nodiscard]] WorkLook describe(WorkSeen& seen) noexcept;
+
+  // worker_state.cpp
+  /// What is in the way of a quiet unit; nothing is: then `state`, where there is one, receives what is to be saved.
+  /// After `noted` process() is to follow.
+  [[nodiscard]] WorkLook save(SavedState* state, Obstacle& obstacle) noexcept;
+  /// The unit becomes one with these registers and groups, whatever it was. @return false when another thread has the
+  /// role: then nothing is done. process() is to follow
+  [[nodiscard]] bool load(const RegisterFile& loaded, const PageGroups& groups) noexcept;
+  /// Asks for dirty tracking; process() does it. @return whether there is anything to do
+  [[nodiscard]] bool track(bool on) noexcept;
+  [[nodiscard]] bool tracks() const noexcept { return tracking_.load(std::memory_order_acquire); }
+  /// Takes what was logged, and says whether the guards in which it was logged have ended. Not settled: to be asked
+  /// again, host.wake is called when it is worth it.
+  [[nodiscard]] DirtyCollected collect_dirty() noexcept;
 
   [[nodiscard]] std::uint64_t count(WorkCount which) const noexcept {
     return counts_[static_cast<std::size_t>(which)].load(std::memory_order_relaxed);
@@ -208,6 +230,14 @@ class Worker {
   [[nodiscard]] bool finish_waits() noexcept;
   void complete(const Wait& wait) noexcept;
   void forget_waits() noexcept;
+  // worker_state.cpp
+  /// @return how large the interrupt table was
+  std::uint32_t forget_registers() noexcept;
+  void forget_work() noexcept;
+  [[nodiscard]] Obstacle open_work() const noexcept;
+  [[nodiscard]] Obstacle delay_of(const core::Ticket& ticket) const noexcept;
+  /// @return false while a switch of dirty tracking waits for its ticket
+  [[nodiscard]] bool advance_tracking() noexcept;
   /// @param raw  the descriptor at the head, where that is what is wrong and could be read
   void stop_queue(QueueErrorCode code, const QueueView& queue, const std::optional<RawDescriptor>& raw) noexcept;
   /// As Waist::drained(); a completion that waits for longer than `report_ns` is logged once.
@@ -239,11 +269,17 @@ class Worker {
 
   Atomic<Role> role_{Role::free};
   Atomic<bool> commanded_{false};  ///< commands_ holds something
-  Commands commands_;              ///< asked for and not yet begun; under the registers' lock
+  Atomic<bool> tracking_wanted_{false};
+  Atomic<bool> tracking_{false};  ///< switched, and drained
+  Commands commands_;             ///< asked for and not yet begun; under the registers' lock
   // Whoever has the role:
   std::optional<GlobalCommand> global_;
   std::optional<ContextCommand> context_;
   std::optional<IotlbCommand> iotlb_;
+  std::optional<core::Ticket> tracking_ticket_;  ///< of the switch under way
+  Withheld tracking_withheld_;
+  bool tracking_begun_ = false;               ///< what it is switched to, or was last
+  std::optional<core::Ticket> dirty_ticket_;  ///< of what collect_dirty() has taken
   OpenWaits waits_;
   std::uint32_t fetched_ = 0;  ///< the next descriptor to be fetched, while a wait is open; the head stands on that one
   caches::ScopeSet since_last_wait_;

@@ -195,7 +195,7 @@ class Machine {
   }
 
   /// What happened since the last call.
-  [[nodiscard]] std::vector<Effect> take_effects() { return std::exchange(effects, {}); }
+  std::vector<Effect> take_effects() { return std::exchange(effects, {}); }
 
  private:
   static SparseMemory with_ram() {

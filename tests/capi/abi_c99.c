@@ -76,6 +76,8 @@ static const struct abi_number numbers[] = {
     {"viommu_range_end.status", offsetof(struct viommu_range_end, status)},
     {"viommu_range_end.complete", offsetof(struct viommu_range_end, complete)},
     {"viommu_range_end.reserved", offsetof(struct viommu_range_end, reserved)},
+    {"viommu_range", sizeof(struct viommu_range)},
+    {"viommu_range.last", offsetof(struct viommu_range, last)},
     {"viommu_statistics", sizeof(struct viommu_statistics)},
     {"viommu_statistics.translations", offsetof(struct viommu_statistics, translations)},
     {"viommu_statistics.faults_recorded", offsetof(struct viommu_statistics, faults_recorded)},

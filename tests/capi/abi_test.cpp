@@ -88,6 +88,8 @@ TEST_CASE("sizes and places of the structs stay as they are", "[capi][abi]") {
       {"viommu_range_end.status", 13},
       {"viommu_range_end.complete", 14},
       {"viommu_range_end.reserved", 15},
+      {"viommu_range", 16},
+      {"viommu_range.last", 8},
       {"viommu_statistics", 296},
       {"viommu_statistics.translations", 8},
       {"viommu_statistics.faults_recorded", 88},
@@ -139,6 +141,7 @@ TEST_CASE("C and C++ agree on the structs", "[capi][abi]") {
       {"viommu_translation", sizeof(viommu_translation)},
       {"viommu_piece", sizeof(viommu_piece)},
       {"viommu_range_end", sizeof(viommu_range_end)},
+      {"viommu_range", sizeof(viommu_range)},
       {"viommu_statistics", sizeof(viommu_statistics)},
       {"viommu_message", sizeof(viommu_message)},
       {"viommu_routed", sizeof(viommu_routed)},
@@ -179,6 +182,11 @@ TEST_CASE("numbers of the interface stay as they are", "[capi][abi]") {
   STATIC_REQUIRE(VIOMMU_PROCESS_WAIT == 2);
   STATIC_REQUIRE(VIOMMU_REGION_READ_ONLY == 1);
   STATIC_REQUIRE(VIOMMU_FAULT_COMPRESSION == 1);
+  STATIC_REQUIRE(VIOMMU_REFUSED_FIELD_MISMATCH == 8);
+  STATIC_REQUIRE(VIOMMU_REFUSED_BUSY == 19);
+  STATIC_REQUIRE(VIOMMU_REFUSED_BAD_STATE == 20);
+  STATIC_REQUIRE(VIOMMU_DIRTY_OFF == 0);
+  STATIC_REQUIRE(VIOMMU_DIRTY_ON == 1);
 }
 
 }  // namespace viommu::capi

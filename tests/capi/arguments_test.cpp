@@ -101,6 +101,8 @@ TEST_CASE("without an engine every function refuses, and destroying nothing is f
   const viommu_page_request page{};
   std::uint32_t code = 0;
   CHECK(viommu_request_page(nullptr, &page, &code) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_quiesce(nullptr, nullptr) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_dirty_tracking(nullptr, VIOMMU_DIRTY_ON) == VIOMMU_E_ARGUMENT);
 }
 
 TEST_CASE("without a reader every function refuses, and destroying or closing nothing is fine", "[capi]") {

@@ -190,6 +190,17 @@ TEST_CASE("from each callback each other call answers BUSY and does nothing", "[
     CHECK(viommu_process(engine, 0, &progress) == VIOMMU_E_BUSY);
     CHECK(viommu_reset(engine) == VIOMMU_E_BUSY);
     CHECK(viommu_drop_caches(engine) == VIOMMU_E_BUSY);
+    std::array<std::byte, 8> state{};
+    std::size_t length = 0;
+    CHECK(viommu_quiesce(engine, nullptr) == VIOMMU_E_BUSY);
+    CHECK(viommu_save(engine, state.data(), state.size(), &length, nullptr) == VIOMMU_E_BUSY);
+    CHECK(viommu_load(engine, state.data(), state.size(), nullptr) == VIOMMU_E_BUSY);
+    viommu_range run{};
+    std::uint32_t number = 0;
+    CHECK(viommu_dirty_tracking(engine, VIOMMU_DIRTY_ON) == VIOMMU_E_BUSY);
+    CHECK(viommu_dirty_fetch(engine, &run, 1, &number) == VIOMMU_E_BUSY);
+    CHECK(viommu_dirty_tracking_is(engine, &number) == VIOMMU_OK);
+    CHECK(number == VIOMMU_DIRTY_OFF);
     viommu_dump_options options{};
     options.size = sizeof options;
     options.write = [](void*, const char*, std::size_t) { FAIL("something was written"); };

@@ -57,8 +57,7 @@ TEST_CASE("after a difference in units the pages are those that are wanted, and 
   test::Random random{20};
   for (unsigned round = 0; round < 3000; ++round) {
     const std::vector<MappedRun> held = random_runs(random, 1 + round % 64);
-    const std::vector<MappedRun> wanted =
-        round % 3 == 0 ? random_runs(random, 1 + round % 128) : changed(random, held);
+    const std::vector<MappedRun> wanted = round % 3 == 0 ? random_runs(random, 1 + round % 128) : changed(random, held);
     std::vector<MappedRun> left = held;
     Runs after;
     bool order = true;
@@ -97,8 +96,7 @@ TEST_CASE("a difference in pages names exactly those that changed", "[consumer][
   test::Random random{21};
   for (unsigned round = 0; round < 3000; ++round) {
     const std::vector<MappedRun> held = random_runs(random, 1 + round % 64);
-    const std::vector<MappedRun> wanted =
-        round % 3 == 0 ? random_runs(random, 1 + round % 128) : changed(random, held);
+    const std::vector<MappedRun> wanted = round % 3 == 0 ? random_runs(random, 1 + round % 128) : changed(random, held);
     const Pages before = pages_of(held);
     const Pages now = pages_of(wanted);
     Pages gone{};

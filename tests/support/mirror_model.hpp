@@ -23,8 +23,8 @@ struct Extent {
 
   friend bool operator==(const Extent&, const Extent&) = default;
   friend std::ostream& operator<<(std::ostream& out, const Extent& extent) {
-    return out << std::hex << "[" << extent.iova << " +" << extent.length << " -> " << extent.gpa << " " << extent.rights
-               << "]" << std::dec;
+    return out << std::hex << "[" << extent.iova << " +" << extent.length << " -> " << extent.gpa << " "
+               << extent.rights << "]" << std::dec;
   }
 };
 
@@ -83,7 +83,7 @@ class MirrorModel {
     REQUIRE(subscribe(engine, source) == VIOMMU_OK);
     REQUIRE(viommu_replay(engine.get(), id) == VIOMMU_OK);
   }
-  [[nodiscard]] std::vector<Seen> take_seen() { return std::exchange(seen, {}); }
+  std::vector<Seen> take_seen() { return std::exchange(seen, {}); }
 
   /// Maximal runs of what is held, ascending.
   [[nodiscard]] std::vector<Extent> extents() const {
@@ -91,7 +91,8 @@ class MirrorModel {
     for (const auto& [iova, unit] : held_) {
       if (!all.empty()) {
         Extent& before = all.back();
-        if (before.iova + before.length == iova && before.gpa + before.length == unit.gpa && before.rights == unit.rights) {
+        if (before.iova + before.length == iova && before.gpa + before.length == unit.gpa &&
+            before.rights == unit.rights) {
           before.length += unit.length;
           continue;
         }

@@ -116,7 +116,8 @@ struct viommu_host {
    *  is more than one of `shards`. Tasks wait for nothing. Without it work stays on the calling thread. viommu_tbb.h
    *  offers one. */
   void (*execute)(void* opaque, uint32_t count, void (*task)(void* context, uint32_t index), void* context);
-  /** Memory for the engine, at creation and for region changes only. Both or neither. `alignment` is a power of two. */
+  /** Memory for the engine, at creation, for region changes and when dirty tracking goes on. Both or neither.
+   *  `alignment` is a power of two. */
   void* (*allocate)(void* opaque, size_t size, size_t alignment);
   void (*deallocate)(void* opaque, void* memory, size_t size, size_t alignment);
   /** Nothing can reach the removed region `cookie` any more: the VMM may unmap it. */
@@ -223,7 +224,7 @@ struct viommu_vtd_options {
                                  60 s, the shortest of PCI Express. Without host.now_ns none does */
   uint32_t policy;            /* VIOMMU_POLICY_*: what becomes of capabilities that a device's host does not have */
   uint32_t subscriptions;     /* consumers at a time; default 256, at most 65,536 */
-  uint64_t mapping_quota;     /* mappings of one consumer at a time; default: all */
+  uint64_t mapping_quota;     /* mappings of one consumer at a time, 8 to 16 bytes each; default 2^24 */
 };
 
 /** viommu_vtd_options.policy. */
@@ -894,25 +895,52 @@ VIOMMU_API viommu_result viommu_pinned_bytes(viommu_engine* engine, uint64_t* by
 /* ---- Migration -------------------------------------------------------------------------------------------------- */
 
 /** Leads to where viommu_save() is possible: does the work there is, and takes no doorbell as a reason to begin again.
- *  VIOMMU_OK, or VIOMMU_E_REFUSED (Busy{what, owner}) while something is open. Threads: any. */
+ *  VIOMMU_OK, or VIOMMU_E_REFUSED (Busy) while something is open. `field` says what, `found` whose it is:
+ *    "hold"                 one for writing, or one that a completion waits for: its cookie
+ *    "device invalidation"  a device that has not answered: its source id, also in `source`
+ *    "guard"                a completion waits for a reader
+ *    "region"               one that was removed and is not gone: its cookie
+ *    "descriptors", "command", "page request", "message", "process" (another thread is at the unit's work),
+ *    "dirty tracking" (is being switched)
+ *  Threads: any. */
 VIOMMU_API viommu_result viommu_quiesce(viommu_engine* engine, struct viommu_refusal* refusal);
-/** Writes the state. `*length` receives its bytes; with `capacity` too small nothing is written (VIOMMU_E_RANGE).
- *  VIOMMU_E_REFUSED (Busy) when the engine is not quiet. */
+/** Writes the state: what the guest can see or waits for, never a cache, and nothing of the VMM's own (regions,
+ *  devices, readers, dirty tracking). `*length` receives its bytes; with `capacity` too small nothing is written
+ *  (VIOMMU_E_RANGE; `state` may be NULL with 0). VIOMMU_E_REFUSED (Busy, as above) when the engine is not quiet: the
+ *  call does no work. What was loaded is saved as the same bytes. Threads: any. */
 VIOMMU_API viommu_result viommu_save(viommu_engine* engine, void* state, size_t capacity, size_t* length,
                                      struct viommu_refusal* refusal);
-/** Takes a state into an engine as it was created, with its regions, devices and subscriptions there. Views are made
- *  before it returns. VIOMMU_E_REFUSED (BadState, FieldMismatch): the engine is as it was. */
+/** Takes a state into an engine with its regions, devices and subscriptions there, whatever it was before: page
+ *  requests that are open in it are answered with failure, as by viommu_reset(). Views are made before it returns, and
+ *  the VMM is told of the whole interrupt table; devices are let in afterwards. States of older versions load.
+ *  VIOMMU_E_REFUSED: the engine is as it was. BadState: `field` is "header", "checksum", "version", or the section;
+ *  FieldMismatch: the first field of VER, CAP or ECAP, "HAW" or "fault compression" that differs. VIOMMU_E_BUSY while
+ *  another thread is at the unit's work; VIOMMU_E_UNSUPPORTED in an engine that records. Threads: any. */
 VIOMMU_API viommu_result viommu_load(viommu_engine* engine, const void* state, size_t length,
                                      struct viommu_refusal* refusal);
 
 /** viommu_dirty_tracking(). */
 enum { VIOMMU_DIRTY_OFF = 0, VIOMMU_DIRTY_ON = 1 };
-/** Switches logging of writes to guest memory, a global invalidation with drain either way: done when
- *  viommu_dirty_tracking_is() says so, which may take viommu_process(). VIOMMU_E_MEMORY, _E_BUSY. */
+/** Switches logging of writes to guest memory in regions, a global invalidation with drain either way: done when
+ *  viommu_dirty_tracking_is() says so, which may take viommu_process(). Takes memory, two bits for each page of 4 KiB
+ *  in pieces for 32 MiB, which the engine keeps; regions that are added later take theirs then.
+ *  While it is on:
+ *  - the answer to a request with VIOMMU_WRITE is for no more than its length (the rest of the page where that is 0:
+ *    `mask` is at most 0xFFF), and all it is for is dirty when the call returns; an answer to a read lets nobody write
+ *  - a hold for writing is dirty once more when it ends
+ *  - what the unit itself writes is dirty: status words, page requests, flags in tables, posted interrupts
+ *  - viommu_ats_translate() grants writing with VIOMMU_ATS_UNTRANSLATED_ONLY, so that the device asks each time; what
+ *    it writes by an older answer is dirty when viommu_ats_check() lets it through
+ *  Off and on again forgets what was not fetched. It survives viommu_reset() and viommu_load().
+ *  VIOMMU_E_MEMORY, _E_BUSY; VIOMMU_E_UNSUPPORTED in an engine that records. Threads: any. */
 VIOMMU_API viommu_result viommu_dirty_tracking(viommu_engine* engine, uint32_t on);
+/** VIOMMU_DIRTY_ON or _OFF: what was reached last. Threads: any; allowed in callbacks. */
 VIOMMU_API viommu_result viommu_dirty_tracking_is(viommu_engine* engine, uint32_t* on);
 /** Fetches and clears: runs of whole dirty pages by guest-physical address, ascending. When more than `capacity` are
- *  dirty the rest stays for the next call. */
+ *  dirty the rest stays for the next call. A page is told when the guards have ended in which it may have been written,
+ *  so it can be copied at once.
+ *  VIOMMU_E_BUSY (also): such a guard is open, or another thread is at the unit's work; nothing is lost, ask again, or
+ *  when woken. Also after tracking went off. Threads: any. */
 VIOMMU_API viommu_result viommu_dirty_fetch(viommu_engine* engine, struct viommu_range* runs, uint32_t capacity,
                                             uint32_t* count);
 

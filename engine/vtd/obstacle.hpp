@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// What keeps a unit from being quiet, and whose it is.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/base/ids.hpp"
+
+namespace viommu::vtd {
+
+struct Obstacle {
+  const char* what = nullptr;  ///< a constant word; null: nothing is in the way
+  const char* words = "";
+  std::uint64_t owner = 0;  ///< of a hold or region its cookie, of a device its source id, else how many there are
+  SourceId source{};        ///< of a device
+
+  [[nodiscard]] explicit operator bool() const noexcept { return what != nullptr; }
+};
+
+}  // namespace viommu::vtd

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+// Migration: whether the unit is quiet, taking a state in, and the switch of dirty tracking.
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "engine/vtd/worker.hpp"
+
+namespace viommu::vtd {
+
+Obstacle Worker::delay_of(const core::Ticket& ticket) const noexcept {
+  if (const std::optional cookie = waist_.holds().delayer(ticket.scopes, ticket.epoch))
+    return {"hold", "a completion waits for a hold", *cookie};
+  return {"guard", "a completion waits for a guard", ticket.epoch};
+}
+
+/// Of what only the role knows.
+Obstacle Worker::open_work() const noexcept {
+  if (const std::optional cookie = waist_.holds().writer()) return {"hold", "is open for writing", *cookie};
+  if (devices_.any_open()) {
+    std::array<DeviceInvalidationSeen, DeviceTlbs::most_open> seen;
+    const std::size_t count = devices_.describe(seen);
+    const SourceId source = count == 0 ? SourceId{} : seen[0].what.source;
+    return {"device invalidation", "waits for its answer", source.value, source};
+  }
+  if (global_) return delay_of(global_->ticket);
+  if (context_) return delay_of(context_->ticket);
+  if (iotlb_) return delay_of(iotlb_->ticket);
+  if (!waits_.empty()) return delay_of(waits_.oldest().ticket);
+  core::Waist::RegionsSeen regions;
+  waist_.peek_removed_regions(regions);
+  if (regions.count != 0) return {"region", "that was removed may still be in use", regions.removed[0].cookie};
+  if (tracking_ticket_) return {"dirty tracking", "is being switched", delay_of(*tracking_ticket_).owner};
+  return {};
+}
+
+WorkLook Worker::save(SavedState* state, Obstacle& obstacle) noexcept {
+  Role found = Role::free;
+  if (!role_.compare_exchange_strong(found, Role::taken, std::memory_order_seq_cst)) {
+    obstacle = {"process", "another thread is at the unit's work", 0};
+    return WorkLook::busy;
+  }
+  obstacle = open_work();
+  registers_.with([&](const RegisterFile& file) {
+    if (obstacle) return;
+    if (commanded_.load(std::memory_order_relaxed)) {
+      obstacle = {"command", "was not begun", 1};
+    } else if (file.queue_may_run()) {
+      const QueueGeometry ring = file.queue_geometry();
+      const bool inside = file.queue_tail() < ring.size_bytes;
+      obstacle = {"descriptors", "wait in the queue", inside ? ring.waiting(file.queue_head(), file.queue_tail()) : 0};
+    } else if (const std::optional source = pages_.first_posted()) {
+      obstacle = {"page request", "is not in the guest's queue", source->value, *source};
+    } else if (registers_.queued() != 0) {
+      obstacle = {"message", "was not sent", registers_.queued()};
+    } else if (state != nullptr) {
+      state->registers = file.image();
+      state->groups = pages_.waiting();
+    }
+  });
+  return role_.exchange(Role::free, std::memory_order_seq_cst) == Role::noted ? WorkLook::noted : WorkLook::done;
+}
+
+bool Worker::load(const RegisterFile& loaded, const PageGroups& groups) noexcept {
+  Role found = Role::free;
+  if (!role_.compare_exchange_strong(found, Role::taken, std::memory_order_seq_cst)) return false;
+  // First what was goes, while the registers let no page request in; the mode stays until the new one is in force, so
+  // that nothing passes untranslated in between.
+  const std::uint32_t entries_before = forget_registers();
+  forget_work();
+  pages_.reset();
+  registers_.with([&](RegisterFile& file) {
+    file = loaded;
+    pages_.take_over(groups);
+  });
+  dma_.set_mode(loaded.root_pointer(), loaded.translation_enabled(), loaded.protection_enabled());
+  const InterruptTable table = loaded.interrupt_table();
+  interrupts_.set_mode(table, loaded.interrupt_remapping_enabled(), loaded.compatibility_format_allowed());
+  waist_.drop(caches::Scope{});
+  consumers_.mode_changed();
+  consumers_.finish();
+  const std::uint32_t routed = std::exchange(routed_entries_, table.entries);
+  tell_routes(0, std::max({table.entries, routed, entries_before}));
+  role_.exchange(Role::free, std::memory_order_seq_cst);  // a note that came meanwhile is the caller's process() to do
+  return true;
+}
+
+std::uint32_t Worker::forget_registers() noexcept {
+  const std::uint32_t entries = registers_.with([this](RegisterFile& file) {
+    const std::uint32_t before = file.interrupt_table().entries;
+    file.reset();
+    commands_ = {};
+    commanded_.store(false, std::memory_order_release);
+    return before;
+  });
+  registers_.drop_messages();
+  return entries;
+}
+
+void Worker::forget_work() noexcept {
+  global_.reset();
+  context_.reset();
+  iotlb_.reset();
+  forget_waits();
+  devices_.forget();
+}
+
+bool Worker::track(bool on) noexcept {
+  if (tracking_wanted_.exchange(on, std::memory_order_seq_cst) == on && tracking_.load(std::memory_order_relaxed) == on)
+    return false;
+  return true;
+}
+
+/// The mode goes on first and off first, so what is given from then on is right; what was given before has ended when
+/// the ticket is drained. Until then holds and the engine's own writes are logged either way.
+bool Worker::advance_tracking() noexcept {
+  for (;;) {  // ends: each round begins a switch that another thread has asked for since, or returns
+    if (tracking_ticket_) {
+      if (consumers_.busy() || !drained(*tracking_ticket_, tracking_withheld_, "dirty tracking")) return false;
+      tracking_ticket_.reset();
+      if (!tracking_begun_) waist_.log_own_writes(false);
+      tracking_.store(tracking_begun_, std::memory_order_release);
+    }
+    const bool wanted = tracking_wanted_.load(std::memory_order_seq_cst);
+    if (wanted == tracking_begun_) return true;
+    tracking_begun_ = wanted;
+    if (wanted) waist_.log_own_writes(true);
+    dma_.set_logging(wanted);
+    const caches::Scope everything;
+    waist_.drop(everything);
+    consumers_.track_writes(wanted);
+    caches::ScopeSet held;
+    held.add(everything);
+    tracking_ticket_ = waist_.ticket(held);
+    tracking_withheld_ = {};
+  }
+}
+
+DirtyCollected Worker::collect_dirty() noexcept {
+  Role found = Role::free;
+  if (!role_.compare_exchange_strong(found, Role::taken, std::memory_order_seq_cst)) return {false, false};
+  if (!dirty_ticket_) {
+    waist_.dirty().collect();
+    dirty_ticket_ = waist_.ticket({});
+  }
+  DirtyCollected result;
+  result.settled = waist_.drained(*dirty_ticket_);
+  if (result.settled) {
+    waist_.dirty().settle();
+    dirty_ticket_.reset();
+  }
+  result.noted = role_.exchange(Role::free, std::memory_order_seq_cst) == Role::noted;
+  return result;
+}
+
+}  // namespace viommu::vtd
