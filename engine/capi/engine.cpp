@@ -175,6 +175,9 @@ viommu_result viommu_region_add(viommu_engine* engine, const viommu_region* regi
   if (!page_aligned(region->gpa) || !page_aligned(region->length) || last < region->gpa ||
       !page_aligned(reinterpret_cast<std::uintptr_t>(region->hva)))
     return VIOMMU_E_ARGUMENT;
+  // A host that was taken for it can reach no more than this.
+  if (engine->machine.narrowed() && last > viommu::low_bits(engine->unit.capabilities().host_address_width))
+    return VIOMMU_E_RANGE;
   viommu::Region added;
   added.range = {{region->gpa}, {last}};
   added.host = static_cast<std::byte*>(region->hva);

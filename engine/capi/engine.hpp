@@ -4,6 +4,7 @@
 
 #include <viommu/viommu.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -12,6 +13,8 @@
 #include "engine/capi/recorder.hpp"
 #include "engine/core/host.hpp"
 #include "engine/core/waist.hpp"
+#include "engine/machine/machine.hpp"
+#include "engine/vtd/machine_side.hpp"
 #include "engine/vtd/unit.hpp"
 
 namespace viommu::capi {
@@ -25,6 +28,12 @@ struct MachineSettings {
   bool share_spaces = false;        ///< VIOMMU_SHARE_SPACES
   std::uint32_t subscriptions = 0;
   std::uint64_t mapping_quota = 0;  ///< all ones where there is none
+};
+
+/// A veto as the VMM gave it, and whose call it is.
+struct VmmVeto {
+  viommu_veto given{};
+  const core::Host* host = nullptr;
 };
 
 /// Options with every default filled in.
@@ -44,6 +53,7 @@ struct Settings {
 [[nodiscard]] viommu_result read_host(const viommu_host& given, viommu_host& host, char* text,
                                       std::size_t text_size) noexcept;
 [[nodiscard]] core::HostFunctions functions_of(const viommu_host& host) noexcept;
+[[nodiscard]] machine::Policy policy_of(const MachineSettings& settings) noexcept;
 
 }  // namespace viommu::capi
 
@@ -58,9 +68,16 @@ struct viommu_engine {
              waist,
              host,
              {settings.waist.hold_report_ns, settings.device_timeout_ns}},
+        machine_side{unit, waist.memory()},
+        machine{machine_side.front_end(), viommu::capi::policy_of(settings.machine), host.allocator()},
         hold_report_ns{settings.waist.hold_report_ns},
-        machine{settings.machine} {
+        mapping_quota{settings.machine.mapping_quota} {
     if (recorder != nullptr) recorder->belongs_to(host);
+  }
+  // What hangs on a device follows it. Called inside unit.exclusively().
+  void on_device_removed(viommu::SourceId source) noexcept { unit.consumers().remove_device(source); }  ///< before it is
+  void on_bus_renumbered(std::uint8_t from, std::uint8_t to) noexcept {
+    static_cast<void>(unit.consumers().renumber(from, to));
   }
 
   /// The consumers hear of what is dropped.
@@ -79,6 +96,10 @@ struct viommu_engine {
   viommu::core::Host host;
   viommu::core::Waist waist;
   viommu::vtd::Unit unit;
+  viommu::vtd::MachineSide machine_side;
+  viommu::machine::Machine machine;                                          ///< inside unit.exclusively()
+  std::array<viommu::capi::VmmVeto, viommu::machine::most_vetoes> vetoes{};  ///< the machine's refer to them
+  std::size_t veto_count = 0;
   std::uint64_t hold_report_ns;
-  viommu::capi::MachineSettings machine;
+  std::uint64_t mapping_quota;
 };

@@ -15,7 +15,8 @@ struct Refusal {
   std::uint64_t expected = 0;
   std::uint64_t found = 0;
   const char* field = "";  ///< at most 23 bytes
-  const char* words = "";  ///< what is wrong, in a few words
+  const char* words = "";  ///< what is wrong, in a few words; of a veto all of the text
+  bool decimal = false;    ///< `expected` and `found` are counts
 };
 
 /// Fills it in, as far as the caller's size goes (null: nobody asks). @return VIOMMU_E_REFUSED

@@ -227,6 +227,15 @@ viommu_result read_host(const viommu_host& given, viommu_host& host, char* text,
   return take_or_complain(given, host, sizeof host.size, "host", Complaint{text, text_size});
 }
 
+machine::Policy policy_of(const MachineSettings& settings) noexcept {
+  machine::Policy policy;
+  policy.sync = settings.sync;
+  policy.narrow_haw = settings.narrow_haw;
+  policy.migratable_only = settings.migratable_only;
+  policy.mode = settings.first_stage_checks ? machine::CheckMode::first_stage : machine::CheckMode::second_stage;
+  return policy;
+}
+
 core::HostFunctions functions_of(const viommu_host& host) noexcept {
   core::HostFunctions functions;
   functions.opaque = host.opaque;

@@ -181,7 +181,7 @@ viommu_result viommu_subscribe(viommu_engine* engine, uint16_t source, const vio
     const Subscription made{sink_of(wanted, engine->host),
                             declared_by(wanted),
                             {{wanted.first}, {wanted.last}},
-                            wanted.quota != 0 ? wanted.quota : engine->machine.mapping_quota};
+                            wanted.quota != 0 ? wanted.quota : engine->mapping_quota};
     return result_of(engine->unit.consumers().subscribe({source}, made, *subscription));
   });
 }

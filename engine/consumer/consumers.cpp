@@ -9,6 +9,12 @@ Result Consumers::reset(std::size_t subscriptions) noexcept {
   return slots_.reset(host_.allocator(), subscriptions) ? Result::ok : Result::no_memory;
 }
 
+void Consumers::follow(const FrontEnd& front_end) noexcept {
+  front_end_ = front_end;
+  for (Slot& slot : slots_)
+    if (slot.id != 0) slot.mirror->limit(front_end_.last_address);
+}
+
 std::uint32_t Consumers::index_of(SourceId source) const noexcept {
   for (std::uint32_t i = 0; i < device_count_; ++i)
     if (devices_[i].known && devices_[i].source == source) return i;

@@ -49,6 +49,9 @@ class Consumers {
 
   [[nodiscard]] Result reset(std::size_t subscriptions) noexcept;
 
+  /// The unit is another one, before the guest runs.
+  void follow(const FrontEnd& front_end) noexcept;
+
   // ---- Devices ----
   /// Known from now on. @param bypasses  never passes the unit
   [[nodiscard]] Result add_device(SourceId source, bool bypasses) noexcept;

@@ -47,6 +47,15 @@ bool Waist::reset() noexcept {
           groups_.reset(allocator, options_.shards, options_.address_spaces));
 }
 
+void Waist::adopt(const walkers::SecondStageRules& rules, const walkers::FirstStageRules& first_stage_rules) noexcept {
+  options_.rules = rules;
+  options_.first_stage_rules = first_stage_rules;
+  format_ = walkers::SecondStage{rules};
+  masks_ = walkers::second_stage_masks(rules);
+  first_stage_ = walkers::FirstStage{first_stage_rules, {}};
+  drop(caches::Scope{});
+}
+
 Reader* Waist::take(std::size_t first, std::size_t count) noexcept {
   for (std::size_t i = first; i < first + count; ++i) {
     Reader& reader = readers_[i];

@@ -152,6 +152,8 @@ class Waist {
   Waist& operator=(const Waist&) = delete;
   /// @return false when the host has no memory.
   [[nodiscard]] bool reset() noexcept;
+  /// Page tables mean this from now on, and nothing that was cached is served. Nobody translates meanwhile.
+  void adopt(const walkers::SecondStageRules& rules, const walkers::FirstStageRules& first_stage_rules) noexcept;
 
   // ---- Readers and guards ----
   /// Null when all are in use.
@@ -588,11 +590,11 @@ class Waist {
   [[nodiscard]] RegionMap* spare_map(std::size_t extra) noexcept;
   void put_in_force(const RegionMap* next, std::optional<std::uint64_t> cookie) noexcept;
 
-  const WaistOptions options_;
+  WaistOptions options_;
   const Host& host_;
-  const walkers::SecondStage format_;
-  const walkers::SecondStageMasks masks_;
-  const walkers::FirstStage first_stage_;  // of the unit; each PASID table entry puts its controls in
+  walkers::SecondStage format_;
+  walkers::SecondStageMasks masks_;
+  walkers::FirstStage first_stage_;  // of the unit; each PASID table entry puts its controls in
   const walkers::Kernels* const kernels_;
   const caches::BatchLookup* const batch_lookup_;  ///< null: there is none, or nothing is cached
   GuestMemory memory_;

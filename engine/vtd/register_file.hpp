@@ -101,6 +101,8 @@ class RegisterFile {
   /// Power-good reset: every register has its reset value again. Commands in flight are forgotten, and must not be
   /// completed any more.
   void reset() noexcept;
+  /// Becomes the file of a unit with these, at its reset values.
+  void adopt(const Capabilities& capabilities) noexcept { *this = RegisterFile{capabilities, options_}; }
 
   // Answers to commands. Each makes visible that the command has taken full effect.
   void complete_write_buffer_flush() noexcept;

@@ -66,6 +66,20 @@ class Unit {
   }
   WorkState process(std::uint32_t budget) noexcept { return worker_.process(budget); }
   [[nodiscard]] bool reset() noexcept { return worker_.reset(); }
+  /// Runs `use()` while no other thread is at the unit's work. @return false when one is: then nothing was run
+  template <class Use>
+  [[nodiscard]] bool exclusively(const Use& use) noexcept {
+    const WorkLook look = worker_.exclusively(use);
+    if (look == WorkLook::noted && worker_.process(0) != WorkState::idle) host_.wake();
+    return look != WorkLook::busy;
+  }
+  /// Becomes a unit with these, as after creation. They pass their check(). Inside exclusively(), before the guest
+  /// runs: nobody translates or asks for routes meanwhile.
+  void adopt(const Capabilities& capabilities) noexcept {
+    capabilities_ = capabilities;
+    consumers_.follow(front_end());
+    worker_.adopt_capabilities();
+  }
 
   // ---- Migration ----
   /// What is in the way of a quiet unit. Nothing is: `state`, where there is one, receives what is to be saved.
@@ -120,16 +134,6 @@ class Unit {
   [[nodiscard]] InterruptRemapping& interrupts() noexcept { return interrupts_; }
   [[nodiscard]] consumer::Consumers& consumers() noexcept { return consumers_; }
   [[nodiscard]] const consumer::Consumers& consumers() const noexcept { return consumers_; }
-  /// Does something that only one thread at a time may, between two steps of the unit's work. @return false, and
-  /// nothing is done, while another thread is at that work
-  template <class Action>
-  [[nodiscard]] bool exclusively(Action&& action) noexcept {
-    if (!worker_.take_role()) return false;
-    action();
-    worker_.give_role_back();
-    if (worker_.process(0) != WorkState::idle) host_.wake();
-    return true;
-  }
   [[nodiscard]] const Capabilities& capabilities() const noexcept { return capabilities_; }
   [[nodiscard]] std::uint64_t count(WorkCount which) const noexcept { return worker_.count(which); }
   [[nodiscard]] std::uint64_t messages() const noexcept { return registers_.messages(); }
@@ -149,7 +153,7 @@ class Unit {
   /// A state was taken in: whatever is derived from registers and tables is made anew here, before the call returns.
   void loaded() noexcept { work_again(); }
 
-  const Capabilities capabilities_;
+  Capabilities capabilities_;  ///< others only refer to it, so that adopt() reaches them all
   const bool compress_faults_;
   const core::Host& host_;
   Registers registers_;

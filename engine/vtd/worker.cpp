@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/vtd/page_formats.hpp"
 #include "engine/vtd/scopes.hpp"
 
 namespace viommu::vtd {
@@ -59,7 +60,17 @@ WorkState Worker::process(std::uint32_t budget) noexcept {
 }
 
 bool Worker::reset() noexcept {
-  if (!take_role()) return false;
+  // A note that came meanwhile is the caller's process() to do.
+  return exclusively([this] { start_over(); }) != WorkLook::busy;
+}
+
+void Worker::adopt_capabilities() noexcept {
+  registers_.with([this](RegisterFile& file) { file.adopt(capabilities_); });
+  waist_.adopt(second_stage_rules(capabilities_), first_stage_rules(capabilities_));
+  start_over();
+}
+
+void Worker::start_over() noexcept {
   const std::uint32_t entries = forget_registers();
   forget_work();
   dma_.set_mode({}, false, false);
@@ -71,8 +82,6 @@ bool Worker::reset() noexcept {
   // Nobody keeps a route of a table that was never in force.
   if (const std::uint32_t routed = std::exchange(routed_entries_, 0); routed != 0)
     tell_routes(0, std::max(entries, routed));
-  give_role_back();
-  return true;
 }
 
 WorkState Worker::work(Budget& budget) noexcept {

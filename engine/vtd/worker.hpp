@@ -88,15 +88,19 @@ class Worker {
   WorkState process(std::uint32_t budget) noexcept;
   /// System reset. @return false when another thread has the role.
   [[nodiscard]] bool reset() noexcept;
-  /// The role, for something else that only one thread at a time may do. @return false when another thread has it
-  [[nodiscard]] bool take_role() noexcept {
+  /// Runs `use()` in the role, unless another thread has it. After `noted` process() is to follow: a note that came
+  /// meanwhile is its to answer.
+  template <class Use>
+  [[nodiscard]] WorkLook exclusively(const Use& use) noexcept {
     Role found = Role::free;
-    return role_.compare_exchange_strong(found, Role::taken, std::memory_order_seq_cst);
+    if (!role_.compare_exchange_strong(found, Role::taken, std::memory_order_seq_cst)) return WorkLook::busy;
+    use();
+    return role_.exchange(Role::free, std::memory_order_seq_cst) == Role::noted ? WorkLook::noted : WorkLook::done;
   }
-  /// A note that came meanwhile is the caller's process() to do.
-  void give_role_back() noexcept { role_.exchange(Role::free, std::memory_order_seq_cst); }
-  /// What is under way (worker_describe.cpp). After `noted` process() is to follow: a note that came meanwhile is its
-  /// to answer.
+  /// The unit's capabilities are others now: everything begins as after creation. By whoever has the role, before the
+  /// guest runs.
+  void adopt_capabilities() noexcept;
+  /// What is under way (worker_describe.cpp), as exclusively().
   [[nodiscard]] WorkLook describe(WorkSeen& seen) noexcept;
 
   // worker_state.cpp
@@ -204,6 +208,8 @@ class Worker {
   };
   enum class Role : std::uint8_t { free, taken, noted };
 
+  /// As after creation.
+  void start_over() noexcept;
   [[nodiscard]] WorkState work(Budget& budget) noexcept;
   void begin_commands() noexcept;
   /// New interrupt requests go by what the commands ask for, and the VMM is told.

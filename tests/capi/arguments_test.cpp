@@ -50,12 +50,12 @@ std::vector<viommu_request> senseless() {
 
 TEST_CASE("each result has a text, and whatever else has one too", "[capi]") {
   for (const viommu_result result :
-       {VIOMMU_OK, VIOMMU_E_NOT_FOUND, VIOMMU_E_MEMORY, VIOMMU_E_FAULT, VIOMMU_E_BUSY, VIOMMU_E_EXISTS,
-        VIOMMU_E_ARGUMENT, VIOMMU_E_LIMIT, VIOMMU_E_RANGE, VIOMMU_E_UNSUPPORTED}) {
+       {VIOMMU_OK, VIOMMU_E_REFUSED, VIOMMU_E_NOT_FOUND, VIOMMU_E_MEMORY, VIOMMU_E_FAULT, VIOMMU_E_BUSY,
+        VIOMMU_E_EXISTS, VIOMMU_E_ARGUMENT, VIOMMU_E_LIMIT, VIOMMU_E_RANGE, VIOMMU_E_UNSUPPORTED}) {
     CHECK(std::string{viommu_result_text(result)} != "unknown result");
     CHECK_FALSE(std::string{viommu_result_text(result)}.empty());
   }
-  for (const viommu_result result : {1, -1, -1000, INT32_MIN, INT32_MAX})
+  for (const viommu_result result : {1, -3, -1000, INT32_MIN, INT32_MAX})
     CHECK(std::string{viommu_result_text(result)} == "unknown result");
   CHECK(std::count(viommu_version(), viommu_version() + std::strlen(viommu_version()), '.') == 2);
 }
@@ -103,6 +103,18 @@ TEST_CASE("without an engine every function refuses, and destroying nothing is f
   CHECK(viommu_request_page(nullptr, &page, &code) == VIOMMU_E_ARGUMENT);
   CHECK(viommu_quiesce(nullptr, nullptr) == VIOMMU_E_ARGUMENT);
   CHECK(viommu_dirty_tracking(nullptr, VIOMMU_DIRTY_ON) == VIOMMU_E_ARGUMENT);
+  viommu_device described{};
+  described.size = sizeof described;
+  const viommu_veto veto{nullptr, [](void*, const viommu_device*, char*, std::size_t) -> std::int32_t { return 0; }};
+  char text[8];
+  CHECK(viommu_device_add(nullptr, &described, nullptr) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_device_remove(nullptr, 0) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_host_facts_unset(nullptr, 0) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_bus_renumber(nullptr, 0, 1) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_veto_add(nullptr, &veto) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_ready(nullptr, nullptr, 0, nullptr) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_capabilities_get(nullptr, &value, &value, &code) == VIOMMU_E_ARGUMENT);
+  CHECK(viommu_migration_blocker(nullptr, 0, text, sizeof text) == VIOMMU_E_ARGUMENT);
 }
 
 TEST_CASE("without a reader every function refuses, and destroying or closing nothing is fine", "[capi]") {

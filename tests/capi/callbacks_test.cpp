@@ -148,6 +148,23 @@ const std::vector<std::string> all_callbacks{"memory_read",    "memory_write", "
                                              "now_ns",         "allocate",     "deallocate", "region_gone",
                                              "routes_changed", "hold_overdue", "log",        "device_invalidate"};
 
+void check_device_calls_are_busy(viommu_engine* engine) {
+  viommu_device described{};
+  described.size = sizeof described;
+  const viommu_veto veto{nullptr, [](void*, const viommu_device*, char*, std::size_t) -> std::int32_t { return 1; }};
+  std::uint32_t count = 0;
+  std::uint64_t word = 0;
+  char text[8];
+  CHECK(viommu_device_add(engine, &described, nullptr) == VIOMMU_E_BUSY);
+  CHECK(viommu_device_remove(engine, device) == VIOMMU_E_BUSY);
+  CHECK(viommu_host_facts_unset(engine, device) == VIOMMU_E_BUSY);
+  CHECK(viommu_bus_renumber(engine, 0, 1) == VIOMMU_E_BUSY);
+  CHECK(viommu_veto_add(engine, &veto) == VIOMMU_E_BUSY);
+  CHECK(viommu_ready(engine, nullptr, 0, &count) == VIOMMU_E_BUSY);
+  CHECK(viommu_capabilities_get(engine, &word, &word, &count) == VIOMMU_E_BUSY);
+  CHECK(viommu_migration_blocker(engine, 0, text, sizeof text) == VIOMMU_E_BUSY);
+}
+
 }  // namespace
 
 TEST_CASE("every function of the host can be made to be called", "[capi][callbacks]") {
@@ -211,6 +228,7 @@ TEST_CASE("from each callback each other call answers BUSY and does nothing", "[
     std::uint64_t second = 7;
     CHECK(viommu_hold(other.get(), &asked, 0, &answer, &second) == VIOMMU_E_BUSY);
     CHECK(second == 0);
+    check_device_calls_are_busy(engine);
     CHECK(viommu_destroy(engine) == VIOMMU_E_BUSY);
   };
   // The hold above must not keep the unit's own work back.

@@ -182,6 +182,37 @@ TEST_CASE("spans of different or too great length are refused", "[capi][wrapper]
   CHECK(machine.reader.translate_range(request(device, base_iova, VIOMMU_READ), pieces).complete == 0);
 }
 
+TEST_CASE("devices, the start and capabilities through the wrapper", "[capi][wrapper]") {
+  Engine engine = create();  // without caching mode
+  const Capabilities capabilities = engine.capabilities();
+  CHECK(capabilities.capability == engine.mmio_read(0x8, 8));
+  CHECK(capabilities.extended_capability == engine.mmio_read(0x10, 8));
+  CHECK(capabilities.host_address_width == 52);
+
+  viommu_host_facts facts{};
+  facts.size = sizeof facts;
+  facts.backend = VIOMMU_BACKEND_VFIO;
+  viommu_device real{};
+  real.size = sizeof real;
+  real.source = device;
+  real.kind = VIOMMU_DEVICE_HOST;
+  real.facts = &facts;
+  CHECK(engine.add_device(real).code == VIOMMU_OK);
+  const Error again = engine.add_device(real);
+  CHECK(again.code == VIOMMU_E_REFUSED);
+  CHECK(again.text.find("01:02.0") != std::string::npos);
+  real.kind = 77;
+  CHECK(engine.add_device(real).text == viommu_result_text(VIOMMU_E_ARGUMENT));
+
+  std::array<viommu_refusal, 2> refusals{};
+  std::uint32_t count = 0;
+  CHECK(engine.ready(refusals, count) == VIOMMU_E_REFUSED);
+  CHECK(count == 1);
+  CHECK(refusals[0].source == device);
+  CHECK(engine.remove_device(device) == VIOMMU_OK);
+  CHECK(engine.ready() == VIOMMU_OK);
+}
+
 TEST_CASE("a request's fields are where their names say", "[capi][wrapper]") {
   constexpr viommu_request asked = request(0x1234, 0x5678, VIOMMU_WRITE, 4, VIOMMU_NO_REPORT);
   STATIC_REQUIRE(asked.source == 0x1234);

@@ -64,7 +64,7 @@ enum {
   VIOMMU_E_EXISTS = -17,     /* the region overlaps one that is there */
   VIOMMU_E_ARGUMENT = -22,   /* a null pointer, a wrong size, a value that makes no sense */
   VIOMMU_E_LIMIT = -28,      /* a quota given at creation is used up */
-  VIOMMU_E_RANGE = -34,      /* beyond the register window */
+  VIOMMU_E_RANGE = -34,      /* beyond the register window, or beyond what a narrowed unit can address */
   VIOMMU_E_UNSUPPORTED = -95 /* capabilities this build does not have; the error text names the field */
 };
 
@@ -231,7 +231,7 @@ struct viommu_vtd_options {
 enum {
   VIOMMU_POLICY_CHECK = 0, /* a device whose host cannot do what the unit says is refused */
   VIOMMU_POLICY_SYNC = 1   /* before viommu_ready() the unit narrows to what the host can do; then as CHECK. Nothing may
-                              be translated meanwhile */
+                              be translated, or routed, meanwhile, and registers are at their reset values after it */
 };
 
 /**
@@ -268,7 +268,8 @@ struct viommu_region {
   uint64_t flags;
 };
 
-/** Adds a region. VIOMMU_E_EXISTS when it overlaps one that is there, _E_LIMIT, _E_ARGUMENT. Threads: any. */
+/** Adds a region. VIOMMU_E_EXISTS when it overlaps one that is there, _E_RANGE when it ends above the guest-physical
+ *  addresses of a unit that was narrowed to a host (VIOMMU_POLICY_SYNC), _E_LIMIT, _E_ARGUMENT. Threads: any. */
 VIOMMU_API viommu_result viommu_region_add(viommu_engine* engine, const struct viommu_region* region);
 
 /** Removes the region that begins at `gpa`. Walks that start later do not see it, translations are dropped;
@@ -696,7 +697,7 @@ struct viommu_host_facts {
   int32_t (*kind)(void* opaque, uint32_t* kind);                        /* VIOMMU_HOST_KIND_* */
   int32_t (*width)(void* opaque, uint32_t* bits);                       /* of input addresses */
   int32_t (*capabilities)(void* opaque, uint64_t* cap, uint64_t* ecap); /* CAP_REG and ECAP_REG of a VT-d host */
-  /** Usable input addresses, ascending: as many as fit are written, *count says how many there are. */
+  /** Usable input addresses, ascending: as many as fit are written, *count says how many there are, at most 4,096. */
   int32_t (*iova_ranges)(void* opaque, struct viommu_range* ranges, uint32_t capacity, uint32_t* count);
   int32_t (*page_sizes)(void* opaque, uint64_t* mask);
 };
@@ -718,12 +719,13 @@ struct viommu_device {
   size_t size;
   uint16_t source; /* requester id, the device's own */
   uint16_t alias;
-  uint32_t kind;  /* VIOMMU_DEVICE_* */
-  uint32_t flags; /* VIOMMU_DEVICE_HAS_ALIAS ... */
-  uint32_t reserved_count;
-  const struct viommu_range*
-      reserved_memory;                   /* `reserved_count` regions that firmware wants mapped one to one (RMRR) */
-  const struct viommu_host_facts* facts; /* of VIOMMU_DEVICE_HOST, needed; else NULL */
+  uint32_t kind;           /* VIOMMU_DEVICE_* */
+  uint32_t flags;          /* VIOMMU_DEVICE_HAS_ALIAS ... */
+  uint32_t reserved_count; /* at most 256 */
+  /** `reserved_count` regions that firmware wants mapped one to one (RMRR). */
+  const struct viommu_range* reserved_memory;
+  /** Of VIOMMU_DEVICE_HOST, needed unless it is bypassed; else NULL. */
+  const struct viommu_host_facts* facts;
 };
 
 /**
@@ -731,10 +733,13 @@ struct viommu_device {
  * device behind a unit that cannot announce new mappings is refused at once when hot, and by viommu_ready() when cold.
  * Order of checks, the first that fails is told: duplicate, announcing (hot), backend and kind, width, guest-physical
  * width, fields, page sizes and ranges, alias, vetoes (hot).
+ * A width (MGAW) that is narrowed takes SAGAW along, and blocks migration; a refusal names the field. A backend without
+ * a width, legacy VFIO, has that of its highest usable address. Devices that share a requester id (`alias`) have to
+ * have the same ranges, page sizes and width.
  * An emulated device need not be added to be translated for: it has been there always. Adding it makes it known to
  * views and to the topology.
  * @param refusal  receives why (may be NULL)
- * @return VIOMMU_OK, VIOMMU_E_REFUSED (nothing is changed), _E_ARGUMENT, _E_LIMIT (65,536 devices), _E_MEMORY,
+ * @return VIOMMU_OK, VIOMMU_E_REFUSED (nothing is changed), _E_ARGUMENT, _E_LIMIT (reserved_count), _E_MEMORY,
  *         _E_BUSY (from a callback, or while another thread is at the unit's work). Threads: any.
  */
 VIOMMU_API viommu_result viommu_device_add(viommu_engine* engine, const struct viommu_device* device,
@@ -755,14 +760,14 @@ struct viommu_veto {
   void* opaque;
   int32_t (*refuses)(void* opaque, const struct viommu_device* device, char* text, size_t text_size);
 };
-/** VIOMMU_OK, _E_LIMIT (16 of them). They stay. Threads: any. */
+/** VIOMMU_OK, _E_LIMIT (16 of them), _E_BUSY as above. They stay, and so must `opaque`. Threads: any. */
 VIOMMU_API viommu_result viommu_veto_add(viommu_engine* engine, const struct viommu_veto* veto);
 
 /**
  * All devices of the start are there and the guest is about to run: looks at them once more, and freezes CAP and ECAP.
  * @param refusals  array of `capacity`, each with its size set (may be NULL when 0); ascending by source
  * @param count     receives how many there are
- * @return VIOMMU_OK (also a second time), VIOMMU_E_REFUSED: nothing is frozen. Threads: any.
+ * @return VIOMMU_OK (also a second time), VIOMMU_E_REFUSED: nothing is frozen; _E_BUSY as above. Threads: any.
  */
 VIOMMU_API viommu_result viommu_ready(viommu_engine* engine, struct viommu_refusal* refusals, uint32_t capacity,
                                       uint32_t* count);

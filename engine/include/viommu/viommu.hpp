@@ -158,6 +158,13 @@ class Reader {
   viommu_reader* handle_;
 };
 
+/// CAP_REG, ECAP_REG and the bits of guest-physical addresses that are in force.
+struct Capabilities {
+  std::uint64_t capability = 0;
+  std::uint64_t extended_capability = 0;
+  std::uint32_t host_address_width = 0;
+};
+
 /// One remapping unit. Readers and holds must be gone before it goes.
 class Engine {
  public:
@@ -199,6 +206,29 @@ class Engine {
     return progress;
   }
   viommu_result reset() noexcept { return viommu_reset(handle_); }
+
+  /// The code is VIOMMU_OK when the device is taken; VIOMMU_E_REFUSED comes with the refusal's text.
+  Error add_device(const viommu_device& device) {
+    viommu_refusal refusal{};
+    refusal.size = sizeof refusal;
+    const viommu_result result = viommu_device_add(handle_, &device, &refusal);
+    if (result == VIOMMU_OK) return {};
+    return {result, result == VIOMMU_E_REFUSED ? refusal.text : viommu_result_text(result)};
+  }
+  viommu_result remove_device(std::uint16_t source) noexcept { return viommu_device_remove(handle_, source); }
+  /// All devices of the start are there. @param count  how many were refused, of which `refusals` receives the first
+  viommu_result ready(std::span<viommu_refusal> refusals, std::uint32_t& count) noexcept {
+    for (viommu_refusal& refusal : refusals) refusal.size = sizeof refusal;
+    return viommu_ready(handle_, refusals.data(), static_cast<std::uint32_t>(refusals.size()), &count);
+  }
+  viommu_result ready() noexcept { return viommu_ready(handle_, nullptr, 0, nullptr); }
+  [[nodiscard]] Capabilities capabilities() const noexcept {
+    Capabilities all;
+    static_cast<void>(
+        viommu_capabilities_get(handle_, &all.capability, &all.extended_capability, &all.host_address_width));
+    return all;
+  }
+
   viommu_result drop_caches() noexcept { return viommu_drop_caches(handle_); }
 
   [[nodiscard]] Expected<Reader> reader() {
