@@ -76,8 +76,8 @@ void Replayer::finish(std::uint64_t last_line) {
 Replayer::~Replayer() { drop(unit_); }
 
 void Replayer::drop(Unit& unit) {
-  for (const auto& [name, hold] : unit.holds)
-    if (hold != 0) static_cast<void>(viommu_release(unit.engine->get(), hold));
+  for (const auto& [name, pieces] : unit.holds)
+    for (const std::uint64_t hold : pieces) static_cast<void>(viommu_release(unit.engine->get(), hold));
   unit.holds.clear();
   unit.reader.reset();
   unit.engine.reset();

@@ -133,7 +133,7 @@ class Replayer {
     std::unique_ptr<Engine> engine;
     std::unique_ptr<Reader> reader;  // goes before its engine
     std::vector<std::unique_ptr<Consumer>> consumers;
-    std::map<std::string, std::uint64_t, std::less<>> holds;  // 0: it was blocked
+    std::map<std::string, std::vector<std::uint64_t>, std::less<>> holds;  // each of as many answers as it takes
   };
   /// What a recording's listener of one device holds.
   struct Listener {

@@ -76,7 +76,12 @@ void Replayer::check_recorded() {
     if (!listener.consumer || !(std::exchange(listener.told, false) || listener.consumer->in_line())) continue;
     listener.consumer->end_line();
     const std::vector<Extent> expected = extents_of(listener.held);
-    const std::vector<Extent> found = listener.consumer->extents();
+    std::vector<Extent> found = listener.consumer->extents();
+    // The emulator's listener hears of tables alone; ours is also told of memory as it is.
+    std::uint32_t view = 0;
+    if (viommu_view(unit_.engine->get(), source, &view) == VIOMMU_OK && view == VIOMMU_VIEW_SYSTEM &&
+        found == std::vector<Extent>{{{0, low_bits(host_address_width_)}, 0, VIOMMU_READ | VIOMMU_WRITE}})
+      found.clear();
     if (expected == found) {
       ++report_.matches;
       continue;

@@ -4,6 +4,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "engine/cli/messages.hpp"
 #include "engine/cli/replay.hpp"
@@ -22,13 +23,27 @@ void Replayer::on(const trace::HoldOpened& hold) {
   asked.access = hold.access;
   std::optional<viommu_request> request = request_of(asked, true);
   if (!request) return fail("this build cannot send this kind of request (ACC)");
-  request->length = hold.length;
+  // One answer may be for less than all of it: a page, or while dirty pages are logged a part of one.
+  std::vector<std::uint64_t> pieces;
   viommu_translation found{};
-  std::uint64_t handle = 0;
-  const viommu_result result = viommu_hold(unit_.reader->get(), &*request, line_, &found, &handle);
+  viommu_result result = VIOMMU_OK;
+  for (std::uint64_t left = hold.length; left != 0 && result == VIOMMU_OK;) {
+    request->length = left;
+    std::uint64_t handle = 0;
+    result = viommu_hold(unit_.reader->get(), &*request, line_, &found, &handle);
+    if (result != VIOMMU_OK) break;
+    pieces.push_back(handle);
+    const std::uint64_t rest = found.mask - (request->iova & found.mask);  // of the block, behind the first byte
+    if (rest >= left - 1) break;
+    left -= rest + 1;
+    request->iova += rest + 1;
+  }
   if (result != VIOMMU_OK) settle_unit(line_);  // a fault may send its event
   close_effects(false);
-  unit_.holds.emplace(hold.id, result == VIOMMU_OK ? handle : 0);
+  if (result != VIOMMU_OK)
+    for (const std::uint64_t handle : std::exchange(pieces, {}))
+      static_cast<void>(viommu_release(unit_.engine->get(), handle));
+  unit_.holds.emplace(hold.id, std::move(pieces));
   const std::string expected = hold.ok ? "ok" : "fault " + hex(hold.reason);
   std::string got = result == VIOMMU_OK ? "ok" : viommu_result_text(result);
   if (result == VIOMMU_E_FAULT) got = "fault " + hex(found.reason);
@@ -38,7 +53,7 @@ void Replayer::on(const trace::HoldOpened& hold) {
 void Replayer::on(const trace::HoldReleased& release) {
   const auto hold = unit_.holds.find(release.id);
   if (hold == unit_.holds.end()) return fail("there is no hold of this name");
-  if (hold->second != 0) succeed("release", viommu_release(unit_.engine->get(), hold->second));
+  for (const std::uint64_t handle : hold->second) succeed("release", viommu_release(unit_.engine->get(), handle));
   unit_.holds.erase(hold);
 }
 
