@@ -65,7 +65,7 @@ std::string shown(const cli::Report& report) {
 
 TEST_CASE("The stories of devices, consumers and capabilities are answered as they say",
           "[scenarios][S0.1][S0.2][S0.3][S0.4][S0.6][S0.7][S0.8][S0.9][S0.10][S0.11][S0.14][S1.1][S1.2][S1.3][S1.4]"
-          "[S1.5][S1.6][S1.7][S1.8][S1.9][S1.10][S1.11][S1.12][S1.13][S1.14][S1.15][S1.16][S1.17][S1.18][S1.20][S1.21]"
+          "[S1.5][S1.6][S1.7][S1.8][S1.9][S1.10][S1.11][S1.12][S1.13][S1.14][S1.15][S1.17][S1.18][S1.20][S1.21]"
           "[S1.23][S1.24][S1.25][S1.26][S2.1][S2.3][S2.4][S2.5][S2.6][S2.7][S2.8][S2.9][S2.10][S2.11][S2.12][S2.13]"
           "[S2.17][S2.19][S5.5][S5.8]") {
   for (const fs::path& file : files()) {
