@@ -20,9 +20,9 @@ fail() {
   packages_bench='python3 python3-matplotlib'
   packages_clang='clang-19 libclang-rt-19-dev llvm-19'
   packages_ci="$packages_clang clang-format-19 clang-tidy-19 git"
-  # A faster second build, the Rust test, the kernels elsewhere; their absence fails nothing.
+  # A faster second build, the Rust test, the kernels elsewhere, a reader of ACPI tables; their absence fails nothing.
   packages_optional='ccache bindgen libclang1-14 libclang-common-14-dev rustc g++-aarch64-linux-gnu qemu-user-static
-    valgrind'
+    valgrind acpica-tools'
 }
 
 missing_packages() {

@@ -31,6 +31,8 @@ QUESTIONS = [
     Question("batch_hit", "hits in batches", 5, r"<(Viommu|QemuShape|QemuShapeCapped)>/[0-9]+/64/"),
     Question("page_walk", "walks", 5, r"<(Viommu|QemuShape|Floor)>/(128|2048)/"),
     Question("stage_walk", "walks of scalable mode", 5, r"<(Lanes|Scalar)>/2048/64/"),
+    Question("table_scan", "tables read whole", 5, r"/32768/"),
+    Question("replay", "consumers kept equal to tables", 3, r"/16384/"),
     Question("miss_fill", "whole misses", 5, r"<(Viommu|QemuShape)>/(128|2048)/"),
     Question("invalidate_page", "page invalidation", 5, r"<(Viommu|QemuShape)>/(1024|16384)/"),
     Question("invalidate_domain", "domain invalidation", 5, r"<(Viommu|QemuShape)>/1024/"),
@@ -197,6 +199,18 @@ def aims():
             rows.append(at_least(f"reader beside {rate_name(rate)} invalidations, {count(entries)}",
                                  f"interference<Viommu>/{rate}/{entries}/0", f"interference<QemuShape>/{rate}/{entries}/0",
                                  None))
+    for shape, least in (("contiguous", 350), ("runs16", None), ("scattered", 100), ("sparse", 70)):
+        for question, what in (("first", "first replay"), ("unchanged", "nothing changed"), ("one_changed", "a page moved"),
+                               ("domain_moved", "another domain")):
+            aim = least if question in ("first", "unchanged") else None
+            rows.append(at_least(f"{what}, {shape}", f"replay_{question}<Viommu>/{shape}/16384",
+                                 f"replay_{question}<QemuShape>/{shape}/16384", aim))
+    rows += [
+        at_most("first replay, contiguous", "replay_first<Viommu>/contiguous/16384", "replay_first<Floor>/contiguous/16384",
+                1.11),
+        at_most("tables read whole, contiguous", "table_scan<Lanes>/contiguous/32768",
+                "table_scan<Floor>/contiguous/32768", 1.11),
+    ]
     return rows
 
 

@@ -12,17 +12,17 @@
 namespace viommu::bench {
 
 /// One for each translator, used by one thread at a time. A translator without registers does at once what it is told.
-template <class Translator>
+template <class Translator, class Guest = SyntheticGuest>
 class GuestQueue {
  public:
-  GuestQueue(const SyntheticGuest& guest, Translator& translator) : guest_{guest}, translator_{translator} {
+  GuestQueue(const Guest& guest, Translator& translator) : guest_{guest}, translator_{translator} {
     if constexpr (HasRegisters<Translator>) {
       constexpr std::uint32_t translation = 1u << 31;
       constexpr std::uint32_t root_pointer = 1u << 30;
       constexpr std::uint32_t queue = 1u << 26;
-      translator_.write(reg::root_table, 8, SyntheticGuest::root_table);
+      translator_.write(reg::root_table, 8, Guest::root_table);
       translator_.write(reg::global_command, 4, root_pointer);
-      translator_.write(reg::queue_address, 8, SyntheticGuest::queue | SyntheticGuest::queue_order);
+      translator_.write(reg::queue_address, 8, Guest::queue | Guest::queue_order);
       translator_.write(reg::queue_tail, 8, 0);
       translator_.write(reg::global_command, 4, queue);
       translator_.write(reg::global_command, 4, queue | translation);
@@ -46,12 +46,16 @@ class GuestQueue {
       translator_.drop_domain(domain);
     }
   }
+  /// The context entry of a device that used this domain.
+  void drop_context(std::uint16_t domain, std::uint16_t source) {
+    if constexpr (HasRegisters<Translator>) put(0x31 | std::uint64_t{domain} << 16 | std::uint64_t{source} << 32, 0);
+  }
   /// A wait descriptor with a status write that finish() looks for.
   void wait() {
     if constexpr (HasRegisters<Translator>) {
       constexpr std::uint64_t status_write = 1u << 5;
       expected_ = next_status();
-      put(5 | status_write | std::uint64_t{expected_} << 32, SyntheticGuest::status_word);
+      put(5 | status_write | std::uint64_t{expected_} << 32, Guest::status_word);
     }
   }
   /// Tells the unit about everything put into the queue.
@@ -73,18 +77,18 @@ class GuestQueue {
   }
 
   [[nodiscard]] bool finished() const noexcept {
-    auto* const word = reinterpret_cast<std::uint32_t*>(&guest_.ram()[SyntheticGuest::status_word]);
+    auto* const word = reinterpret_cast<std::uint32_t*>(&guest_.ram()[Guest::status_word]);
     return std::atomic_ref{*word}.load(std::memory_order_acquire) == expected_;
   }
 
   void put(std::uint64_t low, std::uint64_t high) noexcept {
-    const std::uint64_t at = SyntheticGuest::queue + 16 * std::uint64_t{tail_};
+    const std::uint64_t at = Guest::queue + 16 * std::uint64_t{tail_};
     guest_.store(at, low);
     guest_.store(at + 8, high);
-    tail_ = (tail_ + 1) % SyntheticGuest::queue_entries;
+    tail_ = (tail_ + 1) % Guest::queue_entries;
   }
 
-  const SyntheticGuest& guest_;
+  const Guest& guest_;
   Translator& translator_;
   std::uint32_t tail_ = 0;
   std::uint32_t expected_ = 0;

@@ -85,6 +85,16 @@ void RegionMap::assign_part(const RegionMap& base, GpaRange range, Part part) no
 }
 
 void RegionMap::choose_spans() noexcept {
+  constexpr MemorySpan nowhere{{~std::uint64_t{0}}, 0, nullptr};  // no page lies there
+  plain_ = {nowhere, nowhere};
+  for (const Region& region : regions()) {
+    if (!region.accessible() || region.read_only) continue;
+    const MemorySpan span{region.range.first, region.range.last.value - region.range.first.value, region.host};
+    if (span.last_offset > plain_[0].last_offset)
+      plain_ = {span, plain_[0]};
+    else if (span.last_offset > plain_[1].last_offset)
+      plain_[1] = span;
+  }
   span_count_ = 0;
   for (const Region& region : regions()) {
     if (!region.accessible() || region.host == nullptr) continue;

@@ -90,6 +90,8 @@ class RegionMap {
   [[nodiscard]] std::size_t capacity() const noexcept { return regions_.size(); }
   /// The largest regions, for MemoryView.
   [[nodiscard]] std::span<const MemorySpan> spans() const noexcept { return {spans_.data(), span_count_}; }
+  /// The two largest of plain memory, that is nothing but RAM; one that is not there has no address.
+  [[nodiscard]] const std::array<MemorySpan, 2>& plain() const noexcept { return plain_; }
 
  private:
   void choose_spans() noexcept;
@@ -98,6 +100,7 @@ class RegionMap {
   std::size_t count_ = 0;
   std::array<MemorySpan, view_spans> spans_{};
   std::size_t span_count_ = 0;
+  std::array<MemorySpan, 2> plain_{};
 };
 
 /// Threads: loads and stores from any thread inside a guard; publish() by one thread at a time.

@@ -16,7 +16,6 @@
 namespace viommu::capi {
 namespace {
 
-using machine::Admitted;
 using machine::RefusalCode;
 
 [[nodiscard]] std::uint32_t code_of(RefusalCode code) noexcept {
@@ -184,7 +183,6 @@ struct Described {
 }  // namespace
 }  // namespace viommu::capi
 
-using viommu::SourceId;
 using viommu::capi::alone;
 
 extern "C" {
@@ -198,7 +196,7 @@ viommu_result viommu_device_add(viommu_engine* engine, const viommu_device* devi
     viommu::machine::Refusal why;
     const viommu::machine::Admitted admitted = engine->machine.add(described.candidate, why);
     if (admitted == viommu::machine::Admitted::yes) {
-      const SourceId source = described.candidate.source;
+      const viommu::SourceId source = described.candidate.source;
       if (engine->unit.consumers().add_device(source, described.candidate.bypassed) == viommu::consumer::Result::ok)
         return viommu::capi::refuse_nothing(refusal);
       engine->machine.remove(source);

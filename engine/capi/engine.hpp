@@ -75,7 +75,9 @@ struct viommu_engine {
     if (recorder != nullptr) recorder->belongs_to(host);
   }
   // What hangs on a device follows it. Called inside unit.exclusively().
-  void on_device_removed(viommu::SourceId source) noexcept { unit.consumers().remove_device(source); }  ///< before it is
+  void on_device_removed(viommu::SourceId source) noexcept {
+    unit.consumers().remove_device(source);
+  }  ///< before it is
   void on_bus_renumbered(std::uint8_t from, std::uint8_t to) noexcept {
     static_cast<void>(unit.consumers().renumber(from, to));
   }

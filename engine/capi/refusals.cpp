@@ -44,13 +44,14 @@ viommu_result refuse(viommu_refusal* to, const Refusal& refusal) noexcept {
   const unsigned bus = refusal.source >> 8;
   const unsigned device = refusal.source >> 3 & 31;
   const unsigned function = refusal.source & 7;
+  char who[12] = "";
+  if (refusal.of_device) std::snprintf(who, sizeof who, "%02x:%02x.%x: ", bus, device, function);
   if (refusal.code == VIOMMU_REFUSED_VETOED) {
     std::snprintf(filled.text, sizeof filled.text, "%s", refusal.words);
   } else {
     std::snprintf(filled.text, sizeof filled.text,
-                  refusal.decimal ? "%02x:%02x.%x: %s%s%s (expected %llu, found %llu)"
-                                  : "%02x:%02x.%x: %s%s%s (expected 0x%llx, found 0x%llx)",
-                  bus, device, function, refusal.field, refusal.field[0] != '\0' ? ": " : "", refusal.words,
+                  refusal.decimal ? "%s%s%s%s (expected %llu, found %llu)" : "%s%s%s%s (expected 0x%llx, found 0x%llx)",
+                  who, refusal.field, refusal.field[0] != '\0' ? ": " : "", refusal.words,
                   static_cast<unsigned long long>(refusal.expected), static_cast<unsigned long long>(refusal.found));
   }
   hand_over(filled, *to);

@@ -17,6 +17,7 @@ struct Refusal {
   const char* field = "";  ///< at most 23 bytes
   const char* words = "";  ///< what is wrong, in a few words; of a veto all of the text
   bool decimal = false;    ///< `expected` and `found` are counts
+  bool of_device = true;   ///< `source` is that of a device
 };
 
 /// Fills it in, as far as the caller's size goes (null: nobody asks). @return VIOMMU_E_REFUSED

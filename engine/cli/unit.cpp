@@ -119,7 +119,10 @@ std::uint64_t length_of(const trace::Translate& asked) noexcept {
 
 std::string Effect::text() const {
   switch (kind) {
-    case Kind::write:        return text_of(trace::Event{trace::MemoryWrite{address, value, static_cast<std::uint8_t>(size)}});
+    case Kind::write: {
+      const trace::MemoryWrite write{address, value, static_cast<std::uint8_t>(size)};
+      return text_of(trace::Event{write});
+    }
     case Kind::failed_write: return text_of(trace::Event{trace::FailedWrite{address, size}});
     case Kind::message:      return text_of(trace::Event{trace::Message{address, static_cast<std::uint32_t>(value)}});
     case Kind::routes:

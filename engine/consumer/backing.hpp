@@ -17,6 +17,7 @@ struct Piece {
   GpaRange range{};
   std::byte* host = nullptr;
   bool mmio = false;
+  bool read_only = false;
   std::optional<Reported> left_out;  ///< why it is not delivered
 };
 
@@ -28,17 +29,13 @@ class Backing {
   /// The piece that `gpa` is in, cut to `last`.
   [[nodiscard]] Piece piece(Gpa gpa, Gpa last) const noexcept {
     const Region* const region = find(gpa);
-    if (region == nullptr) return {{gpa, before_next(gpa, last)}, nullptr, false, Reported::no_memory};
-    Piece piece{{gpa, std::min(region->range.last, last)}, region->host_at(gpa), region->mmio, std::nullopt};
+    if (region == nullptr) return {{gpa, before_next(gpa, last)}, nullptr, false, false, Reported::no_memory};
+    Piece piece{
+        {gpa, std::min(region->range.last, last)}, region->host_at(gpa), region->mmio, region->read_only, std::nullopt};
     if (region->mmio && !declared_.mmio) piece.left_out = Reported::mmio;
     const bool takes_private = region->part == Part::private_to && declared_.private_memory;
     if (region->part != Part::shared && !takes_private) piece.left_out = Reported::discarded;
     return piece;
-  }
-  /// Whether all of it is one piece of memory that any consumer takes; cheap when it is where the last one was.
-  [[nodiscard]] bool plain(GpaRange range) const noexcept {
-    const Region* const region = find(range.first);
-    return region != nullptr && region->accessible() && region->range.contains(range.last);
   }
   [[nodiscard]] const RegionMap* map() const noexcept { return map_; }
   [[nodiscard]] const Declared& declared() const noexcept { return declared_; }

@@ -266,7 +266,7 @@ std::uint64_t Consumers::regions_told() noexcept {
     regions_seen_ = version;
     for (Slot& slot : slots_) {
       if (slot.id == 0 || !slot.replayed) continue;
-      slot.mirror->touch_all();
+      slot.mirror->regions_changed();
       busy_.store(true, std::memory_order_release);
     }
     advance();

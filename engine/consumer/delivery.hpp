@@ -10,6 +10,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 
 namespace viommu::consumer {
@@ -37,6 +38,22 @@ class Delivery {
   Delivery& operator=(const Delivery&) = delete;
   ~Delivery() { flush(); }
 
+  /// Whether map_plain() may be called: events are told as they are.
+  [[nodiscard]] bool takes_plain() const noexcept { return !merge_ && !powers_of_two_; }
+  void map_plain(std::uint64_t iova, std::uint64_t last, std::uint64_t gpa, std::byte* host,
+                 std::uint8_t rights) noexcept {
+    if (count_ == batch) flush();
+    Event& event = events_[count_++];
+    event.iova = iova;
+    event.last = last;
+    event.gpa = gpa;
+    event.hva = host;
+    // The rest in one store.
+    static_assert(sizeof(Event) == offsetof(Event, kind) + sizeof(std::uint64_t));
+    static_assert(offsetof(Event, rights) == offsetof(Event, kind) + 1);
+    const std::uint64_t tail = static_cast<std::uint64_t>(EventKind::map) | std::uint64_t{rights} << 8;
+    std::memcpy(&event.kind, &tail, sizeof tail);
+  }
   void map(IovaRange range, Gpa gpa, std::byte* host, std::uint8_t rights) noexcept;
   /// @param gpa  no_gpa where it is not one run
   void unmap(IovaRange range, std::uint64_t gpa, std::uint8_t rights = 0) noexcept;

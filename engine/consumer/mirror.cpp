@@ -31,7 +31,7 @@ void Mirror::touch(IovaRange range) noexcept {
                  std::min(page_last(range_.last), page_last(range.last))};
   if (part.last < part.first) return;
   if (!job_.pending) {
-    job_ = {true, part, part.first};
+    job_ = {true, false, part, part.first};
     return;
   }
   // What was looked through already is looked through again where that is asked for since.
@@ -104,7 +104,7 @@ void Mirror::advance(const Tables& tables, Slice& slice) noexcept {
 
 void Mirror::give_up(Delivery& delivery) noexcept {
   gave_up_ = true;
-  job_ = {true, range_, page_first(range_.first)};
+  job_ = {true, true, range_, page_first(range_.first)};
   delivery.report(Reported::quota, Event{});
 }
 

@@ -85,6 +85,10 @@ class Mirror {
   void aim(const Content& content) noexcept;
   void touch(IovaRange range) noexcept;
   /// Regions have changed: what is mapped may be memory now, or no longer.
+  void regions_changed() noexcept {
+    touch(range_);
+    job_.regions = true;
+  }
   void touch_all() noexcept { touch(range_); }
   /// All that is held goes in one UNMAP of the whole range, where the consumer takes that. @return whether it does
   bool withdraw_whole_range() noexcept;
@@ -115,6 +119,7 @@ class Mirror {
     IovaRange range{};
     std::byte* host = nullptr;
     bool mmio = false;
+    bool read_only = false;
 
     friend bool operator==(const Section&, const Section&) = default;
   };
@@ -153,6 +158,7 @@ class Mirror {
   };
   struct Job {
     bool pending = false;
+    bool regions = false;  ///< what memory is may have changed
     IovaRange range{};
     Iova next{};  ///< where to go on
   };

@@ -8,7 +8,8 @@ namespace {
 
 template <class Section>
 [[nodiscard]] std::uint8_t rights_of(const Section& section) noexcept {
-  return static_cast<std::uint8_t>(read_write.bits() | (section.mmio ? mmio_right : 0U));
+  const Rights rights = section.read_only ? read_only : read_write;
+  return static_cast<std::uint8_t>(rights.bits() | (section.mmio ? mmio_right : 0U));
 }
 
 }  // namespace
@@ -24,7 +25,7 @@ bool SectionSync::collect(Mirror::Sections& now) const noexcept {
                          std::min(Iova{region.range.last.value}, mirror_.range().last)};
     // Nobody asked for one that the consumer does not take, so nobody misses it.
     if (clip.last < clip.first || backing_.piece(region.range.first, region.range.last).left_out) continue;
-    now.insert({clip, region.host_at({clip.first.value}), region.mmio});
+    now.insert({clip, region.host_at({clip.first.value}), region.mmio, region.read_only});
   }
   return true;
 }
@@ -71,7 +72,7 @@ void SectionSync::apply_failures(Mirror::Sections& now) noexcept {
       const auto keep = [&](Iova first, Iova last) {
         if (last < first) return;
         std::byte* const host = whole.host == nullptr ? nullptr : whole.host + (first.value - whole.range.first.value);
-        now.insert({{first, last}, host, whole.mmio});
+        now.insert({{first, last}, host, whole.mmio, whole.read_only});
         --room;
       };
       if (whole.range.first < range.first) keep(whole.range.first, {range.first.value - 1});
@@ -87,7 +88,7 @@ void SectionSync::apply_failures(Mirror::Sections& now) noexcept {
     const bool taken =
         std::ranges::any_of(now.span(), [&](const auto& section) { return section.range.overlaps(range); });
     if (taken) continue;
-    now.insert({range, nullptr, (event.rights & mmio_right) != 0});
+    now.insert({range, nullptr, (event.rights & mmio_right) != 0, (event.rights & write_only.bits()) == 0});
     --room;
   }
   delivery_.forget_failures();

@@ -131,7 +131,7 @@ bool TableSync::keep_large(Shadow::Node& node, std::size_t index, const Entry& e
       mirror_.range_.last.value >= at + low_bits(shift_of(2))) {
     const Gpa frame = entry.table.at;
     const Piece piece = backing_.piece(frame, frame + low_bits(shift_of(2)));
-    if (!piece.left_out && piece.range.last == frame + low_bits(shift_of(2)))
+    if (!piece.left_out && !piece.read_only && piece.range.last == frame + low_bits(shift_of(2)))
       now = MappedRun::of(0, table_pages, frame, Rights::in(entry.table.rights), piece.mmio);
   }
   if (slot.word == now.word) return slot.is_unit();
@@ -181,19 +181,39 @@ void TableSync::look_through(const Entry& entry, unsigned first, unsigned last) 
     }
     wanted_.set_count(tables_.kernels.scan_table(table, first, last, rules, merge, wanted_.data()).runs);
   }
-  if (!all_plain()) filter_slowly();
 }
 
 bool TableSync::all_plain() const noexcept {
+  if (backing_.map() == nullptr) return wanted_.size() == 0;
+  const MemorySpan first = plain_[0];
+  const MemorySpan second = plain_[1];
+  bool all = true;
   for (const MappedRun run : wanted_.span()) {
-    const Gpa frame = run.frame();
-    if (!backing_.plain({frame, frame + ((std::uint64_t{run.pages()} << page_shift) - 1)})) return false;
+    const std::uint64_t frame = run.frame().value;
+    const std::uint64_t last = frame + ((std::uint64_t{run.pages()} << page_shift) - 1);
+    const auto in = [&](const MemorySpan& span) {
+      return (frame - span.first.value <= span.last_offset) & (last - span.first.value <= span.last_offset);
+    };
+    all &= in(first) | in(second);
   }
-  return true;
+  return all;
+}
+
+/// Nothing is held there yet, and all of it is plain memory: as many events as there are runs.
+void TableSync::deliver_all(std::uint64_t base) noexcept {
+  const MemorySpan first = plain_[0];
+  const MemorySpan second = plain_[1];
+  for (const MappedRun run : wanted_.span()) {
+    const Gpa gpa = run.frame();
+    const std::uint64_t iova = base + (std::uint64_t{run.first()} << page_shift);
+    const std::uint64_t last = iova + ((std::uint64_t{run.pages()} << page_shift) - 1);
+    const MemorySpan& span = first.contains(gpa) ? first : second;
+    delivery_.map_plain(iova, last, gpa.value, span.host == nullptr ? nullptr : span.at(gpa), rights_of(run));
+  }
 }
 
 /// Cuts runs where memory changes its kind, and marks what the consumer does not take.
-void TableSync::filter_slowly() noexcept {
+void TableSync::filter() noexcept {
   after_.clear();
   for (const MappedRun run : wanted_.span()) {
     for (unsigned at = run.first(); at <= run.last();) {  // ends: `at` grows
@@ -201,9 +221,10 @@ void TableSync::filter_slowly() noexcept {
       const Gpa end = frame + ((std::uint64_t{run.last() - at + 1} << page_shift) - 1);
       const Piece piece = backing_.piece(frame, end);
       const auto pages = static_cast<unsigned>((piece.range.last.value - frame.value + 1) >> page_shift);
-      MappedRun part = MappedRun::of(at, pages, frame, run.rights(), piece.mmio);
+      const Rights rights = piece.read_only ? run.rights() & read_only : run.rights();
+      MappedRun part = MappedRun::of(at, pages, frame, rights, piece.mmio);
       if (piece.left_out) part.word |= left_out_bit;
-      after_.push(part);
+      if (!rights.none()) after_.push(part);
       at += pages;
     }
   }
@@ -224,6 +245,11 @@ bool TableSync::sync_slot(Shadow::Node& node, std::size_t index, const Entry& en
   const unsigned first = whole ? 0 : page_of(range.first);
   const unsigned last = whole ? table_pages - 1 : page_of(range.last);
   look_through(entry, first, last);
+  // What is held was looked at as memory before; if that has not changed since, it need not be again.
+  const bool large = entry.kind == Entry::Kind::leaf && wanted_.size() == 1;
+  if (!mirror_.job_.regions && large == was_large && std::ranges::equal(held, wanted_.span())) return true;
+  const bool plain = all_plain();
+  if (!plain) filter();
   if (first != 0 || last != table_pages - 1) {
     // What is outside is as it was.
     after_.clear();
@@ -236,7 +262,6 @@ bool TableSync::sync_slot(Shadow::Node& node, std::size_t index, const Entry& en
     for (const MappedRun run : after_.span()) wanted_.push(run);
   }
   const std::span<const MappedRun> wanted = wanted_.span();
-  const bool large = entry.kind == Entry::Kind::leaf && wanted.size() == 1;
   if (std::ranges::equal(held, wanted)) {
     if (large != was_large && wanted.size() == 1)
       mirror_.shadow_.put_word(node, index, wanted.front().word | (large ? large_leaf_bit : 0));
@@ -245,14 +270,19 @@ bool TableSync::sync_slot(Shadow::Node& node, std::size_t index, const Entry& en
   if (mirror_.figures_.mappings - delivered(held) + delivered(wanted) > mirror_.quota_) return stop(End::quota, at);
   std::span<const MappedRun> after = wanted;
   const auto give = [&](MappedRun run) { deliver(at, run); };
-  if (held.empty()) {
+  const bool inside = mirror_.range_.first.value <= at && mirror_.range_.last.value >= at + (slot_bytes - 1);
+  if (held.empty() && plain && inside && delivery_.takes_plain()) {
+    deliver_all(at);
+  } else if (held.empty()) {
     for (const MappedRun run : wanted) deliver(at, run);
   } else if (mirror_.declared().units == Units::split) {
     diff_pages(held, wanted, [&](MappedRun run) { withdraw(at, run); }, give);
   } else {
     const auto take = [&](MappedRun run) {
       withdraw(at, run);
-      for (const MappedRun other : wanted) {
+      auto at_run = std::ranges::lower_bound(wanted, run.first(), {}, [](MappedRun r) { return r.last(); });
+      for (; at_run != wanted.end() && at_run->first() <= run.last(); ++at_run) {
+        const MappedRun other = *at_run;
         const unsigned from = std::max(run.first(), other.first());
         const unsigned to = std::min(run.last(), other.last());
         if (from <= to && alike(run, other) && !is_left_out(run))

@@ -6,6 +6,7 @@
 #include "engine/consumer/mirror.hpp"
 #include "engine/consumer/slot_diff.hpp"
 
+#include <array>
 #include <cstdint>
 
 namespace viommu::consumer {
@@ -17,7 +18,9 @@ class TableSync {
         tables_{tables},
         delivery_{delivery},
         slice_{slice},
-        backing_{tables.memory.map(), mirror.declared()} {}
+        backing_{tables.memory.map(), mirror.declared()} {
+    if (backing_.map() != nullptr) plain_ = backing_.map()->plain();
+  }
 
   enum class End : std::uint8_t { done, paused, again, no_memory, quota };
   /// @param next  receives where to go on when it is paused
@@ -48,8 +51,9 @@ class TableSync {
                                IovaRange range) noexcept;
   void look_through(const Entry& entry, unsigned first, unsigned last) noexcept;
   void filter() noexcept;
-  void filter_slowly() noexcept;
+  /// Whether every run of `wanted_` lies in plain memory.
   [[nodiscard]] bool all_plain() const noexcept;
+  void deliver_all(std::uint64_t base) noexcept;
   [[nodiscard]] const std::byte* ahead(const Table& table, std::size_t index) const noexcept;
   void deliver(std::uint64_t base, MappedRun run) noexcept;
   void withdraw(std::uint64_t base, MappedRun run) noexcept;
@@ -71,6 +75,7 @@ class TableSync {
   End end_ = End::done;
   Iova next_{};
   const std::byte* ahead_ = nullptr;
+  std::array<MemorySpan, 2> plain_{};
   Runs wanted_;
   Runs after_;
 };

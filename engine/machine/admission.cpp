@@ -97,10 +97,11 @@ Admitted Admission::ask_capabilities() noexcept {
   const FactFunctions& ask = *candidate_->facts;
   if (ask.capabilities == nullptr) return needs_words() ? cannot_be_had("capabilities", 0) : Admitted::yes;
   if (facts.kind != front_end_.vendor) return Admitted::yes;  // another vendor's words mean nothing here
-  VendorWords words{};
-  if (const std::int32_t code = ask.capabilities(ask.opaque, &words[0], &words[1]); code != 0)
+  std::uint64_t first = 0;
+  std::uint64_t second = 0;
+  if (const std::int32_t code = ask.capabilities(ask.opaque, &first, &second); code != 0)
     return cannot_be_had("capabilities", code);
-  facts.words = words;
+  facts.words = VendorWords{first, second};
   return Admitted::yes;
 }
 
@@ -169,19 +170,19 @@ Admitted Admission::check_fields() noexcept {
 Admitted Admission::ask_ranges() noexcept {
   const FactFunctions& ask = *candidate_->facts;
   if (facts.has_ranges || ask.iova_ranges == nullptr) return Admitted::yes;
-  std::uint32_t count = 0;
-  if (const std::int32_t code = ask.iova_ranges(ask.opaque, nullptr, 0, &count); code != 0)
+  std::uint32_t announced = 0;
+  if (const std::int32_t code = ask.iova_ranges(ask.opaque, nullptr, 0, &announced); code != 0)
     return cannot_be_had("iova_ranges", code);
-  if (count > most_iova_ranges)
-    return refuse(RefusalCode::field_mismatch, "iova_ranges", "more than can be kept", most_iova_ranges, count);
-  if (count != 0) {
-    if (!facts.ranges.reset(allocator_, count)) return Admitted::no_memory;
-    std::uint32_t again = 0;
-    if (const std::int32_t code = ask.iova_ranges(ask.opaque, facts.ranges.begin(), count, &again); code != 0)
+  if (announced > most_iova_ranges)
+    return refuse(RefusalCode::field_mismatch, "iova_ranges", "more than can be kept", most_iova_ranges, announced);
+  if (announced != 0) {
+    if (!facts.ranges.reset(allocator_, announced)) return Admitted::no_memory;
+    std::uint32_t written = 0;
+    if (const std::int32_t code = ask.iova_ranges(ask.opaque, facts.ranges.begin(), announced, &written); code != 0)
       return cannot_be_had("iova_ranges", code);
-    if (again != count || !ascending(all_of(facts.ranges)))
-      return refuse(RefusalCode::field_mismatch, "iova_ranges", "not ascending, or another number of them", count,
-                    again);
+    if (written != announced || !ascending(all_of(facts.ranges)))
+      return refuse(RefusalCode::field_mismatch, "iova_ranges", "not ascending, or another number of them", announced,
+                    written);
   }
   facts.has_ranges = true;
   return Admitted::yes;

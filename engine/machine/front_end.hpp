@@ -74,9 +74,9 @@ struct Widths {
 /// Called by whoever has the role of the unit's work (vtd/worker.hpp), so by one thread at a time.
 struct FrontEnd {
   void* opaque = nullptr;
-  std::string_view announcing{};  ///< the name of what is missing where the ability is none
-  std::uint32_t vendor = 0;       ///< kind of a host whose words can be compared with ours (viommu_host_facts.kind)
-  std::span<const CapabilityField> fields{};  ///< one of them means input_bits
+  std::string_view announcing;  ///< the name of what is missing where the ability is none
+  std::uint32_t vendor = 0;     ///< kind of a host whose words can be compared with ours (viommu_host_facts.kind)
+  std::span<const CapabilityField> fields;  ///< one of them means input_bits
 
   AnnounceAbility (*announces)(const void* opaque) = nullptr;
   VendorWords (*words)(const void* opaque) = nullptr;

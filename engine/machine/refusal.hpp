@@ -33,7 +33,7 @@ struct Refusal {
   std::uint64_t expected = 0;
   std::uint64_t found = 0;
   bool decimal = false;  ///< both are counts, of bits mostly
-  std::string_view field{};
+  std::string_view field;
   const char* words = "";
   std::array<char, 160> veto_text{};  ///< terminated
 };

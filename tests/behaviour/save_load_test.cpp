@@ -278,6 +278,7 @@ TEST_CASE("a load finds nothing of what an engine was before", "[behaviour][stat
     const Guard guard = machine.reader.guard();
     machine.write(offset::fault_status, status::queue_error);
     other.ring.repair_head(descriptor::iotlb_global);
+    CHECK(machine.lands(device_a, iova) == page + 0x1000);  // and is cached again
     machine.memory = guest.machine.memory;
     require_load(other.engine(), state);
   }

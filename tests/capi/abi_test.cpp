@@ -144,6 +144,71 @@ TEST_CASE("sizes and places of the structs stay as they are", "[capi][abi]") {
       {"viommu_dump_options.sections", 24},
       {"viommu_dump_options.most", 28},
       {"viommu_dump_options.request", 32},
+      {"viommu_dmar_hop", 2},
+      {"viommu_dmar_hop.function", 1},
+      {"viommu_dmar_scope", 40},
+      {"viommu_dmar_scope.id", 1},
+      {"viommu_dmar_scope.start_bus", 2},
+      {"viommu_dmar_scope.hops", 3},
+      {"viommu_dmar_scope.bus", 4},
+      {"viommu_dmar_scope.secondary", 5},
+      {"viommu_dmar_scope.subordinate", 6},
+      {"viommu_dmar_scope.reserved", 7},
+      {"viommu_dmar_scope.path", 8},
+      {"viommu_dmar_unit", 40},
+      {"viommu_dmar_unit.base", 8},
+      {"viommu_dmar_unit.register_bytes", 16},
+      {"viommu_dmar_unit.segment", 24},
+      {"viommu_dmar_unit.flags", 26},
+      {"viommu_dmar_unit.scope_count", 28},
+      {"viommu_dmar_unit.scopes", 32},
+      {"viommu_dmar_rmrr", 32},
+      {"viommu_dmar_rmrr.limit", 8},
+      {"viommu_dmar_rmrr.segment", 16},
+      {"viommu_dmar_rmrr.reserved", 18},
+      {"viommu_dmar_rmrr.scope_count", 20},
+      {"viommu_dmar_rmrr.scopes", 24},
+      {"viommu_dmar_atsr", 16},
+      {"viommu_dmar_atsr.flags", 2},
+      {"viommu_dmar_atsr.scope_count", 4},
+      {"viommu_dmar_atsr.scopes", 8},
+      {"viommu_dmar_satc", 16},
+      {"viommu_dmar_satc.flags", 2},
+      {"viommu_dmar_satc.scope_count", 4},
+      {"viommu_dmar_satc.scopes", 8},
+      {"viommu_dmar_rhsa", 16},
+      {"viommu_dmar_rhsa.proximity_domain", 8},
+      {"viommu_dmar_rhsa.reserved", 12},
+      {"viommu_dmar_andd", 16},
+      {"viommu_dmar_andd.number", 8},
+      {"viommu_dmar_andd.reserved", 9},
+      {"viommu_dmar_bypass", 8},
+      {"viommu_dmar_bypass.first", 2},
+      {"viommu_dmar_bypass.last", 4},
+      {"viommu_dmar_bypass.reserved", 6},
+      {"viommu_dmar", 128},
+      {"viommu_dmar.flags", 8},
+      {"viommu_dmar.host_address_width", 12},
+      {"viommu_dmar.oem_id", 16},
+      {"viommu_dmar.oem_table_id", 22},
+      {"viommu_dmar.creator_id", 30},
+      {"viommu_dmar.reserved", 34},
+      {"viommu_dmar.oem_revision", 36},
+      {"viommu_dmar.creator_revision", 40},
+      {"viommu_dmar.unit_count", 44},
+      {"viommu_dmar.rmrr_count", 48},
+      {"viommu_dmar.atsr_count", 52},
+      {"viommu_dmar.rhsa_count", 56},
+      {"viommu_dmar.andd_count", 60},
+      {"viommu_dmar.satc_count", 64},
+      {"viommu_dmar.bypass_count", 68},
+      {"viommu_dmar.units", 72},
+      {"viommu_dmar.rmrrs", 80},
+      {"viommu_dmar.atsrs", 88},
+      {"viommu_dmar.rhsas", 96},
+      {"viommu_dmar.andds", 104},
+      {"viommu_dmar.satcs", 112},
+      {"viommu_dmar.bypassed", 120},
   };
   std::size_t count = 0;
   const abi_number* const numbers = abi_numbers(&count);
@@ -178,6 +243,16 @@ TEST_CASE("C and C++ agree on the structs", "[capi][abi]") {
       {"viommu_device", sizeof(viommu_device)},
       {"viommu_veto", sizeof(viommu_veto)},
       {"viommu_dump_options", sizeof(viommu_dump_options)},
+      {"viommu_dmar_hop", sizeof(viommu_dmar_hop)},
+      {"viommu_dmar_scope", sizeof(viommu_dmar_scope)},
+      {"viommu_dmar_unit", sizeof(viommu_dmar_unit)},
+      {"viommu_dmar_rmrr", sizeof(viommu_dmar_rmrr)},
+      {"viommu_dmar_atsr", sizeof(viommu_dmar_atsr)},
+      {"viommu_dmar_satc", sizeof(viommu_dmar_satc)},
+      {"viommu_dmar_rhsa", sizeof(viommu_dmar_rhsa)},
+      {"viommu_dmar_andd", sizeof(viommu_dmar_andd)},
+      {"viommu_dmar_bypass", sizeof(viommu_dmar_bypass)},
+      {"viommu_dmar", sizeof(viommu_dmar)},
   };
   std::size_t found = 0;
   for (std::size_t i = 0; i < count; ++i) {
@@ -219,6 +294,15 @@ TEST_CASE("numbers of the interface stay as they are", "[capi][abi]") {
   STATIC_REQUIRE(VIOMMU_REFUSED_BAD_STATE == 20);
   STATIC_REQUIRE(VIOMMU_DIRTY_OFF == 0);
   STATIC_REQUIRE(VIOMMU_DIRTY_ON == 1);
+  STATIC_REQUIRE(VIOMMU_SCOPE_ENDPOINT == 1);
+  STATIC_REQUIRE(VIOMMU_SCOPE_BRIDGE == 2);
+  STATIC_REQUIRE(VIOMMU_SCOPE_IOAPIC == 3);
+  STATIC_REQUIRE(VIOMMU_SCOPE_HPET == 4);
+  STATIC_REQUIRE(VIOMMU_SCOPE_NAMED == 5);
+  STATIC_REQUIRE(VIOMMU_DMAR_INCLUDE_ALL == 1);
+  STATIC_REQUIRE(VIOMMU_DMAR_ALL_PORTS == 1);
+  STATIC_REQUIRE(VIOMMU_DMAR_ATC_REQUIRED == 1);
+  STATIC_REQUIRE(VIOMMU_DMAR_X2APIC_OPT_OUT == 2);
 }
 
 }  // namespace viommu::capi

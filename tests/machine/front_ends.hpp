@@ -27,7 +27,7 @@ struct MockFrontEnd {
   VendorWords words{47, 0};
   unsigned haw = 39;
   std::optional<Gpa> end;
-  std::string_view problem{};
+  std::string_view problem;
   std::vector<Widths> applied;
 
   [[nodiscard]] FrontEnd table() {

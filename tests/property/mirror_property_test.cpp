@@ -230,7 +230,7 @@ class World {
   }
 
   void join_or_leave(const std::array<std::uint32_t, 6>& n) {
-    const unsigned place = n[1] % consumers_.size();
+    const auto place = static_cast<unsigned>(n[1] % consumers_.size());
     auto& consumer = consumers_[place];
     if (consumer) {
       REQUIRE(viommu_unsubscribe(engine_.get(), consumer->id) == VIOMMU_OK);

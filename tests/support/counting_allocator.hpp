@@ -2,6 +2,7 @@
 // A host allocator that knows what is open, hands out dirty memory, and fails when it is told to.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -46,6 +47,7 @@ class CountingAllocator {
     std::memset(memory, dirt, size);
     open_.emplace(memory, Block{size, alignment});
     bytes_ += size;
+    most_bytes_ = std::max(most_bytes_, bytes_);
     return memory;
   }
   void deallocate(void* memory, std::size_t size, std::size_t alignment) {
@@ -65,6 +67,7 @@ class CountingAllocator {
   [[nodiscard]] std::uint64_t calls() const noexcept { return calls_; }  ///< of allocate
   [[nodiscard]] std::size_t open_blocks() const noexcept { return open_.size(); }
   [[nodiscard]] std::size_t open_bytes() const noexcept { return bytes_; }
+  [[nodiscard]] std::size_t most_open_bytes() const noexcept { return most_bytes_; }  ///< at a time, ever
   /// Blocks given back that were not open, or with another size or alignment than they were taken with.
   [[nodiscard]] std::uint64_t mistakes() const noexcept { return mistakes_; }
 
@@ -76,6 +79,7 @@ class CountingAllocator {
   std::mutex lock_;
   std::unordered_map<void*, Block> open_;
   std::size_t bytes_ = 0;
+  std::size_t most_bytes_ = 0;
   std::uint64_t calls_ = 0;
   std::uint64_t calls_until_failure_ = 0;
   std::uint64_t mistakes_ = 0;

@@ -806,7 +806,7 @@ struct viommu_event {
   uint16_t reserved; /* 0 */
   int32_t status;    /* 0 when it is called; the consumer sets a negative number where it failed */
 };
-#define VIOMMU_NO_GPA UINT64_MAX
+#define VIOMMU_NO_GPA 0xFFFFFFFFFFFFFFFFULL
 
 /** viommu_consumer.declares: what the consumer can do, and what it wants. */
 enum {
@@ -896,6 +896,176 @@ VIOMMU_API viommu_result viommu_subscription_figures_get(viommu_engine* engine, 
                                                          struct viommu_subscription_figures* figures);
 /** Bytes that devices hold pinned: those of all host address spaces, a shared one counted once. Threads: any. */
 VIOMMU_API viommu_result viommu_pinned_bytes(viommu_engine* engine, uint64_t* bytes);
+
+/* ---- Topology: which unit a device's requests go to, and the ACPI table that says so ----------------------------- */
+
+/** viommu_dmar_scope.kind, with the table's numbers. */
+enum {
+  VIOMMU_SCOPE_ENDPOINT = 1, /* one PCI function; its virtual functions go with it */
+  VIOMMU_SCOPE_BRIDGE = 2,   /* a bridge, a root port or a port of a switch, and all that is behind it */
+  VIOMMU_SCOPE_IOAPIC = 3,
+  VIOMMU_SCOPE_HPET = 4,
+  VIOMMU_SCOPE_NAMED = 5 /* a device of the ACPI name space, declared by a viommu_dmar_andd */
+};
+enum { VIOMMU_SCOPE_HOPS = 16 };
+
+struct viommu_dmar_hop {
+  uint8_t device;   /* 0..31 */
+  uint8_t function; /* 0..7 */
+};
+
+/** A device by its way, which is what the table has: from `start_bus` by the bridges in `path` to the last hop. And by
+ *  the numbers that buses have now, which routing needs: they change when the guest numbers its buses anew, and the
+ *  table does not. */
+struct viommu_dmar_scope {
+  uint8_t kind;      /* VIOMMU_SCOPE_* */
+  uint8_t id;        /* I/O APIC id, HPET number, viommu_dmar_andd.number; of PCI devices 0 */
+  uint8_t start_bus; /* of a root bus */
+  uint8_t hops;      /* 1..VIOMMU_SCOPE_HOPS */
+  uint8_t bus;       /* where the way ends, with more than one hop; else it is not looked at */
+  uint8_t secondary; /* of a bridge: the buses behind it are [secondary, subordinate]; both 0 while it has none */
+  uint8_t subordinate;
+  uint8_t reserved; /* 0 */
+  struct viommu_dmar_hop path[VIOMMU_SCOPE_HOPS];
+};
+
+/** viommu_dmar_unit.flags. */
+enum { VIOMMU_DMAR_INCLUDE_ALL = 1 /* the rest of its segment: at most one in a segment, behind its other units */ };
+
+/** A remapping unit (DRHD). */
+struct viommu_dmar_unit {
+  const viommu_engine* engine; /* may be NULL; else it says its widths, its window and whether it remaps interrupts */
+  uint64_t base;               /* of its registers */
+  uint64_t register_bytes;     /* a power of two of pages; default: what the engine's window needs, else one page */
+  uint16_t segment;
+  uint16_t flags; /* VIOMMU_DMAR_INCLUDE_ALL */
+  uint32_t scope_count;
+  const struct viommu_dmar_scope* scopes;
+};
+
+/** Memory that firmware wants mapped one to one for some endpoints (RMRR). */
+struct viommu_dmar_rmrr {
+  uint64_t base;
+  uint64_t limit; /* last address */
+  uint16_t segment;
+  uint16_t reserved; /* 0 */
+  uint32_t scope_count;
+  const struct viommu_dmar_scope* scopes;
+};
+
+/** Flags of viommu_dmar_atsr and viommu_dmar_satc. */
+enum { VIOMMU_DMAR_ALL_PORTS = 1, VIOMMU_DMAR_ATC_REQUIRED = 1 };
+
+/** Root ports that support ATS (ATSR): bridges, or all of the segment. */
+struct viommu_dmar_atsr {
+  uint16_t segment;
+  uint16_t flags; /* VIOMMU_DMAR_ALL_PORTS, then without scopes */
+  uint32_t scope_count;
+  const struct viommu_dmar_scope* scopes;
+};
+
+/** Endpoints of the root complex that have an address translation cache (SATC), and perhaps must have it. */
+struct viommu_dmar_satc {
+  uint16_t segment;
+  uint16_t flags; /* VIOMMU_DMAR_ATC_REQUIRED */
+  uint32_t scope_count;
+  const struct viommu_dmar_scope* scopes;
+};
+
+/** The NUMA node of the unit whose registers are at `base` (RHSA). */
+struct viommu_dmar_rhsa {
+  uint64_t base;
+  uint32_t proximity_domain;
+  uint32_t reserved; /* 0 */
+};
+
+/** A device of the ACPI name space that makes requests (ANDD). A unit lists it by its number. */
+struct viommu_dmar_andd {
+  const char* name; /* such as "\\_SB.I2C0", terminated, at most 255 bytes */
+  uint8_t number;
+  uint8_t reserved[7]; /* 0 */
+};
+
+/** Source ids [first, last] of a segment whose requests pass no unit. A whole bus: bus << 8 to bus << 8 | 255. */
+struct viommu_dmar_bypass {
+  uint16_t segment;
+  uint16_t first;
+  uint16_t last;
+  uint16_t reserved; /* 0 */
+};
+
+/** viommu_dmar.flags. */
+enum {
+  VIOMMU_DMAR_INTERRUPT_REMAPPING = 1, /* INTR_REMAP; set without being told where each unit has an engine with ECAP.IR,
+                                          refused beside an engine without */
+  VIOMMU_DMAR_X2APIC_OPT_OUT = 2,      /* needs INTR_REMAP */
+  VIOMMU_DMAR_DMA_CONTROL_OPT_IN = 4   /* DMA_CTRL_PLATFORM_OPT_IN_FLAG */
+};
+
+/**
+ * The machine as its units see it: the one source of the DMAR table and of the VMM's own routing.
+ *
+ * Bypassing. What `bypassed` names is in no scope of the table, and viommu_dmar_unit_of() finds no unit for it; that is
+ * how a VMM excludes a bus, or a device with VIOMMU_DEVICE_BYPASSED. INCLUDE_ALL would claim it, so where something of
+ * a segment bypasses the flag is off in the table, and the scopes of the unit that has it are listed instead. Give such
+ * a unit scopes for all that is on the segment's root buses, bypassing or not: beside INCLUDE_ALL those of PCI devices
+ * are left out, and of listed ones those that bypass are. A device plugged into a slot that no scope names is then
+ * under no unit, so name empty slots too where hot-plug is to work. A bridge of which only part bypasses cannot be
+ * listed: name what is behind it that does not. An RMRR, SATC or ATSR of which all devices bypass is left out, as is an
+ * ANDD that only bypassing scopes name.
+ */
+struct viommu_dmar {
+  size_t size;
+  uint32_t flags; /* VIOMMU_DMAR_INTERRUPT_REMAPPING ... */
+  uint32_t
+      host_address_width;    /* default: that of the units' engines, which must agree with it and each other. The table
+                                  has it less 1 */
+  char oem_id[6];            /* default "VIOMMU"; padded with spaces or zeros, as the others */
+  char oem_table_id[8];      /* default "VIOMMU  " */
+  char creator_id[4];        /* default "VIOM" */
+  uint16_t reserved;         /* 0 */
+  uint32_t oem_revision;     /* default 1 */
+  uint32_t creator_revision; /* default 1 */
+  uint32_t unit_count;
+  uint32_t rmrr_count; /* of each of these at most 1,024 */
+  uint32_t atsr_count;
+  uint32_t rhsa_count;
+  uint32_t andd_count;
+  uint32_t satc_count;
+  uint32_t bypass_count; /* at most 4,096 */
+  const struct viommu_dmar_unit* units;
+  const struct viommu_dmar_rmrr* rmrrs;
+  const struct viommu_dmar_atsr* atsrs;
+  const struct viommu_dmar_rhsa* rhsas;
+  const struct viommu_dmar_andd* andds;
+  const struct viommu_dmar_satc* satcs;
+  const struct viommu_dmar_bypass* bypassed; /* ascending, and apart from each other */
+};
+
+/**
+ * Writes the ACPI table. `*length` receives its bytes, at most 64 KiB; with `capacity` too small nothing is written.
+ * Capabilities of engines are those in force: write it after viommu_ready().
+ * @param bytes  may be NULL when `capacity` is 0
+ * @return VIOMMU_OK; VIOMMU_E_RANGE (too small); VIOMMU_E_REFUSED: the table would be illegal or ambiguous, which
+ *         `refusal` explains (may be NULL): Invalid with `field` such as "drhd[1].scopes[0]", or FieldMismatch where an
+ *         engine says otherwise; VIOMMU_E_ARGUMENT: a null pointer, an unknown flag, a reserved field; _E_UNSUPPORTED;
+ *         _E_MEMORY. Threads: any; the engines stay; allowed in callbacks. Source: VT-d, "BIOS Considerations".
+ */
+VIOMMU_API viommu_result viommu_dmar_write(const struct viommu_dmar* dmar, void* bytes, size_t capacity, size_t* length,
+                                           struct viommu_refusal* refusal);
+
+/**
+ * The unit whose engine is to be asked for what a device sends, as an operating system finds it in the table: the one
+ * that lists it, or a bridge that it is behind, or the INCLUDE_ALL of its segment.
+ * @param source  requester id; of a virtual function that of its physical function
+ * @param kind    VIOMMU_SCOPE_*, who sends: ENDPOINT and BRIDGE are both a PCI device. The others are found only where
+ *                they are listed
+ * @param unit    receives the index in `units`
+ * @return VIOMMU_OK; VIOMMU_E_NOT_FOUND: it bypasses, or is under no unit; else as viommu_dmar_write(). Threads: any;
+ *         allowed in callbacks.
+ */
+VIOMMU_API viommu_result viommu_dmar_unit_of(const struct viommu_dmar* dmar, uint16_t segment, uint16_t source,
+                                             uint32_t kind, uint32_t* unit, struct viommu_refusal* refusal);
 
 /* ---- Migration -------------------------------------------------------------------------------------------------- */
 

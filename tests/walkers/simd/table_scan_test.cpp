@@ -139,7 +139,7 @@ std::string complaint(const Scan& scan, const Reading& reading, bool merge) {
     for (; next < run.first(); ++next)
       if (reading.pages.at(next)) return "a page left out";
     for (; next <= run.last(); ++next)
-      if (reading.pages.at(next) != (run.frame().value + (next - run.first()) * page_bytes | run.rights().bits()))
+      if (reading.pages.at(next) != ((run.frame().value + (next - run.first()) * page_bytes) | run.rights().bits()))
         return "a page that is not mapped so";
     if (run.mmio() || (run.word >> 61) != 0) return "a bit that nobody set";
     if (!merge && run.pages() != 1) return "merged";
