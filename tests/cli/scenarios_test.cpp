@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <fstream>
+#include <initializer_list>
 #include <set>
 #include <sstream>
 #include <string>
@@ -63,33 +64,53 @@ std::string shown(const cli::Report& report) {
 
 }  // namespace
 
-TEST_CASE("The stories of devices, consumers and capabilities are answered as they say",
-          "[scenarios][S0.1][S0.2][S0.3][S0.4][S0.6][S0.7][S0.8][S0.9][S0.10][S0.11][S0.14][S1.1][S1.2][S1.3][S1.4]"
-          "[S1.5][S1.6][S1.7][S1.8][S1.9][S1.10][S1.11][S1.12][S1.13][S1.14][S1.15][S1.17][S1.18][S1.20][S1.21]"
-          "[S1.23][S1.24][S1.25][S1.26][S2.1][S2.3][S2.4][S2.5][S2.6][S2.7][S2.8][S2.9][S2.10][S2.11][S2.12][S2.13]"
-          "[S2.17][S2.19][S5.5][S5.8]") {
+namespace {
+
+/// Every scenario that is about one of these is answered as it says; and there is one for each.
+void check_stories(std::initializer_list<const char*> ids) {
+  std::set<std::string> left{ids.begin(), ids.end()};
   for (const fs::path& file : files()) {
     const std::string text = text_of(file);
+    const std::set<std::string> of_file = ids_of(text);
+    if (std::ranges::none_of(ids, [&](const char* id) { return of_file.contains(id); })) continue;
+    for (const std::string& id : of_file) left.erase(id);
     const cli::Report report = cli::replay_text(text);
     INFO(file.string() << "\n" << shown(report));
     CHECK(report.exit_code() == 0);
     CHECK(report.skipped.empty());
   }
+  CHECK(left == std::set<std::string>{});
 }
 
-TEST_CASE("Every story there is a scenario for begins with its name", "[scenarios]") {
-  std::set<std::string> ids;
-  for (const fs::path& file : files()) {
-    const std::string text = text_of(file);
-    ids.merge(ids_of(text));
-  }
-  for (const char* const id : {"A01",   "A02",   "A04",   "A05",   "A07",   "A08",   "A09",   "A10",   "A11",   "A14",
-                               "A20",   "A21",   "A22",   "A24",   "A25",   "A33",   "A34",   "S1.1",  "S1.2",  "S1.3",
-                               "S1.4",  "S1.5",  "S1.6",  "S1.7",  "S1.8",  "S1.9",  "S1.10", "S1.11", "S1.12", "S1.13",
-                               "S1.14", "S1.17", "S1.20", "S1.21", "S1.23", "S1.24", "S1.25", "S1.26"}) {
-    INFO(id);
-    CHECK(ids.contains(id));
-  }
+}  // namespace
+
+TEST_CASE("Stories of who is let in are answered as they say",
+          "[scenarios][S0.1][S0.2][S0.3][S0.4][S0.6][S0.7][S0.8][S0.9][S0.10][S0.11][S0.14][A01][A02][A04][A05]") {
+  check_stories({"S0.1", "S0.2", "S0.3", "S0.4", "S0.6", "S0.7", "S0.8", "S0.9", "S0.10", "S0.11", "S0.14", "A01",
+                 "A02", "A04", "A05"});
+}
+
+TEST_CASE("Stories of views and mappings are answered as they say",
+          "[scenarios][S1.1][S1.2][S1.3][S1.4][S1.5][S1.6][S1.7][S1.8][S1.9][S1.10][A07][A08][A09][A10][A11]") {
+  check_stories({"S1.1", "S1.2", "S1.3", "S1.4", "S1.5", "S1.6", "S1.7", "S1.8", "S1.9", "S1.10", "A07", "A08", "A09",
+                 "A10", "A11"});
+}
+
+TEST_CASE("Stories of ranges, blocked devices and memory are answered as they say",
+          "[scenarios][S1.11][S1.12][S1.13][S1.14][S1.15][S1.17][S1.20][S1.23][S1.24][S1.26][S5.8][A14]") {
+  check_stories(
+      {"S1.11", "S1.12", "S1.13", "S1.14", "S1.15", "S1.17", "S1.20", "S1.23", "S1.24", "S1.26", "S5.8", "A14"});
+}
+
+TEST_CASE("Stories of hosts and of what they can do are answered as they say",
+          "[scenarios][S2.1][S2.3][S2.4][S2.5][S2.6][S2.7][S2.8][S2.9][S2.10][S2.11][S2.12][S2.13][S2.17][S2.19]") {
+  check_stories({"S2.1", "S2.3", "S2.4", "S2.5", "S2.6", "S2.7", "S2.8", "S2.9", "S2.10", "S2.11", "S2.12", "S2.13",
+                 "S2.17", "S2.19", "A20", "A21", "A22", "A24", "A25"});
+}
+
+TEST_CASE("Stories of dirty pages, saved state and page requests are answered as they say",
+          "[scenarios][S1.18][S1.21][S1.25][S5.4][S5.5][S5.10][A34]") {
+  check_stories({"S1.18", "S1.21", "S1.25", "S5.4", "S5.5", "S5.10", "A34"});
 }
 
 namespace {
@@ -149,7 +170,8 @@ TEST_CASE("A wrong check of each kind is one mismatch, the right one none", "[sc
            {{"dirty on", "hold h 100 - 1000 10 w ok"}, {"bitmap 1", "g 200000 1000"}, {"bitmap 1", "g 200000 2000"}},
            {{}, {"quiesce ok"}, {"quiesce Busy"}},
            {{}, {"save ok"}, {"save Busy"}},
-           {{"save ok"}, {"load ok"}, {"load BadState"}},
+           {{"save ok"}, {"load ok", "irte 0 2"}, {"load BadState", "irte 0 2"}},
+           {{"save ok"}, {"load ok", "irte 0 2"}, {"load ok", "irte 0 4"}},
        }) {
     std::vector<std::string> right = c.before;
     right.insert(right.end(), c.right.begin(), c.right.end());
