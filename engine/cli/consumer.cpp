@@ -198,7 +198,9 @@ void Consumer::take(viommu_event& event) {
   ++(is_map ? counts_.maps : counts_.unmaps);
   check_place(event);
   std::uint64_t& failing = is_map ? failing_map_ : failing_unmap_;
-  if (failing != 0 && --failing == 0) {
+  const bool fails = failing == 1;
+  if (failing != 0) --failing;
+  if (fails) {
     event.status = injected_failure;
     return;
   }
