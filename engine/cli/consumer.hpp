@@ -72,6 +72,7 @@ class Consumer {
   void fail_next(bool unmap, std::uint64_t nth) { (unmap ? failing_unmap_ : failing_map_) = nth; }
   /// No event may come any more.
   void end() { ended_ = true; }
+  [[nodiscard]] bool ended() const noexcept { return ended_; }
   /// After each line that could have brought events. `same_view`: its device's view is the one before the line.
   void end_line();
 

@@ -285,13 +285,13 @@ std::uint64_t Replayer::deviating_bits(unsigned byte, const trace::RegisterRead&
   return std::uint64_t{0xFF} << shift;
 }
 
-bool Replayer::in_scalable_mode() {
+bool Replayer::in_scalable_mode() const {
   constexpr unsigned root_pointer = 0x20;
   const vtd::RootTableAddress root{unit_.engine->mmio_read(root_pointer, 8)};
   return get(root, vtd::rtaddr::mode) == vtd::TableMode::scalable;
 }
 
-void Replayer::on(const trace::CachesDropped&) { static_cast<void>(unit_.engine->drop_caches()); }
+void Replayer::on(const trace::CachesDropped&) const { static_cast<void>(unit_.engine->drop_caches()); }
 
 void Replayer::on(const trace::RoutesChanged& routes) {
   expect({Effect::Kind::routes, routes.first, routes.count, 0, line_});

@@ -54,7 +54,7 @@ class Replayer {
   [[nodiscard]] const Memory& memory() const noexcept { return host_.memory; }
   [[nodiscard]] const trace::VtdConfiguration& configuration() const noexcept { return configuration_; }
   /// Nothing before the cfg line (in a scenario: before a line that needs it).
-  [[nodiscard]] Engine* engine() noexcept { return unit_.engine.get(); }
+  [[nodiscard]] Engine* engine() const noexcept { return unit_.engine.get(); }
   /// The host address width the engine was made with.
   [[nodiscard]] unsigned host_address_width() const noexcept { return host_address_width_; }
 
@@ -70,7 +70,7 @@ class Replayer {
   void on(const trace::RegisterWrite& w);
   void on(const trace::RegisterRead& r);
   void on(const trace::Translate& t);
-  void on(const trace::CachesDropped&);
+  void on(const trace::CachesDropped&) const;
   void on(const trace::Reset&);
   void on(const trace::Interrupt& v);
   void on(const trace::ViewSwitch& s);
@@ -148,7 +148,7 @@ class Replayer {
   /// Gives the unit its regions, devices and subscriptions again. False on an error.
   bool furnish_again();
   [[nodiscard]] std::string load();
-  [[nodiscard]] std::string add_region(const Regions::Region& region);
+  [[nodiscard]] std::string add_region(const Regions::Region& region) const;
   [[nodiscard]] Consumer* consumer(std::string_view id);
   /// Subscribes it; the mappings are asked for by viommu_replay().
   [[nodiscard]] std::string subscribe(Consumer& consumer);
@@ -171,7 +171,7 @@ class Replayer {
   void close_effects(bool request_follows);
   void reset_unit();
 
-  [[nodiscard]] viommu_translation translate(const trace::Translate& t, bool report);
+  [[nodiscard]] viommu_translation translate(const trace::Translate& t, bool report) const;
   [[nodiscard]] bool same_answer(const trace::Translate& t, const viommu_translation& found);
   [[nodiscard]] bool whole_block_alike(const trace::Translate& t, const viommu_translation& found);
   // What an `h` line allows besides its own answer: in a scenario that of an earlier line, in a recording a fresh
@@ -180,7 +180,7 @@ class Replayer {
   [[nodiscard]] bool is_fresh(const trace::Translate& t, const viommu_translation& found);
   [[nodiscard]] bool differs_by_artefact(const trace::RegisterRead& r, std::uint64_t found);
   [[nodiscard]] std::uint64_t deviating_bits(unsigned byte, const trace::RegisterRead& r, std::uint64_t found);
-  [[nodiscard]] bool in_scalable_mode();
+  [[nodiscard]] bool in_scalable_mode() const;
 
   void skip(const std::string& letter) { ++report_.skipped[letter]; }
   void mismatch(std::string event, std::string expected, std::string found);

@@ -13,7 +13,7 @@ namespace viommu::cli {
 
 // ---- Memory ----
 
-std::string Replayer::add_region(const Regions::Region& region) {
+std::string Replayer::add_region(const Regions::Region& region) const {
   // The length of all of 2^64 is no number: two halves are the same memory.
   constexpr std::uint64_t half = std::uint64_t{1} << 63;
   const Range whole = region.range;

@@ -97,7 +97,8 @@ std::string Replayer::load() {
   const std::size_t effects = host_.effects.size();
   const std::map<std::uint16_t, std::uint32_t> views = std::exchange(host_.around.views, {});
   const auto spaces = std::exchange(host_.around.spaces, {});
-  for (const auto& consumer : old.consumers) unit_.consumers.push_back(consumer->fresh());
+  for (const auto& consumer : old.consumers)
+    if (!consumer->ended()) unit_.consumers.push_back(consumer->fresh());
   if (!engine_exists() || !furnish_again()) {
     drop(old);
     return {};
@@ -141,9 +142,10 @@ bool Replayer::furnish_again() {
   std::uint32_t count = 0;
   succeed("load", viommu_ready(unit_.engine->get(), nullptr, 0, &count));
   for (const auto& consumer : unit_.consumers) {
-    const std::string result = subscribe(*consumer);
-    if (consumer->subscription != 0) continue;
-    consumer->end();
+    if (const std::string result = subscribe(*consumer); result != "ok") {
+      mismatch("subscribe " + consumer->id(), "ok, as before the load", result);
+      consumer->end();
+    }
   }
   return true;
 }

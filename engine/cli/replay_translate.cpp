@@ -22,7 +22,7 @@ std::uint64_t page_mask(const trace::Translate& t) noexcept { return t.ok ? t.ma
 
 }  // namespace
 
-viommu_translation Replayer::translate(const trace::Translate& t, bool report) {
+viommu_translation Replayer::translate(const trace::Translate& t, bool report) const {
   const std::optional<viommu_request> request = request_of(t, report);
   if (!request) return {};
   if (t.access.translated) return unit_.reader->ats_check(*request);
