@@ -26,7 +26,10 @@ int run_parsed(int argc, const char* const* argv, Streams streams) {
   replaying->add_option("FILE", replay_command.files, "Trace, plain or zstd; - for standard input")->required();
   replaying->add_flag("--json", replay_command.json, "One JSON object a file, one a line");
   replaying->add_option("--dump", replay_command.dump, "File for the unit's state at the end, as JSON; one trace only");
-  replaying->footer("Exit code: 0 all matched, 1 a mismatch, 2 a file that cannot be read or parsed.");
+  replaying->footer(
+      "A trace is a recording, or a scenario (scenario=1 in its cfg line): a whole test in a file, with devices,\n"
+      "consumers, what the guest does, and every answer that must come.\n"
+      "Exit code: 0 all matched, 1 a mismatch, 2 a file that cannot be read or parsed.");
 
   InspectCommand inspect_command;
   std::string source;

@@ -111,6 +111,19 @@ std::string deviation_text(std::uint8_t recorded, std::uint8_t ours) { return he
 
 std::string_view reason_text(std::uint8_t reason) noexcept { return vtd::text_of(static_cast<FaultReason>(reason)); }
 
+std::string result_text(viommu_result result, const viommu_refusal& refusal) {
+  if (result == VIOMMU_OK) return "ok";
+  if (result != VIOMMU_E_REFUSED) return viommu_result_text(result);
+  std::string text = viommu_refusal_name(refusal.code);
+  if (refusal.field[0] != '\0') text += ":" + std::string{refusal.field};
+  return text;
+}
+
+bool same_result(std::string_view expected, std::string_view found) noexcept {
+  if (expected == found) return true;
+  return expected.find(':') == std::string_view::npos && expected == found.substr(0, found.find(':'));
+}
+
 bool results_are_well_formed(std::string_view results) noexcept {
   if (results == "ok") return true;
   while (!results.empty()) {

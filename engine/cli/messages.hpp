@@ -49,6 +49,11 @@ namespace viommu::cli {
 /// "recorded -> ours", two fault reasons.
 [[nodiscard]] std::string deviation_text(std::uint8_t recorded, std::uint8_t ours);
 
+/// What a call answered, as RESULT says it: `ok`, or the refusal's name with its field; else the code in words.
+[[nodiscard]] std::string result_text(viommu_result result, const viommu_refusal& refusal);
+/// Whether that is the answer of a line; one that names no field takes any.
+[[nodiscard]] bool same_result(std::string_view expected, std::string_view found) noexcept;
+
 /// The RESULT of a ready line: `ok` alone, or SID:Error items.
 [[nodiscard]] bool results_are_well_formed(std::string_view results) noexcept;
 

@@ -29,12 +29,12 @@ constexpr bool ends_run = is_any_of<E, trace::RegisterWrite, trace::RegisterRead
 
 /// Lines that say nothing about what the unit did, so that effects may go on behind them.
 template <class E>
-constexpr bool is_silent =
-    is_any_of<E, trace::Nothing, trace::Marker, trace::MemoryWrite, trace::Message, trace::RoutesChanged>;
+constexpr bool is_silent = is_any_of<E, trace::Nothing, trace::Marker, trace::MemoryWrite, trace::Message,
+                                     trace::RoutesChanged, trace::PageAnswered>;
 
 /// Requests: what they cause stands before their line.
 template <class E>
-constexpr bool comes_behind_effects = is_any_of<E, trace::Translate, trace::Interrupt>;
+constexpr bool comes_behind_effects = is_any_of<E, trace::Translate, trace::Interrupt, trace::HoldOpened>;
 
 }  // namespace
 
@@ -48,9 +48,16 @@ bool Replayer::feed(const trace::Event& event, std::uint64_t line) {
           if constexpr (!is_silent<E>) close_effects(comes_behind_effects<E>);
         } else if constexpr (ends_run<E>) {
           act_on_pending_write();
+          check_recorded();
           close_effects(comes_behind_effects<E>);
         }
+        if (configuration_.scenario) {
+          check_lists(std::is_same_v<E, trace::ShadowExtent>, std::is_same_v<E, trace::DirtyRun>);
+          if (report_.error) return;
+        }
         on(e);
+        if constexpr (!is_silent<E>)
+          if (configuration_.scenario && !report_.error) end_line();
       },
       event);
   return !report_.error;
@@ -60,8 +67,35 @@ void Replayer::finish(std::uint64_t last_line) {
   if (report_.error) return;
   line_ = last_line;
   act_on_pending_write();
+  check_recorded();
   close_effects(false);
-  if (configured_ && configuration_.scenario && !ready_) fail("the scenario has no ready line");
+  if (list_left_ != 0) fail("lines of the list above are missing");
+  if (configured_ && configuration_.scenario && !ready_asked_) fail("the scenario has no ready line");
+}
+
+Replayer::~Replayer() { drop(unit_); }
+
+void Replayer::drop(Unit& unit) {
+  for (const auto& [name, pieces] : unit.holds)
+    for (const std::uint64_t hold : pieces) static_cast<void>(viommu_release(unit.engine->get(), hold));
+  unit.holds.clear();
+  unit.reader.reset();
+  unit.engine.reset();
+  unit.consumers.clear();  // the engine may call them as long as it is there
+}
+
+void Replayer::end_line() {
+  if (unit_.engine) settle_unit(line_);
+  for (const auto& consumer : unit_.consumers) consumer->end_line();
+  for (Complaint& complaint : std::exchange(host_.around.complaints, {}))
+    mismatch("consumer", std::move(complaint.expected), std::move(complaint.event));
+}
+
+void Replayer::compare(const trace::Event& event, std::string_view expected, std::string_view found) {
+  if (expected == found)
+    ++report_.matches;
+  else
+    mismatch(text_of(event), std::string{expected}, std::string{found});
 }
 
 void Replayer::fail(std::string text) {
@@ -89,7 +123,7 @@ void Replayer::on(const trace::Configuration& cfg) {
 }
 
 bool Replayer::engine_exists() {
-  if (engine_) return true;
+  if (unit_.engine) return true;
   viommu_vtd_options options = options_of(configuration_);
   if (options.host_address_width == 0) {
     // The default of a scenario: the end of RAM rounded up.
@@ -97,20 +131,29 @@ bool Replayer::engine_exists() {
     options.host_address_width = std::max(narrowest_host, static_cast<unsigned>(std::bit_width(last)));
   }
   host_address_width_ = options.host_address_width;
-  if (configuration_.scenario && !options_.explicit_ram) host_.memory.limit_ram(0, low_bits(host_address_width_));
+  if (configuration_.scenario && !options_.explicit_ram && host_.around.regions.regions().empty()) {
+    host_.memory.limit_ram(0, low_bits(host_address_width_));
+    host_.around.regions.add({0, low_bits(host_address_width_)}, false);
+  }
   auto engine = Engine::create_vtd(options, host_.table());
   if (!engine) {
     fail("the engine cannot be this unit: " +
          (engine.error().text.empty() ? std::string{viommu_result_text(engine.error().code)} : engine.error().text));
     return false;
   }
-  engine_ = std::make_unique<Engine>(*std::move(engine));
-  auto reader = engine_->reader();
+  unit_.engine = std::make_unique<Engine>(*std::move(engine));
+  auto reader = unit_.engine->reader();
   if (!reader) {
     fail("the engine gives no reader: " + reader.error().text);
     return false;
   }
-  reader_ = std::make_unique<Reader>(*std::move(reader));
+  unit_.reader = std::make_unique<Reader>(*std::move(reader));
+  for (const Regions::Region& region : host_.around.regions.regions()) {
+    if (std::string wrong = add_region(region); !wrong.empty()) {
+      fail(std::move(wrong));
+      return false;
+    }
+  }
   return true;
 }
 
@@ -119,46 +162,11 @@ bool Replayer::machine_is_ready(const char* what) {
   return ready_ && engine_exists();
 }
 
-void Replayer::on(const trace::RamAdded& ram) {
-  // A device's BAR is no memory that the unit could read tables from.
-  if (!ram.mmio && !host_.memory.add_ram(ram.first, ram.last)) fail("some of this is RAM already");
-}
-
-void Replayer::on(const trace::RamRemoved& ram) {
-  if (!host_.memory.remove_ram(ram.first, ram.last)) fail("some of this is no RAM");
-}
-
-void Replayer::on(const trace::Ready& ready) {
-  if (ready_) return fail("a second ready line");
-  if (!results_are_well_formed(ready.results)) return fail("the result must be ok, or SID:Error for each device");
-  if (!engine_exists()) return;
-  ready_ = true;
-  // Without devices nothing can refuse the start.
-  if (ready.results == "ok")
-    ++report_.matches;
-  else
-    mismatch(text_of(trace::Event{ready}), std::string{ready.results}, "ok");
-}
-
-void Replayer::on(const trace::MachineReset& reset) {
-  if (reset.device) return fail("only a virtio-iommu has a device reset");
-  if (!machine_is_ready("a reset")) return;
-  reset_unit();
-}
-
 void Replayer::on(const trace::Reset&) { reset_unit(); }
 
 void Replayer::reset_unit() {
-  static_cast<void>(engine_->reset());
+  static_cast<void>(unit_.engine->reset());
   settle_unit(line_);
-}
-
-void Replayer::on(const trace::MemoryCheck& mem) {
-  const std::optional<std::uint64_t> found = host_.memory.load(mem.gpa);
-  if (found == mem.value)
-    ++report_.matches;
-  else
-    mismatch(text_of(trace::Event{mem}), hex(mem.value), found ? hex(*found) : "no memory there");
 }
 
 // ---- Effects ----
@@ -180,7 +188,7 @@ void Replayer::expect(Effect effect) {
 
 void Replayer::settle_unit(std::uint64_t line) {
   unsigned slices = 0;
-  while (engine_->process().state == VIOMMU_PROCESS_MORE) {
+  while (!manual_ && unit_.engine->process().state == VIOMMU_PROCESS_MORE) {
     if (++slices == slices_at_most) {
       mismatch("process", "the unit comes to an end", "it always has more to do");
       break;
@@ -227,7 +235,7 @@ void Replayer::act_on_pending_write() {
   if (!pending_) return;
   const trace::RegisterWrite w = *pending_;
   pending_.reset();
-  static_cast<void>(engine_->mmio_write(w.offset, w.size, w.value));
+  static_cast<void>(unit_.engine->mmio_write(w.offset, w.size, w.value));
   settle_unit(pending_line_);
 }
 
@@ -240,7 +248,7 @@ void Replayer::on(const trace::RegisterWrite& w) {
 
 void Replayer::on(const trace::RegisterRead& r) {
   if (!engine_exists()) return;
-  const std::uint64_t found = engine_->mmio_read(r.offset, r.size);
+  const std::uint64_t found = unit_.engine->mmio_read(r.offset, r.size);
   if (found == r.value)
     ++report_.matches;
   else if (!differs_by_artefact(r, found))
@@ -251,7 +259,7 @@ bool Replayer::differs_by_artefact(const trace::RegisterRead& r, std::uint64_t f
   if (configuration_.scenario) return false;
   const RecordPlace place = fault_record_at(configuration_.capability, r.offset, r.size);
   if (!place.inside) return false;
-  const RegisterView view{configuration_.capability, engine_->mmio_read(place.record_offset + 8, 8),
+  const RegisterView view{configuration_.capability, unit_.engine->mmio_read(place.record_offset + 8, 8),
                           in_scalable_mode()};
   std::uint64_t difference = (found ^ r.value) & ~deviating_bits(place.byte, r, found);
   std::array<const Artefact*, 8> used{};
@@ -277,13 +285,13 @@ std::uint64_t Replayer::deviating_bits(unsigned byte, const trace::RegisterRead&
   return std::uint64_t{0xFF} << shift;
 }
 
-bool Replayer::in_scalable_mode() {
+bool Replayer::in_scalable_mode() const {
   constexpr unsigned root_pointer = 0x20;
-  const vtd::RootTableAddress root{engine_->mmio_read(root_pointer, 8)};
+  const vtd::RootTableAddress root{unit_.engine->mmio_read(root_pointer, 8)};
   return get(root, vtd::rtaddr::mode) == vtd::TableMode::scalable;
 }
 
-void Replayer::on(const trace::CachesDropped&) { static_cast<void>(engine_->drop_caches()); }
+void Replayer::on(const trace::CachesDropped&) const { static_cast<void>(unit_.engine->drop_caches()); }
 
 void Replayer::on(const trace::RoutesChanged& routes) {
   expect({Effect::Kind::routes, routes.first, routes.count, 0, line_});
@@ -293,7 +301,7 @@ void Replayer::on(const trace::Interrupt& v) {
   if (!machine_is_ready("an interrupt")) return;
   const viommu_message asked = message_of(v);
   const bool unreported = !v.ok && v.status == trace::Status::none && !configuration_.scenario;
-  const viommu_routed found = v.question || unreported ? engine_->route(asked) : reader_->interrupt(asked);
+  const viommu_routed found = v.question || unreported ? unit_.engine->route(asked) : unit_.reader->interrupt(asked);
   if (found.kind == VIOMMU_ROUTE_FAULT) settle_unit(line_);  // a fault may send its event
   close_effects(false);
   const bool delivered = found.kind != VIOMMU_ROUTE_FAULT;

@@ -22,12 +22,12 @@ std::uint64_t page_mask(const trace::Translate& t) noexcept { return t.ok ? t.ma
 
 }  // namespace
 
-viommu_translation Replayer::translate(const trace::Translate& t, bool report) {
+viommu_translation Replayer::translate(const trace::Translate& t, bool report) const {
   const std::optional<viommu_request> request = request_of(t, report);
   if (!request) return {};
-  if (t.access.translated) return reader_->ats_check(*request);
-  if (!t.access.translation_request) return reader_->translate(*request);
-  const viommu_ats_completion completion = reader_->ats_translate(*request);
+  if (t.access.translated) return unit_.reader->ats_check(*request);
+  if (!t.access.translation_request) return unit_.reader->translate(*request);
+  const viommu_ats_completion completion = unit_.reader->ats_translate(*request);
   viommu_translation answer{};
   answer.reason = completion.reason;
   answer.status = completion.recorded;
@@ -56,7 +56,7 @@ bool Replayer::same_answer(const trace::Translate& t, const viommu_translation& 
 bool Replayer::whole_block_alike(const trace::Translate& t, const viommu_translation& found) {
   if (found.kind != VIOMMU_TRANSLATED || found.mask <= t.mask) return true;
   // A larger page than recorded is right when its ends, walked afresh, translate like the address asked for.
-  static_cast<void>(engine_->drop_caches());
+  static_cast<void>(unit_.engine->drop_caches());
   for (const std::uint64_t at : {t.iova & ~found.mask, t.iova | found.mask}) {
     trace::Translate end = t;
     end.iova = at;
@@ -78,7 +78,7 @@ bool Replayer::is_earlier(const trace::Translate& t, const viommu_translation& f
 }
 
 bool Replayer::is_fresh(const trace::Translate& t, const viommu_translation& found) {
-  static_cast<void>(engine_->drop_caches());
+  static_cast<void>(unit_.engine->drop_caches());
   const viommu_translation fresh = translate(t, false);
   return fresh.kind == found.kind && fresh.gpa == found.gpa && fresh.rights == found.rights &&
          fresh.reason == found.reason;

@@ -7,7 +7,7 @@
 
 #include "engine/base/address.hpp"
 #include "engine/base/fault.hpp"
-#include "engine/trace/format.hpp"
+#include "engine/cli/messages.hpp"
 #include "engine/vtd/capability_layouts.hpp"
 
 namespace viommu::cli {
@@ -26,7 +26,15 @@ std::int32_t guarded(const Action& action) noexcept {
 }
 
 std::int32_t read(void* opaque, std::uint64_t gpa, void* data, std::uint64_t size) noexcept {
-  return host_of(opaque).memory.read(gpa, {static_cast<std::byte*>(data), size}) ? 0 : -1;
+  Host& host = host_of(opaque);
+  if (!host.of_recording && host.around.regions.withheld(gpa)) {
+    static_cast<void>(guarded([&] {
+      host.around.complaints.push_back({"read of " + hex(gpa), "the unit reads no memory that is not its to read"});
+      return 0;
+    }));
+    return -1;
+  }
+  return host.memory.read(gpa, {static_cast<std::byte*>(data), size}) ? 0 : -1;
 }
 
 std::int32_t write(void* opaque, std::uint64_t gpa, const void* data, std::uint64_t size) noexcept {
@@ -74,6 +82,28 @@ void routes_changed(void* opaque, std::uint32_t first, std::uint32_t count) noex
   }));
 }
 
+std::uint64_t clock_of(void* opaque) noexcept { return host_of(opaque).now_ns; }
+
+void region_gone(void* opaque, std::uint64_t cookie) noexcept {
+  std::vector<Removal>& removals = host_of(opaque).removals;
+  if (cookie < removals.size()) removals[cookie].gone = true;
+}
+
+void page_response(void* opaque, std::uint16_t source, std::uint32_t pasid, std::uint32_t group,
+                   std::uint32_t code) noexcept {
+  static_cast<void>(guarded([&] {
+    host_of(opaque).effects.push_back(reply_effect(source, pasid, group, code));
+    return 0;
+  }));
+}
+
+void view_changed(void* opaque, std::uint16_t source, std::uint32_t view) noexcept {
+  static_cast<void>(guarded([&] {
+    host_of(opaque).around.views[source] = view;
+    return 0;
+  }));
+}
+
 /// How many bytes a T line asks for: 0, not told. The format has no length, and only in the interrupt window does the
 /// length decide: a write of 4 bytes, or of a length not told, is a message, any other is blocked with 29h. So where a
 /// line says 29h of a write that could have been a message, its length was another one, whichever.
@@ -85,22 +115,23 @@ std::uint64_t length_of(const trace::Translate& asked) noexcept {
   return could_be_message && was_none ? not_a_message : 0;
 }
 
-std::string text_of(const trace::Event& event) {
-  std::array<char, trace::longest_line> buffer{};
-  std::string_view line = trace::format(event, buffer);
-  if (line.ends_with('\n')) line.remove_suffix(1);
-  return std::string{line};
-}
-
 }  // namespace
 
 std::string Effect::text() const {
   switch (kind) {
-    case Kind::write:        return text_of(trace::MemoryWrite{address, value, static_cast<std::uint8_t>(size)});
-    case Kind::failed_write: return text_of(trace::FailedWrite{address, size});
-    case Kind::message:      return text_of(trace::Message{address, static_cast<std::uint32_t>(value)});
+    case Kind::write: {
+      const trace::MemoryWrite write{address, value, static_cast<std::uint8_t>(size)};
+      return text_of(trace::Event{write});
+    }
+    case Kind::failed_write: return text_of(trace::Event{trace::FailedWrite{address, size}});
+    case Kind::message:      return text_of(trace::Event{trace::Message{address, static_cast<std::uint32_t>(value)}});
     case Kind::routes:
-      return text_of(trace::RoutesChanged{static_cast<std::uint32_t>(address), static_cast<std::uint32_t>(value)});
+      return text_of(
+          trace::Event{trace::RoutesChanged{static_cast<std::uint32_t>(address), static_cast<std::uint32_t>(value)}});
+    case Kind::reply:
+      return text_of(trace::Event{
+          trace::PageAnswered{static_cast<std::uint32_t>(address), static_cast<std::uint32_t>(value),
+                              static_cast<std::uint16_t>(size >> 4), static_cast<std::uint8_t>(size & 0xF)}});
   }
   return {};
 }
@@ -114,11 +145,17 @@ viommu_host Host::table() {
   table.memory_compare_exchange = compare_exchange;
   table.msi = message;
   table.routes_changed = routes_changed;
+  table.region_gone = region_gone;
+  table.page_response = page_response;
+  table.view_changed = view_changed;
+  if (!of_recording) table.now_ns = clock_of;  // a recording has no time
   return table;
 }
 
 std::string missing_feature(const trace::VtdConfiguration& configuration) {
-  if (configuration.fault_limit != 0) return "needs a limit on faults, which this build does not have";
+  if (configuration.unknown == trace::UnknownAbility::legacy)
+    return "needs devices of unknown ability, which this build does not have";
+  if (configuration.fault_limit > ~std::uint32_t{0}) return "needs a higher limit on faults than there is";
   return {};
 }
 
@@ -131,6 +168,15 @@ viommu_vtd_options options_of(const trace::VtdConfiguration& configuration) {
   options.host_address_width =
       configuration.host_address_width != 0 ? configuration.host_address_width : configuration.address_width;
   options.flags = configuration.compress ? VIOMMU_FAULT_COMPRESSION : 0;
+  const auto flag = [](bool set, unsigned value) { return set ? value : 0u; };
+  if (configuration.scenario)
+    options.flags |= flag(configuration.narrow_haw, VIOMMU_NARROW_HAW) |
+                     flag(configuration.first_stage_checks, VIOMMU_FIRST_STAGE_CHECKS) |
+                     flag(configuration.migratable == trace::Migratable::only, VIOMMU_MIGRATABLE_ONLY) |
+                     flag(configuration.share, VIOMMU_SHARE_SPACES);
+  options.policy = configuration.policy == trace::CapabilityPolicy::sync ? VIOMMU_POLICY_SYNC : VIOMMU_POLICY_CHECK;
+  options.fault_limit = static_cast<std::uint32_t>(configuration.fault_limit);
+  options.mapping_quota = configuration.quota;
   options.fill = VIOMMU_FILL_EXACT;
   options.hash_seed = 1;  // the same run every time
   return options;

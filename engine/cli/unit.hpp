@@ -11,6 +11,7 @@
 
 #include <viommu/viommu.hpp>
 
+#include "engine/cli/consumer.hpp"
 #include "engine/cli/memory.hpp"
 #include "engine/trace/config.hpp"
 #include "engine/trace/event.hpp"
@@ -35,11 +36,11 @@ namespace viommu::cli {
 
 /// Something the unit did to the outside, or a line that says it did.
 struct Effect {
-  enum class Kind : std::uint8_t { write, failed_write, message, routes };
+  enum class Kind : std::uint8_t { write, failed_write, message, routes, reply };
   Kind kind = Kind::write;
-  std::uint64_t address = 0;  // of routes: the first
-  std::uint64_t value = 0;    // of a message: its data; of routes: how many
-  std::uint64_t size = 0;     // bytes of a write; 0 for the others
+  std::uint64_t address = 0;  // of routes: the first; of a reply: the source
+  std::uint64_t value = 0;    // of a message: its data; of routes: how many; of a reply: the PASID
+  std::uint64_t size = 0;     // bytes of a write; of a reply: the group and, in its low 4 bits, the code
   std::uint64_t line = 0;     // where the trace says it, or the line that made the unit do it
 
   /// Everything but the line.
@@ -47,6 +48,18 @@ struct Effect {
     return kind == other.kind && address == other.address && value == other.value && size == other.size;
   }
   [[nodiscard]] std::string text() const;
+};
+
+/// The effect of an answer to a page request.
+[[nodiscard]] constexpr Effect reply_effect(std::uint16_t source, std::uint32_t pasid, std::uint32_t group,
+                                            std::uint32_t code, std::uint64_t line = 0) noexcept {
+  return {Effect::Kind::reply, source, pasid, std::uint64_t{group} << 4 | code, line};
+}
+
+/// A part of memory that was removed, and whether the host was told that nothing reaches it any more.
+struct Removal {
+  Range range;
+  bool gone = false;
 };
 
 /// The host of a replayed engine: memory from the trace, and a list of what the unit did. Stays where it is, because
@@ -63,6 +76,9 @@ class Host {
   [[nodiscard]] viommu_host table();
 
   Memory memory;
+  Surroundings around;
+  std::vector<Removal> removals;  // by their cookie
+  std::uint64_t now_ns = 0;
   std::vector<Effect> effects;  // in the order in which the unit did them
   bool of_recording = true;     // these have lines for failed writes, scenarios for changed routes
 };

@@ -44,6 +44,38 @@ struct FirstField {
   std::string_view operator()(const Ready&) const noexcept { return "ready"; }
   std::string_view operator()(const MachineReset&) const noexcept { return "reset"; }
   std::string_view operator()(const RoutesChanged&) const noexcept { return "irte"; }
+  std::string_view operator()(const RegionGone&) const noexcept { return "gone"; }
+  std::string_view operator()(const BusBypassed&) const noexcept { return "bus"; }
+  std::string_view operator()(const Plug&) const noexcept { return "plug"; }
+  std::string_view operator()(const FactsUnset&) const noexcept { return "unset"; }
+  std::string_view operator()(const Unplug&) const noexcept { return "unplug"; }
+  std::string_view operator()(const BusRenumbered&) const noexcept { return "renumber"; }
+  std::string_view operator()(const ViewCheck&) const noexcept { return "view"; }
+  std::string_view operator()(const CapabilitiesCheck&) const noexcept { return "caps"; }
+  std::string_view operator()(const WidthCheck&) const noexcept { return "dmar"; }
+  std::string_view operator()(const BlockersCheck&) const noexcept { return "blockers"; }
+  std::string_view operator()(const Subscribe&) const noexcept { return "subscribe"; }
+  std::string_view operator()(const Unsubscribe&) const noexcept { return "unsubscribe"; }
+  std::string_view operator()(const FailNext&) const noexcept { return "failnext"; }
+  std::string_view operator()(const ShadowCheck&) const noexcept { return "shadow"; }
+  std::string_view operator()(const ShadowExtent&) const noexcept { return "x"; }
+  std::string_view operator()(const DeltaCheck&) const noexcept { return "delta"; }
+  std::string_view operator()(const CountCheck&) const noexcept { return "count"; }
+  std::string_view operator()(const ErrorsCheck&) const noexcept { return "errors"; }
+  std::string_view operator()(const PinsCheck&) const noexcept { return "pins"; }
+  std::string_view operator()(const HoldOpened&) const noexcept { return "hold"; }
+  std::string_view operator()(const HoldReleased&) const noexcept { return "release"; }
+  std::string_view operator()(const DirtySwitch&) const noexcept { return "dirty"; }
+  std::string_view operator()(const BitmapCheck&) const noexcept { return "bitmap"; }
+  std::string_view operator()(const DirtyRun&) const noexcept { return "g"; }
+  std::string_view operator()(const Process&) const noexcept { return "process"; }
+  std::string_view operator()(const ClockForward&) const noexcept { return "clock"; }
+  std::string_view operator()(const PageRequested&) const noexcept { return "hostpage"; }
+  std::string_view operator()(const PageAnswered&) const noexcept { return "reply"; }
+  std::string_view operator()(const PartChanged& e) const noexcept { return parts[static_cast<std::size_t>(e.part)]; }
+  std::string_view operator()(const StateStep& e) const noexcept {
+    return state_actions[static_cast<std::size_t>(e.action)];
+  }
   std::string_view operator()(const Unknown& line) const noexcept { return line.word; }
 };
 

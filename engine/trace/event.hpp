@@ -8,36 +8,15 @@
 #include <type_traits>
 #include <variant>
 
+#include "engine/trace/access.hpp"
+#include "engine/trace/scenario_words.hpp"
+
 namespace viommu::trace {
 
 inline constexpr std::string_view header_line = "# viommu-trace 1";
 
-/// What stands for "no PASID": `-` on a T line, ffffffff on an S line.
-inline constexpr std::uint32_t no_pasid = 0xffffffff;
-
 /// The kind of unit a trace is of.
 enum class Family : std::uint8_t { none, vtd, virtio };
-
-/// The rights on a line: `r`, `w`, `rw` or `-`.
-struct Perm {
-  bool read = false;
-  bool write = false;
-  friend constexpr bool operator==(Perm, Perm) = default;
-};
-
-/// ACC of a T line: rights, and the kinds of request that stand behind a `+`.
-struct Access {
-  Perm rights{};
-  bool translation_request = false;  // t
-  bool translated = false;           // x
-  bool supervisor = false;           // p
-  bool zero_length = false;          // z
-  bool execute = false;              // e
-  friend constexpr bool operator==(Access, Access) = default;
-  [[nodiscard]] constexpr bool plain() const noexcept {
-    return !translation_request && !translated && !supervisor && !zero_length && !execute;
-  }
-};
 
 /// SRC of an answer: where the recorded unit took it from.
 enum class Source : std::uint8_t { iotlb, walk, pass_through, disabled, mapping, bypass, msi_region };
@@ -192,47 +171,6 @@ struct VirtioLine {
   friend constexpr bool operator==(const VirtioLine&, const VirtioLine&) = default;
 };
 
-/// `ram GPA LEN [mmio]`; `last` is inclusive because LEN may be 2^64.
-struct RamAdded {
-  std::uint64_t first = 0;
-  std::uint64_t last = 0;
-  bool mmio = false;
-  friend constexpr bool operator==(const RamAdded&, const RamAdded&) = default;
-};
-
-/// `noram GPA LEN`.
-struct RamRemoved {
-  std::uint64_t first = 0;
-  std::uint64_t last = 0;
-  friend constexpr bool operator==(const RamRemoved&, const RamRemoved&) = default;
-};
-
-/// `mem GPA VALUE`: the 8-byte word at GPA must be VALUE.
-struct MemoryCheck {
-  std::uint64_t gpa = 0;
-  std::uint64_t value = 0;
-  friend constexpr bool operator==(const MemoryCheck&, const MemoryCheck&) = default;
-};
-
-/// `ready RESULT...`: `ok`, or SID:Error for each failing device.
-struct Ready {
-  std::string_view results;
-  friend constexpr bool operator==(const Ready&, const Ready&) = default;
-};
-
-/// `reset system` or `reset device`.
-struct MachineReset {
-  bool device = false;
-  friend constexpr bool operator==(MachineReset, MachineReset) = default;
-};
-
-/// `irte FIRST COUNT`: the host was told that these interrupt table entries may have changed.
-struct RoutesChanged {
-  std::uint32_t first = 0;
-  std::uint32_t count = 0;
-  friend constexpr bool operator==(const RoutesChanged&, const RoutesChanged&) = default;
-};
-
 /// A line of a recording whose first field the format does not know; a reader counts it and goes on.
 struct Unknown {
   std::string_view word;
@@ -244,10 +182,16 @@ struct Nothing {
   friend constexpr bool operator==(Nothing, Nothing) = default;
 };
 
-using Event =
-    std::variant<Nothing, Configuration, ReservedRegion, GuestWord, FailedRead, MemoryWrite, FailedWrite, RegisterWrite,
-                 RegisterRead, Translate, Message, ViewSwitch, CachesDropped, Reset, Notify, ReplayAsked, Interrupt,
-                 Marker, VirtioLine, RamAdded, RamRemoved, MemoryCheck, Ready, MachineReset, RoutesChanged, Unknown>;
+using Event = std::variant<
+    // Letters.
+    Nothing, Configuration, ReservedRegion, GuestWord, FailedRead, MemoryWrite, FailedWrite, RegisterWrite,
+    RegisterRead, Translate, Message, ViewSwitch, CachesDropped, Reset, Notify, ReplayAsked, Interrupt, Marker,
+    VirtioLine, Unknown,
+    // Words of scenarios.
+    RamAdded, RamRemoved, MemoryCheck, PartChanged, RegionGone, Ready, MachineReset, RoutesChanged, BusBypassed, Plug,
+    FactsUnset, Unplug, BusRenumbered, Subscribe, Unsubscribe, FailNext, ShadowCheck, ShadowExtent, DeltaCheck,
+    CountCheck, ErrorsCheck, PinsCheck, ViewCheck, CapabilitiesCheck, WidthCheck, BlockersCheck, HoldOpened,
+    HoldReleased, StateStep, DirtySwitch, BitmapCheck, DirtyRun, Process, ClockForward, PageRequested, PageAnswered>;
 
 // A writer in the middle of the engine visits an event: no alternative may be able to fail in a copy.
 static_assert(std::is_trivially_copyable_v<Event>);
@@ -256,7 +200,6 @@ static_assert(std::is_trivially_copyable_v<Event>);
 [[nodiscard]] std::string_view spelling(Source source) noexcept;
 [[nodiscard]] std::string_view spelling(Status status) noexcept;
 [[nodiscard]] std::string_view spelling(NotifyKind kind) noexcept;
-[[nodiscard]] std::string_view spelling(Perm perm) noexcept;
 
 /// The first field of the event's line ("T", "ram", ...); empty for a line that says nothing.
 [[nodiscard]] std::string_view first_field(const Event& event) noexcept;

@@ -3,12 +3,14 @@
 // every field reads as nothing, so that a caller takes all its fields first and looks at the error once.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 
 #include "engine/trace/event.hpp"
 #include "engine/trace/problem.hpp"
+#include "engine/trace/vocabulary.hpp"
 
 namespace viommu::trace {
 
@@ -44,6 +46,41 @@ class Fields {
 
   /// A lower-case hex number of at most `bits` bits, a multiple of 4 up to 64.
   constexpr std::uint64_t hex(std::string_view name, unsigned bits) noexcept { return hex_of(take(name), name, bits); }
+
+  /// A decimal number.
+  constexpr std::uint64_t decimal(std::string_view name, std::uint64_t largest) noexcept {
+    const std::string_view field = take(name);
+    std::uint64_t value = 0;
+    for (const char c : field) {
+      const auto digit = static_cast<std::uint64_t>(c - '0');
+      if (c < '0' || c > '9') {
+        fail(Problem::not_decimal, name, field);
+        return 0;
+      }
+      if (value > (largest - std::min(digit, largest)) / 10 || digit > largest) {
+        fail(Problem::too_large, name, field);
+        return 0;
+      }
+      value = value * 10 + digit;
+    }
+    return value;
+  }
+
+  /// A number of bytes: hex of up to 17 digits.
+  constexpr Bytes bytes(std::string_view name) noexcept {
+    constexpr std::size_t digits_of_64_bits = 16;
+    const std::string_view field = take(name);
+    if (field.size() != digits_of_64_bits + 1) return {hex_of(field, name, 64), 0};
+    const std::uint64_t carry = hex_of(field.substr(0, 1), name, 64);
+    return {hex_of(field.substr(1), name, 64), static_cast<std::uint8_t>(carry)};
+  }
+
+  /// `ok`, or an error's name with or without `:FIELD`.
+  constexpr std::string_view result(std::string_view name) noexcept {
+    const std::string_view field = take(name);
+    if (!error_ && !is_result(field)) fail(Problem::bad_choice, name, field);
+    return field;
+  }
 
   /// As hex(), and `-` stands for `absent`.
   constexpr std::uint64_t hex_or_dash(std::string_view name, unsigned bits, std::uint64_t absent) noexcept {

@@ -1,49 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 #include "engine/trace/format.hpp"
 
-#include "engine/trace/text_out.hpp"
+#include "engine/trace/format_words.hpp"
+#include "engine/trace/line_out.hpp"
 
 namespace viommu::trace {
 namespace {
-
-/// A TextOut that puts the one space before each field.
-class LineOut {
- public:
-  LineOut(std::span<char> out, std::string_view first) noexcept : text_(out) { text_.word(first); }
-
-  LineOut& hex(std::uint64_t value) noexcept {
-    text_.word(" ").hex(value);
-    return *this;
-  }
-  LineOut& word(std::string_view word) noexcept {
-    text_.word(" ").word(word);
-    return *this;
-  }
-  LineOut& pasid(std::uint32_t pasid) noexcept { return pasid == no_pasid ? word("-") : hex(pasid); }
-  /// Nothing stands for 2^64, the one length that a 64-bit number cannot hold.
-  LineOut& length(std::uint64_t first, std::uint64_t last) noexcept {
-    const std::uint64_t length = last - first + 1;
-    return length == 0 ? word("10000000000000000") : hex(length);
-  }
-  LineOut& access(const Access& access) noexcept {
-    text_.word(" ").word(spelling(access.rights));
-    if (access.plain()) return *this;
-    text_.word("+");
-    if (access.translation_request) text_.word("t");
-    if (access.translated) text_.word("x");
-    if (access.supervisor) text_.word("p");
-    if (access.zero_length) text_.word("z");
-    if (access.execute) text_.word("e");
-    return *this;
-  }
-  [[nodiscard]] std::string_view end() noexcept {
-    text_.word("\n");
-    return text_.fits() ? text_.view() : std::string_view{};
-  }
-
- private:
-  TextOut text_;
-};
 
 struct Writer {
   std::span<char> out;
@@ -108,21 +70,11 @@ struct Writer {
   }
   std::string_view operator()(const Marker& e) const noexcept { return line().word(e.text).end(); }
   std::string_view operator()(const VirtioLine& e) const noexcept { return line().word(e.fields).end(); }
-  std::string_view operator()(const RamAdded& e) const noexcept {
+  std::string_view operator()(const auto& word) const noexcept {
     LineOut out_line = line();
-    out_line.hex(e.first).length(e.first, e.last);
-    if (e.mmio) out_line.word("mmio");
+    write_fields(out_line, word);
     return out_line.end();
   }
-  std::string_view operator()(const RamRemoved& e) const noexcept {
-    return line().hex(e.first).length(e.first, e.last).end();
-  }
-  std::string_view operator()(const MemoryCheck& e) const noexcept { return line().hex(e.gpa).hex(e.value).end(); }
-  std::string_view operator()(const Ready& e) const noexcept { return line().word(e.results).end(); }
-  std::string_view operator()(const MachineReset& e) const noexcept {
-    return line().word(e.device ? "device" : "system").end();
-  }
-  std::string_view operator()(const RoutesChanged& e) const noexcept { return line().hex(e.first).hex(e.count).end(); }
 };
 
 }  // namespace

@@ -10,7 +10,8 @@
 
 namespace viommu::trace {
 
-/// A line without a text of free length (cfg, X, C, Q, E, ready) never takes more, its line feed included.
+/// A line without a text of free length (cfg, X, C, Q, E, ready, plug, the name of a consumer or a hold) never takes
+/// more, its line feed included.
 inline constexpr std::size_t longest_line = 128;
 
 /// Writes the event's line into `out`, ended by a line feed. An empty view when it does not fit, or when the event is

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "engine/trace/fields.hpp"
+#include "engine/trace/parse_words.hpp"
 #include "engine/trace/vocabulary.hpp"
 
 namespace viommu::trace {
@@ -22,14 +23,6 @@ bool is_one_of(std::string_view word, const std::string_view (&words)[N]) noexce
 template <std::size_t N>
 std::uint8_t choose(Fields& fields, std::string_view name, const std::string_view (&words)[N]) noexcept {
   return static_cast<std::uint8_t>(fields.choice(name, words));
-}
-
-/// Ends the line and hands the event over when all of it was right.
-template <class E>
-ParseError finish(Fields& fields, const E& value, Event& event) noexcept {
-  fields.end();
-  if (!fields.error()) event = value;
-  return fields.error();
 }
 
 struct Shape {
@@ -159,38 +152,6 @@ std::optional<ParseError> parse_letter(char letter, Fields fields, Shape shape, 
       return finish(fields, VirtioLine{letter, fields.take_rest("FIELDS")}, event);
     default: return std::nullopt;
   }
-}
-
-/// Words of a scenario.
-std::optional<ParseError> parse_word(std::string_view word, Fields fields, Event& event) noexcept {
-  if (word == "ram") {
-    RamAdded ram;
-    ram.first = fields.hex("GPA", 64);
-    ram.last = fields.last_of(ram.first);
-    ram.mmio = fields.more() && fields.choice("mmio", mmio_word) == 0;
-    return finish(fields, ram, event);
-  }
-  if (word == "noram") {
-    RamRemoved ram;
-    ram.first = fields.hex("GPA", 64);
-    ram.last = fields.last_of(ram.first);
-    return finish(fields, ram, event);
-  }
-  if (word == "mem") {
-    MemoryCheck mem;
-    mem.gpa = fields.hex("GPA", 64);
-    mem.value = fields.hex("VALUE", 64);
-    return finish(fields, mem, event);
-  }
-  if (word == "irte") {
-    RoutesChanged routes;
-    routes.first = static_cast<std::uint32_t>(fields.hex("FIRST", 16));
-    routes.count = static_cast<std::uint32_t>(fields.hex("COUNT", 20));
-    return finish(fields, routes, event);
-  }
-  if (word == "ready") return finish(fields, Ready{fields.take_rest("RESULT")}, event);
-  if (word == "reset") return finish(fields, MachineReset{fields.choice("system|device", resets) == 1}, event);
-  return std::nullopt;
 }
 
 bool is_word(std::string_view text) noexcept {

@@ -2,6 +2,9 @@
 // The words of the format.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
+#include <iterator>
 #include <string_view>
 
 namespace viommu::trace {
@@ -16,13 +19,47 @@ inline constexpr std::string_view switches[] = {"0", "1"};
 inline constexpr std::string_view resets[] = {"system", "device"};
 inline constexpr std::string_view mmio_word[] = {"mmio"};
 
-// Scenario lines of the format that bring devices, consumers, interrupts, queues and saved state.
-inline constexpr std::string_view later_words[] = {
-    "C",    "Q",        "E",     "discard",   "populate", "private",   "shared",      "gone",     "bus",
-    "plug", "driver",   "unset", "unplug",    "renumber", "subscribe", "unsubscribe", "failnext", "shadow",
-    "x",    "delta",    "count", "errors",    "pins",     "view",      "isolatable",  "inscope",  "caps",
-    "dmar", "blockers", "hold",  "release",   "quiesce",  "save",      "load",        "dirty",    "bitmap",
-    "g",    "process",  "clock", "hostfault", "hostpage", "reply",     "req",         "eventbuf"};
+inline constexpr std::string_view parts[] = {"discard", "populate", "private", "shared"};
+inline constexpr std::string_view device_kinds[] = {"emulated", "host", "mediated", "virtio"};
+inline constexpr std::string_view views[] = {"system", "translated", "blocked"};
+inline constexpr std::string_view operations[] = {"map", "unmap"};
+inline constexpr std::string_view state_actions[] = {"quiesce", "save", "load"};
+inline constexpr std::string_view on_off[] = {"off", "on"};
+inline constexpr std::string_view process_modes[] = {"manual", "auto"};
+inline constexpr std::string_view bypass_word[] = {"bypass"};
+
+// RESULT: `ok` or one of these. A field may stand behind a colon.
+inline constexpr std::string_view error_names[] = {"CachingModeRequired",
+                                                   "NotSupported",
+                                                   "AlreadyExists",
+                                                   "WidthTooSmall",
+                                                   "IncompatibleHostType",
+                                                   "NeedIommufd",
+                                                   "FieldMismatch",
+                                                   "GranuleFrozen",
+                                                   "NestingUnsupported",
+                                                   "PageSizesDisjoint",
+                                                   "NarrowsHaw",
+                                                   "AliasConflict",
+                                                   "CannotTranslate",
+                                                   "UnknownAbility",
+                                                   "MigrationNotAllowed",
+                                                   "Invalid",
+                                                   "Vetoed",
+                                                   "ConsumerError",
+                                                   "Busy",
+                                                   "BadState"};
+
+[[nodiscard]] constexpr bool is_result(std::string_view text) noexcept {
+  if (text == "ok") return true;
+  const std::size_t colon = text.find(':');
+  if (colon != std::string_view::npos && colon + 1 == text.size()) return false;
+  return std::find(std::begin(error_names), std::end(error_names), text.substr(0, colon)) != std::end(error_names);
+}
+
+// Scenario lines of the format that bring virtio-iommu, and faults of real devices.
+inline constexpr std::string_view later_words[] = {"C",       "Q",         "E",   "driver",  "isolatable",
+                                                   "inscope", "hostfault", "req", "eventbuf"};
 
 inline constexpr std::string_view recorded_letters[] = {"u", "U", "S", "O", "N", "P", "B", "Z"};
 

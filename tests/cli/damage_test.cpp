@@ -57,8 +57,7 @@ const std::vector<Damage> damages{
     {"cut inside a line", lines({header, recording}) + "m 1000 12", "line 3", "cut off"},
     {"unknown letter in a scenario", lines({header, scenario, "Y 1"}), "line 3", "'Y'"},
     {"recorded letter in a scenario", lines({header, scenario, "", "S 100 ffffffff 1"}), "line 4", "only recordings"},
-    {"a later step's word", lines({header, scenario, "plug 100 host ok"}), "line 3",
-     "does not have this scenario line"},
+    {"a later step's word", lines({header, scenario, "driver 100 1 ok"}), "line 3", "does not have this scenario line"},
     {"a later step's letter", lines({header, scenario, "E 00"}), "line 3", "does not have this scenario line"},
     {"V before ready", lines({header, scenario, "V w 8 fee00030 0 fault 22 rec"}), "line 3",
      "before the machine is ready"},
@@ -71,7 +70,7 @@ const std::vector<Damage> damages{
     {"a reset of a device that VT-d has not", lines({header, scenario, "ready ok", "reset device"}), "line 4",
      "only a virtio-iommu"},
     {"RAM twice", lines({header, scenario, "ram 0 2000", "ram 1000 1000"}), "line 4", "RAM already"},
-    {"no RAM to remove", lines({header, scenario, "ram 0 2000", "noram 1000 2000"}), "line 4", "no RAM"},
+    {"no RAM to remove", lines({header, scenario, "ram 0 2000", "noram 1000 2000"}), "line 4", "not there"},
     {"a request that cannot be sent", lines({header, scenario, "ready ok", "T 100 - 0 r+tx ok 0 fff r d"}), "line 4",
      "cannot send"},
 };

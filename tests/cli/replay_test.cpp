@@ -259,10 +259,38 @@ TEST_CASE("The artefacts of recordings are allowed where they stand and nowhere 
 
 TEST_CASE("Letters that this build does not check are counted, by letter", "[replay]") {
   const cli::Report report =
-      replayed(recording({"S 100 ffffffff 1", "S 100 ffffffff 0", "P 100", "N 100 map 1000 fff 200000 rw",
-                          "Y something new", "Y again", "X phase"}));
+      replayed(recording({"S 100 5 1", "N 100 devunmap 1000 fff 0 -", "Y something new", "Y again", "X phase"}));
   CHECK(report.exit_code() == 0);
-  CHECK(report.skipped == std::map<std::string, std::uint64_t>{{"N", 1}, {"P", 1}, {"S", 2}, {"Y", 2}});
+  CHECK(report.skipped == std::map<std::string, std::uint64_t>{{"N", 1}, {"S", 1}, {"Y", 2}});
+}
+
+TEST_CASE("A recorded view is compared when the write before it has acted", "[replay][scenarios]") {
+  CHECK(replayed(recording({"S 100 ffffffff 1"})).mismatches == 0);
+  check_one_mismatch(recording({"S 100 ffffffff 0"}), 0, "memory as it is", "translated or blocked");
+  // Blocked is not memory as it is either, and off again is.
+  CHECK(replayed(recording({"S 101 ffffffff 1"})).mismatches == 0);
+  CHECK(replayed(recording({"W 18 4 4000000", "S 100 ffffffff 0", "S 101 ffffffff 0"})).mismatches == 0);
+}
+
+TEST_CASE("What a recorded listener was told leads to what our consumer holds, whatever the events were",
+          "[replay][scenarios]") {
+  const auto listened = [](const std::vector<std::string>& more) {
+    return trace_of("cfg vtd aw=39 cap=80d2008c22260286 ecap=f42 ver=10 notify=map", more, false);
+  };
+  const std::vector<std::string> asked{"P 100", "N 100 map 1000 fff 200000 rw", "N 100 map 2000 fff 208000 r"};
+  CHECK(replayed(listened(asked)).mismatches == 0);
+  CHECK(replayed(listened({"P 100", "N 100 map 2000 fff 208000 r", "N 100 map 1000 fff 200000 rw"})).mismatches == 0);
+  const cli::Report wrong = replayed(listened({"P 100", asked[1], "N 100 map 2000 fff 209000 r"}));
+  CHECK(wrong.mismatches == 1);
+  CHECK(replayed(listened({"P 100", asked[1]})).mismatches == 1);
+  CHECK(replayed(listened({"P 100", asked[1], "N 100 map 2000 fff 208000 rw"})).mismatches == 1);
+  // A page that goes, told in one event or in two.
+  const std::vector<std::string> gone{"W 88 8 10", "m 12008 0", "m 20000 700e2", "m 20008 0"};
+  CHECK(replayed(listened(asked + gone + std::vector<std::string>{"N 100 unmap 1000 fff 0 -"})).mismatches == 0);
+  CHECK(replayed(
+            listened(asked + gone + std::vector<std::string>{"N 100 unmap 0 ffff 0 -", "N 100 map 2000 fff 208000 r"}))
+            .mismatches == 0);
+  CHECK(replayed(listened(asked + gone)).mismatches == 1);
 }
 
 TEST_CASE("The first ten mismatches are told, all are counted", "[replay]") {
@@ -289,7 +317,7 @@ TEST_CASE("replay --json gives one object a file with every count", "[replay][js
   CHECK(first["result"] == "match");
   CHECK(first["translations"] == 2);
   CHECK(first["mismatches"] == 0);
-  CHECK(first["skipped"]["S"] == 10);
+  CHECK_FALSE(first["skipped"].contains("S"));
   CHECK_FALSE(first["skipped"].contains("V"));
   for (const char* key : {"events", "matches", "stale", "dropped_access", "artefacts", "deviations", "seconds",
                           "translations_per_second"})

@@ -121,6 +121,77 @@ TEST_CASE("Each word of a scenario gives its event", "[trace][Words]") {
   CHECK(parsed(parser, "T 100 - 0 r+tz ok 0 0 - w") == Event{t});
 }
 
+TEST_CASE("Each word about devices gives its event", "[trace][Words]") {
+  const Parser parser = in_scenario();
+  CHECK(parsed(parser, "discard 1000 2000") == Event{trace::PartChanged{0x1000, 0x2fff, trace::Part::discarded}});
+  CHECK(parsed(parser, "populate 1000 1000") == Event{trace::PartChanged{0x1000, 0x1fff, trace::Part::populated}});
+  CHECK(parsed(parser, "private 1000 1000") == Event{trace::PartChanged{0x1000, 0x1fff, trace::Part::made_private}});
+  CHECK(parsed(parser, "shared 1000 1000") == Event{trace::PartChanged{0x1000, 0x1fff, trace::Part::made_shared}});
+  CHECK(parsed(parser, "gone 1000 1000 1") == Event{trace::RegionGone{0x1000, 0x1fff, true}});
+  CHECK(parsed(parser, "gone 0 10000000000000000 0") == Event{trace::RegionGone{0, ~0ull, false}});
+  CHECK(parsed(parser, "bus 10 bypass") == Event{trace::BusBypassed{0x10}});
+  CHECK(parsed(parser, "plug 100 emulated ok") == Event{trace::Plug{0x100, trace::DeviceKind::emulated, {}, "ok"}});
+  CHECK(parsed(parser, "plug 380 host backend=vfio haw=39 FieldMismatch:MGAW") ==
+        Event{trace::Plug{0x380, trace::DeviceKind::host, "backend=vfio haw=39", "FieldMismatch:MGAW"}});
+  CHECK(parsed(parser, "unset 100") == Event{trace::FactsUnset{0x100}});
+  CHECK(parsed(parser, "unplug 100") == Event{trace::Unplug{0x100}});
+  CHECK(parsed(parser, "renumber 1 ff") == Event{trace::BusRenumbered{1, 0xff}});
+  CHECK(parsed(parser, "view 100 blocked") == Event{trace::ViewCheck{0x100, trace::View::blocked}});
+  CHECK(parsed(parser, "caps 80d2008c22260286 f00f4a") ==
+        Event{trace::CapabilitiesCheck{0x80d2008c22260286, 0xf00f4a}});
+  CHECK(parsed(parser, "dmar 2f") == Event{trace::WidthCheck{0x2f}});
+  CHECK(parsed(parser, "blockers 10") == Event{trace::BlockersCheck{10}});
+  CHECK(parsed(parser, "pins 1000") == Event{trace::PinsCheck{1000}});
+  CHECK(parsed(parser, "hostpage 100 5 6000 w 3 1") ==
+        Event{trace::PageRequested{0x6000, 0x100, 5, {{false, true}}, 3, true}});
+  CHECK(parsed(parser, "reply 100 - 3 f") == Event{trace::PageAnswered{0x100, trace::no_pasid, 3, 15}});
+}
+
+TEST_CASE("Each word about consumers gives its event", "[trace][Words]") {
+  const Parser parser = in_scenario();
+  CHECK(parsed(parser, "subscribe vfio-1 100 mu 0 ffffffffffffffff ok") ==
+        Event{trace::Subscribe{0, ~0ull, "vfio-1", "ok", 0x100, {.map = true, .unmap = true}}});
+  trace::ConsumerFlags all{true, true, true, true, true, true, true, true, true, true, true};
+  CHECK(parsed(parser, "subscribe a 100 mud+pow2+split+leaf+noblink+snoop+mmio+private+log 1 2 NotSupported") ==
+        Event{trace::Subscribe{1, 2, "a", "NotSupported", 0x100, all}});
+  CHECK(parsed(parser, "subscribe a 100 u+log 0 0 ok") ==
+        Event{trace::Subscribe{0, 0, "a", "ok", 0x100, {.unmap = true, .log = true}}});
+  CHECK(parsed(parser, "unsubscribe a") == Event{trace::Unsubscribe{"a"}});
+  CHECK(parsed(parser, "failnext a unmap 12") == Event{trace::FailNext{"a", 12, true}});
+  CHECK(parsed(parser, "shadow a 12") == Event{trace::ShadowCheck{"a", 12}});
+  CHECK(parsed(parser, "x 1000 1000 200000 rw") ==
+        Event{trace::ShadowExtent{0x1000, 0x1fff, 0x200000, {true, true}, false}});
+  CHECK(parsed(parser, "x 0 10000000000000000 0 r mmio") ==
+        Event{trace::ShadowExtent{0, ~0ull, 0, {true, false}, true}});
+  CHECK(parsed(parser, "delta a 12 10000000000000001") == Event{trace::DeltaCheck{"a", {0x12, 0}, {1, 1}}});
+  CHECK(parsed(parser, "count a 10 0") == Event{trace::CountCheck{"a", 16, 0}});
+  CHECK(parsed(parser, "errors a 10") == Event{trace::ErrorsCheck{"a", 10}});
+}
+
+TEST_CASE("Each word about DMA in flight, saved state and time gives its event", "[trace][Words]") {
+  const Parser parser = in_scenario();
+  trace::HoldOpened hold{.iova = 0x1000, .length = 0x20, .id = "h1", .source_id = 0x100};
+  hold.access.rights = {false, true};
+  hold.ok = true;
+  CHECK(parsed(parser, "hold h1 100 - 1000 20 w ok") == Event{hold});
+  hold.ok = false;
+  hold.reason = 0x71;
+  hold.pasid = 5;
+  CHECK(parsed(parser, "hold h1 100 5 1000 20 w fault 71") == Event{hold});
+  CHECK(parsed(parser, "release h1") == Event{trace::HoldReleased{"h1"}});
+  CHECK(parsed(parser, "quiesce Busy") == Event{trace::StateStep{trace::StateAction::quiesce, "Busy"}});
+  CHECK(parsed(parser, "save ok") == Event{trace::StateStep{trace::StateAction::save, "ok"}});
+  CHECK(parsed(parser, "load BadState") == Event{trace::StateStep{trace::StateAction::load, "BadState"}});
+  CHECK(parsed(parser, "dirty on") == Event{trace::DirtySwitch{true}});
+  CHECK(parsed(parser, "dirty off") == Event{trace::DirtySwitch{false}});
+  CHECK(parsed(parser, "bitmap 2") == Event{trace::BitmapCheck{2}});
+  CHECK(parsed(parser, "g 1000 2000") == Event{trace::DirtyRun{0x1000, 0x2fff}});
+  CHECK(parsed(parser, "process") == Event{trace::Process{trace::ProcessMode::once}});
+  CHECK(parsed(parser, "process manual") == Event{trace::Process{trace::ProcessMode::manual}});
+  CHECK(parsed(parser, "process auto") == Event{trace::Process{trace::ProcessMode::automatic}});
+  CHECK(parsed(parser, "clock 1500") == Event{trace::ClockForward{1500}});
+}
+
 TEST_CASE("Letters of virtio-iommu are known as letters", "[trace][Events of a virtio-iommu trace]") {
   const Parser parser = in_virtio();
   CHECK(parsed(parser, "cfg resv 1 fee00000 feefffff") == Event{trace::ReservedRegion{1, 0xfee00000, 0xfeefffff}});
@@ -152,8 +223,8 @@ TEST_CASE("A recording's unknown first field is skipped, a scenario's is an erro
   CHECK(refused(in_scenario(), "Ram 0 1000") == ParseError{Problem::unknown_word, 0, {}, "Ram"});
   for (const std::string_view line : {"u 0 8", "U 0 8", "S 8 ffffffff 1", "O", "Z", "N 8 unmap 0 fff 0 -", "P 8"})
     CHECK(refused(in_scenario(), line) == ParseError{Problem::recorded_only, 0, {}, line.substr(0, 1)});
-  for (const std::string_view line :
-       {"plug 100 host ok", "clock 5", "shadow vfio 1", "x 0 1000 0 rw", "process", "Q 00 00"})
+  for (const std::string_view line : {"driver 100 1 ok", "isolatable 100 1", "inscope 100 0", "hostfault 100 - 0 r 6",
+                                      "req 4 00 00", "eventbuf 2", "C features=1 bypass=0", "Q 00 00", "E 00"})
     CHECK(refused(in_scenario(), line) == ParseError{Problem::later_word, 0, {}, line.substr(0, line.find(' '))});
 }
 
@@ -257,6 +328,51 @@ TEST_CASE("Words and sizes are those the format has", "[trace][damage]") {
   CHECK(problem(in_scenario(), "reset") == Problem::too_few_fields);
   CHECK(problem(in_scenario(), "reset all") == Problem::bad_choice);
   CHECK(problem(in_scenario(), "ready") == Problem::too_few_fields);
+}
+
+TEST_CASE("Of a wrong word of a scenario the field is told", "[trace][damage][Words]") {
+  const Parser parser = in_scenario();
+  struct Wrong {
+    std::string_view line;
+    ParseError error;
+  };
+  for (const auto& [line, error] : {
+           Wrong{"plug 100 pci ok", {Problem::bad_choice, 2, "KIND", "pci"}},
+           {"plug 100 host", {Problem::too_few_fields, 3, "RESULT", {}}},
+           {"plug 100 host Fine", {Problem::bad_choice, 3, "RESULT", "Fine"}},
+           {"plug 100 host FieldMismatch:", {Problem::bad_choice, 3, "RESULT", "FieldMismatch:"}},
+           {"plug 100 host haw=48 backend=vdpa ok", {Problem::bad_choice, 4, "backend", "vdpa"}},
+           {"plug 100 host haw=4a ok", {Problem::not_decimal, 3, "haw", "4a"}},
+           {"plug 100 host haw=65 ok", {Problem::too_large, 3, "haw", "65"}},
+           {"plug 100 host haw=48 haw=48 ok", {Problem::repeated_key, 4, "haw", "haw=48"}},
+           {"plug 100 host hcap ok", {Problem::not_a_pair, 3, "hcap", "hcap"}},
+           {"plug 100 host bypassed=1 ok", {Problem::not_a_pair, 3, "bypassed", "bypassed=1"}},
+           {"plug 100 host width=1 ok", {Problem::unknown_key, 3, "key=value", "width=1"}},
+           {"plug 100 host hiova=2-1 ok", {Problem::bad_range, 3, "hiova", "2-1"}},
+           {"plug 100 host hiova=1-2, ok", {Problem::bad_range, 3, "hiova", "1-2,"}},
+           {"plug 100 host rmrr=1-2,3-4 ok", {Problem::bad_range, 3, "rmrr", "1-2,3-4"}},
+           {"subscribe a 100 mx 0 1 ok", {Problem::bad_choice, 3, "FLAGS", "mx"}},
+           {"subscribe a 100 mm 0 1 ok", {Problem::bad_choice, 3, "FLAGS", "mm"}},
+           {"subscribe a 100 mu+ 0 1 ok", {Problem::bad_choice, 3, "FLAGS", "mu+"}},
+           {"subscribe a 100 +log 0 1 ok", {Problem::bad_choice, 3, "FLAGS", "+log"}},
+           {"subscribe a 100 mu+log+log 0 1 ok", {Problem::bad_choice, 3, "FLAGS", "mu+log+log"}},
+           {"subscribe a 100 mu 0 1 Refused", {Problem::bad_choice, 6, "RESULT", "Refused"}},
+           {"failnext a map 0", {Problem::bad_range, 3, "N", "0"}},
+           {"shadow a f", {Problem::not_decimal, 2, "N", "f"}},
+           {"pins 18446744073709551616", {Problem::too_large, 1, "N", "18446744073709551616"}},
+           {"x 1000 0 0 rw", {Problem::bad_range, 2, "LEN", "0"}},
+           {"delta a 100000000000000000 0", {Problem::too_long, 2, "MAPPED", "100000000000000000"}},
+           {"view 100 mapped", {Problem::bad_choice, 2, "system|translated|blocked", "mapped"}},
+           {"hold h 100 - ffffffffffffffff 2 r ok", {Problem::bad_range, 5, "LEN", "2"}},
+           {"hold h 100 - 0 2 r fault", {Problem::too_few_fields, 8, "REASON", {}}},
+           {"bus 10 through", {Problem::bad_choice, 2, "bypass", "through"}},
+           {"dirty 1", {Problem::bad_choice, 1, "on|off", "1"}},
+           {"process now", {Problem::bad_choice, 1, "manual|auto", "now"}},
+           {"clock 1 2", {Problem::too_many_fields, 2, {}, "2"}},
+           {"reply 100 - 3 10", {Problem::too_long, 4, "CODE", "10"}},
+       }) {
+    CHECK(refused(parser, line) == error);
+  }
 }
 
 TEST_CASE("Each problem has words of its own, without a full stop", "[trace][damage]") {

@@ -107,15 +107,78 @@ class Events {
   Event word() {
     const std::uint64_t first = number(63);
     const std::uint64_t last = first + number(63);
-    switch (random_.below(7)) {
-      case 0:  return trace::RamAdded{first, last, flag()};
+    const bool yes = flag();
+    switch (random_.below(38)) {
+      case 0:  return trace::RamAdded{first, last, yes};
       case 1:  return trace::RamAdded{0, ~std::uint64_t{0}, false};
       case 2:  return trace::RamRemoved{first, last};
       case 3:  return trace::MemoryCheck{number(64), number(64)};
       case 4:  return trace::Ready{"100:CachingModeRequired"};
       case 5:  return trace::RoutesChanged{narrow(16), narrow(17)};
-      default: return trace::MachineReset{flag()};
+      case 6:  return trace::MachineReset{yes};
+      case 7:  return trace::PartChanged{first, last, static_cast<trace::Part>(random_.below(4))};
+      case 8:  return trace::RegionGone{first, last, yes};
+      case 9:  return trace::BusBypassed{static_cast<std::uint8_t>(number(8))};
+      case 10: return trace::Plug{id(), static_cast<trace::DeviceKind>(random_.below(4)), yes ? "haw=48" : "", "Busy"};
+      case 11: return trace::FactsUnset{id()};
+      case 12: return trace::Unplug{id()};
+      case 13: return trace::BusRenumbered{static_cast<std::uint8_t>(number(8)), static_cast<std::uint8_t>(number(8))};
+      case 14: return trace::ViewCheck{id(), static_cast<trace::View>(random_.below(3))};
+      case 15: return trace::CapabilitiesCheck{number(64), number(64)};
+      case 16: return trace::WidthCheck{static_cast<std::uint8_t>(number(8))};
+      case 17: return trace::BlockersCheck{number(64)};
+      case 18: return trace::PinsCheck{number(64)};
+      case 19: return trace::Subscribe{number(64), number(64), "vfio", "FieldMismatch:MGAW", id(), consumer_flags()};
+      case 20: return trace::Unsubscribe{"vfio"};
+      case 21: return trace::FailNext{"vfio", 1 + number(63), yes};
+      case 22: return trace::ShadowCheck{"vfio", number(64)};
+      case 23: return trace::ShadowExtent{first, last, number(64), perm(), yes};
+      case 24: return trace::DeltaCheck{"vfio", bytes(), bytes()};
+      case 25: return trace::CountCheck{"vfio", number(64), number(64)};
+      case 26: return trace::ErrorsCheck{"vfio", number(64)};
+      case 27:
+      case 28: return hold();
+      case 29: return trace::HoldReleased{"h1"};
+      case 30: return trace::StateStep{static_cast<trace::StateAction>(random_.below(3)), "ok"};
+      case 31: return trace::DirtySwitch{yes};
+      case 32: return trace::BitmapCheck{number(64)};
+      case 33: return trace::DirtyRun{first, last};
+      case 34: return trace::Process{static_cast<trace::ProcessMode>(random_.below(3))};
+      case 35: return trace::ClockForward{number(64)};
+      case 36: return page();
+      case 37: return trace::PageAnswered{id(), yes ? trace::no_pasid : narrow(20), group(), code()};
+      default: return trace::Marker{"no such number"};
     }
+  }
+  std::uint16_t group() { return static_cast<std::uint16_t>(number(12)); }
+  std::uint8_t code() { return static_cast<std::uint8_t>(number(4)); }
+  trace::Bytes bytes() { return {number(64), static_cast<std::uint8_t>(flag() ? 1 + number(3) : 0)}; }
+  trace::ConsumerFlags consumer_flags() {
+    trace::ConsumerFlags flags{flag(), flag(), flag(), flag(), flag(), flag(), flag(), flag(), flag(), flag(), flag()};
+    if (!flags.map && !flags.device_unmap) flags.unmap = true;  // one of them there always is
+    return flags;
+  }
+  Event hold() {
+    trace::HoldOpened hold;
+    hold.id = "h1";
+    hold.source_id = id();
+    hold.pasid = flag() ? trace::no_pasid : narrow(20);
+    hold.iova = number(63);
+    hold.length = 1 + number(62);
+    hold.access.rights = perm();
+    hold.ok = flag();
+    if (!hold.ok) hold.reason = static_cast<std::uint8_t>(number(8));
+    return hold;
+  }
+  Event page() {
+    trace::PageRequested page;
+    page.iova = number(64);
+    page.source_id = id();
+    page.pasid = flag() ? trace::no_pasid : narrow(20);
+    page.access = {perm(), false, false, flag(), false, flag()};
+    page.group = group();
+    page.last = flag();
+    return page;
   }
 
   Random random_;
@@ -152,7 +215,7 @@ TEST_CASE("What is written reads back as the same event, on one line that fits",
       REQUIRE_FALSE(parser.parse(line.substr(0, line.size() - 1), back));
       REQUIRE(back == event);
     }
-    CHECK(kinds.size() >= (shape == Shape::recording ? 14u : 6u));
+    CHECK(kinds.size() >= (shape == Shape::recording ? 14u : shape == Shape::scenario ? 42u : 6u));
   }
 }
 
