@@ -7,7 +7,9 @@
 namespace viommu::consumer {
 
 Result Consumers::reset(std::size_t subscriptions) noexcept {
-  return slots_.reset(host_.allocator(), subscriptions) ? Result::ok : Result::no_memory;
+  const HostAllocator allocator = host_.allocator();
+  const bool fits = slots_.reset(allocator, subscriptions) && devices_.reset(allocator, first_devices);
+  return fits ? Result::ok : Result::no_memory;
 }
 
 void Consumers::follow(const FrontEnd& front_end) noexcept {
@@ -33,7 +35,7 @@ bool Consumers::make_room() noexcept {
     if (!devices_[i].known) return true;
   if (device_count_ < devices_.size()) return true;
   HostArray<Device> larger;
-  if (!larger.reset(host_.allocator(), std::max<std::size_t>(16, devices_.size() * 2))) return false;
+  if (!larger.reset(host_.allocator(), devices_.size() * 2)) return false;
   for (std::uint32_t i = 0; i < device_count_; ++i) {
     Device& to = larger[i];
     const Device& from = devices_[i];

@@ -114,6 +114,7 @@ class Consumers {
   };
 
   static constexpr std::uint32_t slice_tables = 4096;
+  static constexpr std::size_t first_devices = 16;  ///< there is room for; more are made room for
 
   [[nodiscard]] Tables tables() const noexcept { return {waist_.memory(), waist_.second_stage(), waist_.kernels()}; }
   [[nodiscard]] std::uint32_t index_of(SourceId source) const noexcept;
