@@ -6,8 +6,8 @@
 //   scenario:  every line acts where it stands; nothing below it is read ahead. Behind each line the unit works until
 //              it is idle or waits for a hold
 //
-// What the unit does to the outside (w, I, U, irte, reply) is one list, what the trace says it does is another; they must
-// be equal. Effects of a T or V stand before it, those of everything else behind what caused them.
+// What the unit does to the outside (w, I, U, irte, reply) is one list, what the trace says it does is another; they
+// must be equal. Effects of a T or V stand before it, those of everything else behind what caused them.
 #pragma once
 
 #include <cstdint>

@@ -23,8 +23,8 @@ struct Told {
   std::uint64_t left_out = 0;
 };
 
-/// One batch. Threads: one at a time. Calls the consumer when it is full, and in flush(); the failed ones are kept until
-/// they are taken.
+/// One batch. Threads: one at a time. Calls the consumer when it is full, and in flush(); the failed ones are kept
+/// until they are taken.
 class Delivery {
  public:
   static constexpr std::size_t batch = 256;

@@ -13,8 +13,8 @@ class SectionSync {
   SectionSync(Mirror& mirror, const Tables& tables, Delivery& delivery) noexcept
       : mirror_{mirror}, delivery_{delivery}, backing_{tables.memory.map(), mirror.declared()} {}
 
-  /// All of them: there are as many as there are regions. Nothing else waits to be told. @return false when the host has
-  /// no memory
+  /// All of them: there are as many as there are regions. Nothing else waits to be told. @return false when the host
+  /// has no memory
   [[nodiscard]] bool run() noexcept;
 
  private:

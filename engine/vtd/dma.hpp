@@ -145,7 +145,8 @@ class Dma {
   /// guard.
   [[nodiscard]] FaultStatus report_host_fault(core::Reader& reader, const DmaRequest& request,
                                               FaultReason reason) noexcept;
-  /// What a device sees as its context says now, for who mirrors it: read by whoever has the unit's work, without a guard.
+  /// What a device sees as its context says now, for who mirrors it: read by whoever has the unit's work, without a
+  /// guard.
   [[nodiscard]] consumer::Content content_of(SourceId source) const noexcept;
   /// Told of contexts that were read, where the guest does not announce them.
   void tell_contexts(consumer::Consumers* consumers) noexcept { consumers_ = consumers; }

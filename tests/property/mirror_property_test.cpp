@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// Property: whatever the guest does to its tables, its contexts and the unit, and the VMM to memory and consumers, after
-// each flush that the architecture asks for every consumer holds exactly what an independent walk finds, clipped to its
-// range, and was never told what no consumer could do.
+// Property: whatever the guest does to its tables, its contexts and the unit, and the VMM to memory and consumers,
+// after each flush that the architecture asks for every consumer holds exactly what an independent walk finds, clipped
+// to its range, and was never told what no consumer could do.
 #include <algorithm>
 #include <array>
 #include <catch2/catch.hpp>
@@ -405,7 +405,8 @@ class World {
 
 }  // namespace
 
-TEST_CASE("each consumer holds what an independent walk finds, whatever happens", "[property][consumer][A36][B45][B51]") {
+TEST_CASE("each consumer holds what an independent walk finds, whatever happens",
+          "[property][consumer][A36][B45][B51]") {
   constexpr std::size_t steps_a_world = 500;
   const std::size_t worlds = run_whole() ? 2000 : 200;
   Random random{36};
