@@ -93,8 +93,7 @@ void Consumers::remove_device(SourceId source) noexcept {
       Slice all{~std::uint32_t{0}};
       slot.mirror->advance(tables(), all);
     }
-    slot.mirror.reset();
-    slot.id = 0;
+    slot.clear();
     --slot_count_;
   });
   const std::lock_guard lock{devices_lock_};
@@ -140,7 +139,8 @@ Result Consumers::subscribe(SourceId source, const Subscription& wanted, std::ui
   slot->id = ++ids_;
   slot->device = index_of(source);
   slot->replayed = false;
-  slot->mirror.emplace(host_.allocator(), wanted.sink, source, wanted.declared, wanted.range, wanted.quota);
+  slot->mirror =
+      &slot->room.emplace(host_.allocator(), wanted.sink, source, wanted.declared, wanted.range, wanted.quota);
   slot->mirror->limit(front_end_.last_address);
   ++slot_count_;
   id = slot->id;
@@ -149,7 +149,7 @@ Result Consumers::subscribe(SourceId source, const Subscription& wanted, std::ui
 
 Mirror* Consumers::find(std::uint64_t id) noexcept {
   Slot* const slot = std::ranges::find_if(slots_, [&](const Slot& s) { return id != 0 && s.id == id; });
-  return slot == slots_.end() ? nullptr : &*slot->mirror;
+  return slot == slots_.end() ? nullptr : slot->mirror;
 }
 
 Result Consumers::replay(std::uint64_t id) noexcept {
@@ -168,8 +168,7 @@ Result Consumers::replay(std::uint64_t id) noexcept {
 Result Consumers::unsubscribe(std::uint64_t id) noexcept {
   Slot* const slot = std::ranges::find_if(slots_, [&](const Slot& s) { return id != 0 && s.id == id; });
   if (slot == slots_.end()) return Result::not_found;
-  slot->mirror.reset();
-  slot->id = 0;
+  slot->clear();
   --slot_count_;
   return Result::ok;
 }
@@ -267,7 +266,7 @@ void Consumers::track_writes(bool on) noexcept {
   }
 }
 
-void Consumers::aim(Slot& slot, const Content& content) noexcept {
+void Consumers::aim(Slot& slot, const Content& content) const noexcept {
   if (!slot.replayed) return;
   const bool unlogged = tracking_ && !slot.mirror->declared().logs;
   slot.mirror->aim(unlogged ? Content{View::blocked, {}} : content);
@@ -285,7 +284,7 @@ std::uint64_t Consumers::regions_told() noexcept {
     for (Slot& slot : slots_) {
       if (slot.id == 0 || !slot.replayed) continue;
       slot.mirror->regions_changed();
-      busy_.store(true, std::memory_order_release);
+      busy_.store(true, std::memory_order_relaxed);
     }
     advance();
   }
@@ -332,7 +331,7 @@ void Consumers::settle(std::uint32_t index) noexcept {
   const bool in_place = device.withdrawing && device.in_place;
   if (!in_place) for_each_of(index, go_on);
   if (!in_place && busy_device(index)) {
-    busy_.store(true, std::memory_order_release);
+    busy_.store(true, std::memory_order_relaxed);
     return;
   }
   if (device.withdrawing) {
@@ -356,7 +355,7 @@ void Consumers::refresh_view(std::uint32_t index) noexcept {
 
 void Consumers::advance(Slot& slot, Slice& slice) noexcept {
   if (slot.mirror->busy()) slot.mirror->advance(tables(), slice);
-  if (slot.mirror->busy()) busy_.store(true, std::memory_order_release);
+  if (slot.mirror->busy()) busy_.store(true, std::memory_order_relaxed);
 }
 
 bool Consumers::advance() noexcept {
@@ -364,7 +363,7 @@ bool Consumers::advance() noexcept {
     for (std::uint32_t i = 0; i < device_count_; ++i)
       if (devices_[i].known && devices_[i].content.view == View::blocked) reconsider(i, false);
   }
-  if (!busy_.exchange(false, std::memory_order_acq_rel)) return true;
+  if (!busy_.exchange(false, std::memory_order_relaxed)) return true;
   for (std::uint32_t i = 0; i < device_count_; ++i)
     if (devices_[i].known && (devices_[i].withdrawing || busy_device(i))) settle(i);
   return !busy();

@@ -85,7 +85,7 @@ class Consumers {
   [[nodiscard]] std::uint64_t regions_told() noexcept;
 
   /// Whether something goes on that no completion may overtake.
-  [[nodiscard]] bool busy() const noexcept { return busy_.load(std::memory_order_acquire); }
+  [[nodiscard]] bool busy() const noexcept { return busy_.load(std::memory_order_relaxed); }
   /// A slice of it. @return whether all is done
   bool advance() noexcept;
   void finish() noexcept {
@@ -110,7 +110,14 @@ class Consumers {
     std::uint64_t id = 0;  ///< 0: free
     std::uint32_t device = 0;
     bool replayed = false;
-    std::optional<Mirror> mirror;
+    Mirror* mirror = nullptr;  ///< null in a free one
+    std::optional<Mirror> room;
+
+    void clear() noexcept {
+      mirror = nullptr;
+      room.reset();
+      id = 0;
+    }
   };
 
   static constexpr std::uint32_t slice_tables = 4096;
@@ -119,7 +126,7 @@ class Consumers {
   [[nodiscard]] Tables tables() const noexcept { return {waist_.memory(), waist_.second_stage(), waist_.kernels()}; }
   [[nodiscard]] std::uint32_t index_of(SourceId source) const noexcept;
   [[nodiscard]] Content content_of(const Device& device) const noexcept;
-  void aim(Slot& slot, const Content& content) noexcept;
+  void aim(Slot& slot, const Content& content) const noexcept;
   void reconsider(std::uint32_t device, bool whole_range) noexcept;
   /// Publishes and delivers what was withdrawn for.
   void settle(std::uint32_t device) noexcept;
@@ -144,6 +151,7 @@ class Consumers {
   std::uint64_t regions_seen_ = 0;
   std::uint64_t regions_told_ = 0;
   bool tracking_ = false;
+  /// Of the role and of tasks that it waits for, which orders everything.
   Atomic<bool> busy_{false};
   Atomic<bool> context_seen_{false};
   Atomic<bool> any_{false};     ///< a device is known

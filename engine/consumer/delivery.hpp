@@ -29,7 +29,7 @@ class Delivery {
  public:
   static constexpr std::size_t batch = 256;
   /// Between two looks at them: what is in a batch, and all of one slot of a shadow.
-  static constexpr std::size_t most_failures = batch + 2 * 512;
+  static constexpr std::size_t most_failures = batch + std::size_t{2} * 512;
 
   /// @param merge  neighbours that go on alike are one event
   Delivery(const Sink& sink, SourceId source, bool merge, bool powers_of_two, Told& told) noexcept

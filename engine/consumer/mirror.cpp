@@ -124,7 +124,7 @@ void Mirror::erase(IovaRange range) noexcept {
     const Iova first = std::max(range.first, Iova{at});
     const Iova last = std::min(range.last, Iova{at | low_bits(slot_shift)});
     edit_slot({at}, false, static_cast<unsigned>(first.value >> page_shift & low_bits(9)),
-              static_cast<unsigned>(last.value >> page_shift & low_bits(9)), std::nullopt);
+              static_cast<unsigned>(last.value >> page_shift & low_bits(9)), nullptr);
     if (last == range.last) return;
     at += std::uint64_t{1} << slot_shift;
     if (shadow_.root() == nullptr) return;
@@ -141,16 +141,17 @@ void Mirror::put_back(const Event& event) noexcept {
     const std::uint64_t last = std::min(event.last, slot | low_bits(slot_shift));
     const auto from = static_cast<unsigned>(at >> page_shift & low_bits(9));
     const auto to = static_cast<unsigned>(last >> page_shift & low_bits(9));
-    edit_slot({slot}, true, from, to,
-              MappedRun::of(from, to - from + 1, {frame + (at - first)}, Rights::in(event.rights), mmio));
+    const MappedRun run = MappedRun::of(from, to - from + 1, {frame + (at - first)}, Rights::in(event.rights), mmio);
+    edit_slot({slot}, true, from, to, &run);
     if (last == event.last) return;
     at = slot + (std::uint64_t{1} << slot_shift);
   }
 }
 
 /// Takes pages out of a slot of level 1, or puts a run in where nothing is.
-void Mirror::edit_slot(Iova slot, bool make, unsigned first, unsigned last, std::optional<MappedRun> instead) noexcept {
-  if (shadow_.root() == nullptr && (!make || (shadow_.root() = shadow_.make_node()) == nullptr)) return;
+void Mirror::edit_slot(Iova slot, bool make, unsigned first, unsigned last, const MappedRun* instead) noexcept {
+  if (shadow_.root() == nullptr && make) shadow_.root() = shadow_.make_node();
+  if (shadow_.root() == nullptr) return;
   std::array<Shadow::Node*, top_level + 1> path{};
   std::array<std::size_t, top_level + 1> indexes{};
   Shadow::Node* node = shadow_.root();
@@ -177,7 +178,7 @@ void Mirror::edit_slot(Iova slot, bool make, unsigned first, unsigned last, std:
     ++mappings;
     bytes += std::uint64_t{run.pages()} << page_shift;
   };
-  bool placed = !instead;
+  bool placed = instead == nullptr;
   for (MappedRun run : Shadow::runs(held)) {
     if (!is_left_out(run)) {
       --figures_.mappings;
@@ -185,12 +186,12 @@ void Mirror::edit_slot(Iova slot, bool make, unsigned first, unsigned last, std:
     }
     run.word &= ~large_leaf_bit;
     const bool overlaps = run.first() <= last && run.last() >= first;
-    if (instead && overlaps) placed = true;  // something took its place
+    if (instead != nullptr && overlaps) placed = true;  // something took its place
     if (!placed && run.first() > last) {
       keep(*instead);
       placed = true;
     }
-    if (!overlaps || instead) {
+    if (!overlaps || instead != nullptr) {
       keep(run);
       continue;
     }

@@ -167,7 +167,7 @@ class Mirror {
   void apply_failures(Delivery& delivery) noexcept;
   void erase(IovaRange range) noexcept;
   void put_back(const Event& event) noexcept;
-  void edit_slot(Iova slot, bool make, unsigned first, unsigned last, std::optional<MappedRun> instead) noexcept;
+  void edit_slot(Iova slot, bool make, unsigned first, unsigned last, const MappedRun* instead) noexcept;
 
   Shadow shadow_;
   Sections sections_;

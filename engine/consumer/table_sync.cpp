@@ -33,8 +33,8 @@ TableSync::End TableSync::run(IovaRange range, Iova& next) noexcept {
   } else if (mirror_.shadow_.root() == nullptr) {
     return End::done;
   }
-  if (mirror_.shadow_.root() == nullptr && (mirror_.shadow_.root() = mirror_.shadow_.make_node()) == nullptr)
-    return End::no_memory;
+  if (mirror_.shadow_.root() == nullptr) mirror_.shadow_.root() = mirror_.shadow_.make_node();
+  if (mirror_.shadow_.root() == nullptr) return End::no_memory;
   constexpr std::uint64_t reach = low_bits(57);  // of five levels
   const IovaRange inside{range.first, std::min(range.last, Iova{reach})};
   end_ = End::done;
@@ -344,7 +344,7 @@ void TableSync::deliver(std::uint64_t base, MappedRun run) noexcept {
     event.last = range.last.value;
     event.gpa = gpa.value;
     event.rights = rights_of(run);
-    return delivery_.report(*backing_.piece(gpa, gpa).left_out, event);
+    return delivery_.report(backing_.piece(gpa, gpa).left_out.value_or(Reported::no_memory), event);
   }
   delivery_.map(range, gpa, backing_.piece(gpa, gpa).host, rights_of(run));
 }
