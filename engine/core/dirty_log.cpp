@@ -168,11 +168,8 @@ std::size_t DirtyLog::fetch(std::size_t capacity, const Runs& runs) noexcept {
         if (run && run->last.value + 1 == first.value) {
           run->last = last;
         } else {
-          if (count == capacity) {
-            runs.put(runs.opaque, count - 1, *run);
-            return count;
-          }
           if (run) runs.put(runs.opaque, count - 1, *run);
+          if (count == capacity) return count;
           run = GpaRange{first, last};
           ++count;
         }

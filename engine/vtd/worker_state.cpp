@@ -106,9 +106,8 @@ void Worker::forget_work() noexcept {
 }
 
 bool Worker::track(bool on) noexcept {
-  if (tracking_wanted_.exchange(on, std::memory_order_seq_cst) == on && tracking_.load(std::memory_order_relaxed) == on)
-    return false;
-  return true;
+  return tracking_wanted_.exchange(on, std::memory_order_seq_cst) != on ||
+         tracking_.load(std::memory_order_relaxed) != on;
 }
 
 /// The mode goes on first and off first, so what is given from then on is right; what was given before has ended when

@@ -39,6 +39,7 @@ std::vector<Run> fetch_from(viommu_engine* engine, std::uint32_t capacity = 16) 
   std::uint32_t count = 0;
   REQUIRE(viommu_dirty_fetch(engine, runs.data(), capacity, &count) == VIOMMU_OK);
   std::vector<Run> found;
+  found.reserve(count);
   for (std::uint32_t i = 0; i < count; ++i) found.push_back({runs[i].first, runs[i].last - runs[i].first + 1});
   return found;
 }

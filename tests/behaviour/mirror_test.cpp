@@ -13,8 +13,8 @@ namespace {
 constexpr std::uint64_t page = 0x1000;
 constexpr std::uint64_t mib2 = 0x20'0000;
 constexpr std::uint64_t gib = 0x4000'0000;
-constexpr std::uint16_t A = 0x100;
-constexpr std::uint16_t B = 0x200;
+constexpr std::uint16_t device_a = 0x100;
+constexpr std::uint16_t device_b = 0x200;
 constexpr std::uint64_t high_ram = 0x1'0000'0000;
 
 /// 39 bits, caching mode; RAM as the requirements have it: [0, 2 GiB) and [4 GiB, 6 GiB).
@@ -54,17 +54,17 @@ struct World : Machine {
     REQUIRE(viommu_view(engine.get(), source, &view) == VIOMMU_OK);
     return view;
   }
-  /// A boots into domain 7 with nothing mapped and a consumer.
+  /// The first device boots into domain 7 with nothing mapped and a consumer.
   Tree boot_with(MirrorModel& mirror) {
-    const Tree tree = attach_39(A, 7);
+    const Tree tree = attach_39(device_a, 7);
     boot();
-    mirror.join(engine, A);
+    mirror.join(engine, device_a);
     return tree;
   }
 };
 
-const std::vector<Seen> all_ram{M(0, 0x8000'0000, 0), M(high_ram, 0x8000'0000, high_ram)};
-const std::vector<Seen> ram_gone{U(0, 0x8000'0000), U(high_ram, 0x8000'0000)};
+const std::vector<Seen> all_ram{mapped(0, 0x8000'0000, 0), mapped(high_ram, 0x8000'0000, high_ram)};
+const std::vector<Seen> ram_gone{unmapped(0, 0x8000'0000), unmapped(high_ram, 0x8000'0000)};
 
 }  // namespace
 
@@ -72,14 +72,14 @@ TEST_CASE("while translation is off a consumer has the sections of guest memory 
           "[behaviour][S1.1][S1.23]") {
   World world;
   MirrorModel mirror;
-  mirror.join(world.engine, A);
+  mirror.join(world.engine, device_a);
   CHECK(mirror.take_seen() == all_ram);
-  CHECK(world.view(A) == VIOMMU_VIEW_SYSTEM);
+  CHECK(world.view(device_a) == VIOMMU_VIEW_SYSTEM);
   SECTION("memory that is added comes, and goes when it is removed") {
     world.add_ram(0x2'0000'0000, 0x1000'0000);
-    CHECK(mirror.take_seen() == std::vector{M(0x2'0000'0000, 0x1000'0000, 0x2'0000'0000)});
+    CHECK(mirror.take_seen() == std::vector{mapped(0x2'0000'0000, 0x1000'0000, 0x2'0000'0000)});
     REQUIRE(world.engine.remove_region(0x2'0000'0000, 9) == VIOMMU_OK);
-    CHECK(mirror.take_seen() == std::vector{U(0x2'0000'0000, 0x1000'0000)});
+    CHECK(mirror.take_seen() == std::vector{unmapped(0x2'0000'0000, 0x1000'0000)});
   }
   CHECK(mirror.wrong.empty());
 }
@@ -88,20 +88,20 @@ TEST_CASE("translation on and off withdraws one view before it delivers the othe
           "[behaviour][S1.2][S1.3][A07][A08]") {
   World world;
   MirrorModel mirror;
-  mirror.join(world.engine, A);
+  mirror.join(world.engine, device_a);
   mirror.take_seen();
   world.boot();  // no root entry for A
   CHECK(mirror.take_seen() == ram_gone);
-  CHECK(world.view(A) == VIOMMU_VIEW_BLOCKED);
-  const Tree tree = world.attach_39(A, 7);
+  CHECK(world.view(device_a) == VIOMMU_VIEW_BLOCKED);
+  const Tree tree = world.attach_39(device_a, 7);
   world.tables.map(tree, page, 0x20'0000);
   world.tables.map(tree, mib2, gib, entry_read_write, 2);
-  world.context(A);
-  CHECK(mirror.take_seen() == std::vector{M(page, page, 0x20'0000), M(mib2, mib2, gib)});
-  CHECK(world.view(A) == VIOMMU_VIEW_TRANSLATED);
+  world.context(device_a);
+  CHECK(mirror.take_seen() == std::vector{mapped(page, page, 0x20'0000), mapped(mib2, mib2, gib)});
+  CHECK(world.view(device_a) == VIOMMU_VIEW_TRANSLATED);
   world.driver.enable_translation(false);
-  CHECK(mirror.take_seen() ==
-        std::vector{U(page, page), U(mib2, mib2), M(0, 0x8000'0000, 0), M(high_ram, 0x8000'0000, high_ram)});
+  CHECK(mirror.take_seen() == std::vector{unmapped(page, page), unmapped(mib2, mib2), mapped(0, 0x8000'0000, 0),
+                                          mapped(high_ram, 0x8000'0000, high_ram)});
   world.driver.enable_translation(false);
   CHECK(mirror.take_seen().empty());
   CHECK(mirror.wrong.empty());
@@ -118,16 +118,16 @@ TEST_CASE("a late consumer gets all there is, ascending, and the others get noth
   CHECK(first.units() == 513);
   first.take_seen();
   MirrorModel second{VIOMMU_CONSUMER_LEAF};
-  second.join(world.engine, A);
+  second.join(world.engine, device_a);
   CHECK(second.maps == 513);
   CHECK(std::ranges::is_sorted(second.seen, {}, [](const Seen& event) { return event.what.iova; }));
   CHECK(second.extents() == first.extents());
   CHECK(first.seen.empty());
   SECTION("a device attached to that domain gets it with the context, and nothing more with the flush") {
     MirrorModel other{VIOMMU_CONSUMER_LEAF};
-    other.join(world.engine, B);
-    world.tables.attach(B, tree, {.domain_id = 7});
-    world.context(B);
+    other.join(world.engine, device_b);
+    world.tables.attach(device_b, tree, {.domain_id = 7});
+    world.context(device_b);
     CHECK(other.maps == 513);
     world.domain(7);
     CHECK(other.maps == 513);
@@ -136,7 +136,7 @@ TEST_CASE("a late consumer gets all there is, ascending, and the others get noth
   }
   MirrorModel unmaps;
   unmaps.consumer.notify = VIOMMU_EVENT_UNMAP;
-  unmaps.join(world.engine, A);
+  unmaps.join(world.engine, device_a);
   CHECK(unmaps.seen.empty());
   CHECK(first.wrong.empty());
   CHECK(second.wrong.empty());
@@ -148,19 +148,19 @@ TEST_CASE("a changed leaf is an UNMAP and a MAP, once", "[behaviour][S1.8][S1.9]
   const Tree tree = world.boot_with(mirror);
   world.tables.map(tree, page, 0x20'0000);
   world.pages(7, page);
-  CHECK(mirror.take_seen() == std::vector{M(page, page, 0x20'0000)});
+  CHECK(mirror.take_seen() == std::vector{mapped(page, page, 0x20'0000)});
   world.tables.map(tree, page, 0x20'5000);
   CHECK(mirror.seen.empty());
   world.pages(7, page);
-  CHECK(mirror.take_seen() == std::vector{U(page, page), M(page, page, 0x20'5000)});
+  CHECK(mirror.take_seen() == std::vector{unmapped(page, page), mapped(page, page, 0x20'5000)});
   world.tables.map(tree, page, 0x20'5000, entry_read);
   world.pages(7, page);
-  CHECK(mirror.take_seen() == std::vector{U(page, page), M(page, page, 0x20'5000, VIOMMU_READ)});
+  CHECK(mirror.take_seen() == std::vector{unmapped(page, page), mapped(page, page, 0x20'5000, VIOMMU_READ)});
   world.pages(7, page);
   world.domain(7);
   world.driver.add_global();
   world.driver.submit_and_wait();
-  world.context(A, 7);
+  world.context(device_a, 7);
   world.driver.add_context_global();
   world.driver.submit_and_wait();
   CHECK(mirror.take_seen().empty());
@@ -172,7 +172,7 @@ TEST_CASE("a page invalidation looks at the pages it names", "[behaviour][S1.10]
   const Tree tree = world.boot_with(mirror);
   for (std::uint64_t i = 0; i < 4; ++i) world.tables.map(tree, i * page, 0x20'0000 + i * page);
   world.domain(7);
-  CHECK(mirror.take_seen() == std::vector{M(0, 4 * page, 0x20'0000)});
+  CHECK(mirror.take_seen() == std::vector{mapped(0, 4 * page, 0x20'0000)});
   world.tables.map(tree, page, 0x30'0000);
   world.tables.map(tree, 2 * page, 0x30'4000);
   world.pages(7, page);
@@ -185,11 +185,11 @@ TEST_CASE("a page invalidation looks at the pages it names", "[behaviour][S1.10]
     mirror.take_seen();
     world.tables.map(tree, mib2, gib + mib2, entry_read_write, 2);
     world.pages(7, mib2 + 5 * page);
-    CHECK(mirror.take_seen() == std::vector{U(mib2, mib2), M(mib2, mib2, gib + mib2)});
+    CHECK(mirror.take_seen() == std::vector{unmapped(mib2, mib2), mapped(mib2, mib2, gib + mib2)});
     world.tables.unmap(tree, mib2, 2);
     world.tables.map(tree, mib2 + page, gib + page);
     world.pages(7, mib2 + 5 * page);
-    CHECK(mirror.take_seen() == std::vector{U(mib2, mib2), M(mib2 + page, page, gib + page)});
+    CHECK(mirror.take_seen() == std::vector{unmapped(mib2, mib2), mapped(mib2 + page, page, gib + page)});
   }
   CHECK(mirror.wrong.empty());
 }
@@ -204,7 +204,7 @@ TEST_CASE("a page invalidation beyond the width of the tables looks at nothing",
   world.pages(7, std::uint64_t{1} << 45, 18);
   CHECK(mirror.seen.empty());
   world.domain(7);
-  CHECK(mirror.take_seen() == std::vector{M(page, page, 0x20'0000)});
+  CHECK(mirror.take_seen() == std::vector{mapped(page, page, 0x20'0000)});
 }
 
 TEST_CASE("an invalidation of a domain reaches the devices whose context in force names it", "[behaviour][S1.11]") {
@@ -212,21 +212,21 @@ TEST_CASE("an invalidation of a domain reaches the devices whose context in forc
   MirrorModel a;
   MirrorModel b;
   const Tree tree = world.boot_with(a);
-  b.join(world.engine, B);
-  const Tree other = world.attach_39(B, 8);
-  world.context(B);
+  b.join(world.engine, device_b);
+  const Tree other = world.attach_39(device_b, 8);
+  world.context(device_b);
   world.tables.map(tree, page, 0x20'0000);
   world.tables.map(other, page, 0x30'0000);
   world.domain(7);
-  CHECK(a.take_seen() == std::vector{M(page, page, 0x20'0000)});
+  CHECK(a.take_seen() == std::vector{mapped(page, page, 0x20'0000)});
   CHECK(b.seen.empty());
   // Memory says domain 9 by now; the unit has not been told.
-  world.tables.attach(A, tree, {.domain_id = 9});
+  world.tables.attach(device_a, tree, {.domain_id = 9});
   world.tables.unmap(tree, page);
   world.domain(9);
   CHECK(a.seen.empty());
   world.domain(7);
-  CHECK(a.take_seen() == std::vector{U(page, page)});
+  CHECK(a.take_seen() == std::vector{unmapped(page, page)});
 }
 
 TEST_CASE("events are clipped to the range, and the target moves with the clip",
@@ -235,22 +235,22 @@ TEST_CASE("events are clipped to the range, and the target moves with the clip",
   MirrorModel low{0, 0, 0xFEDF'FFFF};
   MirrorModel high{0, 0xFEF0'0000, 0x7F'FFFF'FFFF};
   const Tree tree = world.boot_with(low);
-  high.join(world.engine, A);
+  high.join(world.engine, device_a);
   world.tables.map(tree, 0xFEE0'0000, gib, entry_read_write, 2);
   world.domain(7);
   CHECK(low.seen.empty());
-  CHECK(high.take_seen() == std::vector{M(0xFEF0'0000, 0x10'0000, gib + 0x10'0000)});
+  CHECK(high.take_seen() == std::vector{mapped(0xFEF0'0000, 0x10'0000, gib + 0x10'0000)});
   SECTION("one byte of a page, at either end") {
     MirrorModel byte{0, 0xFEF0'0FFF, 0xFEF0'0FFF};
-    byte.join(world.engine, A);
-    CHECK(byte.take_seen() == std::vector{M(0xFEF0'0FFF, 1, gib + 0x10'0FFF)});
+    byte.join(world.engine, device_a);
+    CHECK(byte.take_seen() == std::vector{mapped(0xFEF0'0FFF, 1, gib + 0x10'0FFF)});
     world.tables.unmap(tree, 0xFEE0'0000, 2);
     world.domain(7);
-    CHECK(byte.take_seen() == std::vector{U(0xFEF0'0FFF, 1)});
+    CHECK(byte.take_seen() == std::vector{unmapped(0xFEF0'0FFF, 1)});
   }
   SECTION("a range beyond the width gets nothing and does no harm") {
     MirrorModel beyond{0, std::uint64_t{1} << 39, ~std::uint64_t{0}};
-    beyond.join(world.engine, A);
+    beyond.join(world.engine, device_a);
     world.domain(7);
     world.driver.enable_translation(false);
     CHECK(beyond.seen.empty());
@@ -262,7 +262,7 @@ TEST_CASE("the whole range goes in aligned powers of two", "[behaviour][S1.13][A
   MirrorModel low{VIOMMU_CONSUMER_POW2, 0, 0xFEDF'FFFF};
   MirrorModel high{VIOMMU_CONSUMER_POW2, 0xFEF0'0000, 0x7F'FFFF'FFFF};
   const Tree tree = world.boot_with(low);
-  high.join(world.engine, A);
+  high.join(world.engine, device_a);
   world.tables.map(tree, 0xFEE0'0000, gib, entry_read_write, 2);
   world.domain(7);
   low.take_seen();
@@ -285,17 +285,17 @@ TEST_CASE("a context that does not translate leaves nothing mapped", "[behaviour
   world.tables.map(tree, page, 0x20'0000);
   world.domain(7);
   REQUIRE(mirror.take_seen().size() == 1);
-  const std::uint64_t entry = world.tables.context_entry(A);
-  SECTION("absent") { world.tables.detach(A); }
+  const std::uint64_t entry = world.tables.context_entry(device_a);
+  SECTION("absent") { world.tables.detach(device_a); }
   SECTION("reserved bits") { REQUIRE(world.memory.store_u64(entry + 8, 0x701 | std::uint64_t{1} << 40)); }
   SECTION("a width that there is not") { REQUIRE(world.memory.store_u64(entry + 8, 0x707)); }
   SECTION("a table that cannot be read") {
     REQUIRE(world.memory.store_u64(world.tables.root_table() + 0x10, 0x70'0000'0001));
   }
   SECTION("no root entry") { REQUIRE(world.memory.store_u64(world.tables.root_table() + 0x10, 0)); }
-  world.context(A, 7);
-  CHECK(mirror.take_seen() == std::vector{U(page, page)});
-  CHECK(world.view(A) == VIOMMU_VIEW_BLOCKED);
+  world.context(device_a, 7);
+  CHECK(mirror.take_seen() == std::vector{unmapped(page, page)});
+  CHECK(world.view(device_a) == VIOMMU_VIEW_BLOCKED);
   CHECK_FALSE(world.driver.take_fault());
 }
 
@@ -305,18 +305,18 @@ TEST_CASE("consumers that only hear what goes get the ranges themselves", "[beha
   World world{options};
   MirrorModel mirror;
   mirror.consumer.notify = VIOMMU_EVENT_UNMAP;
-  mirror.join(world.engine, A);
-  world.attach_39(A, 7);
+  mirror.join(world.engine, device_a);
+  world.attach_39(device_a, 7);
   world.boot();
   mirror.take_seen();
   const std::uint64_t walks = world.engine.statistics().walks;
   world.driver.add(0x7'00F2, mib2 | 9);
   world.driver.submit_and_wait();
-  CHECK(mirror.take_seen() == std::vector{U(mib2, mib2)});
+  CHECK(mirror.take_seen() == std::vector{unmapped(mib2, mib2)});
   world.domain(7);
   world.driver.add_global();
   world.driver.submit_and_wait();
-  CHECK(mirror.take_seen() == std::vector{U(0, 0x80'0000'0000), U(0, 0x80'0000'0000)});
+  CHECK(mirror.take_seen() == std::vector{unmapped(0, 0x80'0000'0000), unmapped(0, 0x80'0000'0000)});
   world.domain(8);
   CHECK(mirror.seen.empty());
   CHECK(world.engine.statistics().walks == walks);
@@ -332,14 +332,14 @@ TEST_CASE("a subscription that the unit cannot serve is refused, and all is as b
     World world{options};
     MirrorModel old;
     old.consumer.notify = VIOMMU_EVENT_UNMAP;
-    old.join(world.engine, A);
+    old.join(world.engine, device_a);
     MirrorModel mirror;
-    CHECK(mirror.subscribe(world.engine, A, &refusal) == VIOMMU_E_REFUSED);
+    CHECK(mirror.subscribe(world.engine, device_a, &refusal) == VIOMMU_E_REFUSED);
     CHECK(refusal.code == VIOMMU_REFUSED_NOT_SUPPORTED);
     CHECK(std::string{refusal.text}.find("01:00.0") != std::string::npos);
     CHECK(std::string{refusal.text}.find("caching-mode") != std::string::npos);
     CHECK(viommu_unsubscribe(world.engine.get(), mirror.id) == VIOMMU_E_NOT_FOUND);
-    world.attach_39(A, 7);
+    world.attach_39(device_a, 7);
     world.boot();
     old.take_seen();
     world.domain(7);
@@ -349,15 +349,15 @@ TEST_CASE("a subscription that the unit cannot serve is refused, and all is as b
     World world;
     MirrorModel mirror;
     mirror.consumer.notify = VIOMMU_EVENT_DEVICE_UNMAP | VIOMMU_EVENT_UNMAP;
-    CHECK(mirror.subscribe(world.engine, A, &refusal) == VIOMMU_E_REFUSED);
+    CHECK(mirror.subscribe(world.engine, device_a, &refusal) == VIOMMU_E_REFUSED);
     CHECK(refusal.code == VIOMMU_REFUSED_NOT_SUPPORTED);
     viommu_vtd_options options = options_39();
     options.extended_capability |= ecap_device_tlb;
     World with{options};
-    CHECK(mirror.subscribe(with.engine, A, &refusal) == VIOMMU_OK);
+    CHECK(mirror.subscribe(with.engine, device_a, &refusal) == VIOMMU_OK);
     with.boot();
     mirror.take_seen();
-    with.driver.add(descriptor::device_tlb | std::uint64_t{A} << 32, page);
+    with.driver.add(descriptor::device_tlb | std::uint64_t{device_a} << 32, page);
     with.driver.submit_and_wait();
     CHECK(mirror.take_seen() == std::vector<Seen>{{VIOMMU_EVENT_DEVICE_UNMAP, {page, page, 0, 0}}});
   }
@@ -366,10 +366,10 @@ TEST_CASE("a subscription that the unit cannot serve is refused, and all is as b
     options.extended_capability |= 0x80;
     World world{options};
     MirrorModel mirror;
-    CHECK(mirror.subscribe(world.engine, A, &refusal) == VIOMMU_E_REFUSED);
+    CHECK(mirror.subscribe(world.engine, device_a, &refusal) == VIOMMU_E_REFUSED);
     CHECK(std::string{refusal.text}.find("Snoop Control") != std::string::npos);
     MirrorModel snooping{VIOMMU_CONSUMER_SNOOPS};
-    CHECK(snooping.subscribe(world.engine, A, &refusal) == VIOMMU_OK);
+    CHECK(snooping.subscribe(world.engine, device_a, &refusal) == VIOMMU_OK);
   }
 }
 
@@ -386,31 +386,31 @@ TEST_CASE("a device that moves between domains sees exactly the difference", "[b
   world.tables.map(eight, mib2, gib, entry_read_write, 2);
   mirror.take_seen();
   SECTION("in place") {
-    world.tables.attach(A, eight, {.domain_id = 8});
-    world.context(A, 7);
-    CHECK(mirror.take_seen() ==
-          std::vector{U(page, page), M(page, page, 0x20'1000, VIOMMU_READ), M(3 * page, page, 0x20'2000)});
+    world.tables.attach(device_a, eight, {.domain_id = 8});
+    world.context(device_a, 7);
+    CHECK(mirror.take_seen() == std::vector{unmapped(page, page), mapped(page, page, 0x20'1000, VIOMMU_READ),
+                                            mapped(3 * page, page, 0x20'2000)});
   }
   SECTION("by way of nothing") {
-    world.tables.detach(A);
-    world.context(A, 7);
+    world.tables.detach(device_a);
+    world.context(device_a, 7);
     world.domain(7);
-    CHECK(mirror.take_seen() == std::vector{U(page, page), U(mib2, mib2)});
-    world.tables.attach(A, eight, {.domain_id = 8});
-    world.context(A);
-    CHECK(mirror.take_seen() ==
-          std::vector{M(page, page, 0x20'1000, VIOMMU_READ), M(3 * page, page, 0x20'2000), M(mib2, mib2, gib)});
+    CHECK(mirror.take_seen() == std::vector{unmapped(page, page), unmapped(mib2, mib2)});
+    world.tables.attach(device_a, eight, {.domain_id = 8});
+    world.context(device_a);
+    CHECK(mirror.take_seen() == std::vector{mapped(page, page, 0x20'1000, VIOMMU_READ),
+                                            mapped(3 * page, page, 0x20'2000), mapped(mib2, mib2, gib)});
     world.domain(8);
     CHECK(mirror.seen.empty());
   }
   SECTION("to pass-through and back") {
-    world.attach_pass_through(A, 5, 1);
-    world.context(A, 7);
-    CHECK(mirror.take_seen() ==
-          std::vector{U(page, page), U(mib2, mib2), M(0, 0x8000'0000, 0), M(high_ram, 0x8000'0000, high_ram)});
-    CHECK(world.view(A) == VIOMMU_VIEW_SYSTEM);
-    world.tables.attach(A, seven, {.domain_id = 7});
-    world.context(A, 5);
+    world.attach_pass_through(device_a, 5, 1);
+    world.context(device_a, 7);
+    CHECK(mirror.take_seen() == std::vector{unmapped(page, page), unmapped(mib2, mib2), mapped(0, 0x8000'0000, 0),
+                                            mapped(high_ram, 0x8000'0000, high_ram)});
+    CHECK(world.view(device_a) == VIOMMU_VIEW_SYSTEM);
+    world.tables.attach(device_a, seven, {.domain_id = 7});
+    world.context(device_a, 5);
     CHECK(mirror.extents() == std::vector<Extent>{{page, page, 0x20'0000, 3}, {mib2, mib2, gib, 3}});
   }
   CHECK(mirror.wrong.empty());
@@ -429,7 +429,7 @@ TEST_CASE("a failed MAP is reported, is not held, and is tried again", "[behavio
   mirror.fails = nullptr;
   mirror.take_seen();
   world.domain(7);
-  CHECK(mirror.take_seen() == std::vector{M(2 * page, page, 0x20'2000)});
+  CHECK(mirror.take_seen() == std::vector{mapped(2 * page, page, 0x20'2000)});
   SECTION("a failed UNMAP leaves what was there, and is tried again") {
     world.tables.unmap(tree, page);
     mirror.fails = [](const viommu_event& event) { return event.kind == VIOMMU_EVENT_UNMAP; };
@@ -438,7 +438,7 @@ TEST_CASE("a failed MAP is reported, is not held, and is tried again", "[behavio
     mirror.fails = nullptr;
     mirror.take_seen();
     world.domain(7);
-    CHECK(mirror.take_seen() == std::vector{U(page, page)});
+    CHECK(mirror.take_seen() == std::vector{unmapped(page, page)});
   }
   CHECK(mirror.wrong.empty());
 }
@@ -455,10 +455,10 @@ TEST_CASE("parts of memory that are discarded are not mapped, and memory that go
   SECTION("removal waits for a hold") {
     world.take_effects();
     viommu_translation answer{};
-    Hold hold = world.reader.hold(request(A, page, VIOMMU_READ), 1, answer);
+    Hold hold = world.reader.hold(request(device_a, page, VIOMMU_READ), 1, answer);
     REQUIRE(hold);
     REQUIRE(world.engine.remove_region(high_ram, 7) == VIOMMU_OK);
-    CHECK(mirror.take_seen() == std::vector{U(page, page)});
+    CHECK(mirror.take_seen() == std::vector{unmapped(page, page)});
     CHECK(world.take_effects().empty());
     hold = {};
     world.engine.process();
@@ -466,21 +466,21 @@ TEST_CASE("parts of memory that are discarded are not mapped, and memory that go
   }
   SECTION("discarded and populated again") {
     REQUIRE(viommu_region_part(world.engine.get(), 0x1000'0000, 0x1000'0000, VIOMMU_PART_DISCARDED, 1) == VIOMMU_OK);
-    CHECK(mirror.take_seen() == std::vector{U(2 * page, page)});
+    CHECK(mirror.take_seen() == std::vector{unmapped(2 * page, page)});
     CHECK(mirror.reports.size() == 1);
     REQUIRE(viommu_region_part(world.engine.get(), 0x1000'0000, 0x1000'0000, VIOMMU_PART_SHARED, 2) == VIOMMU_OK);
-    CHECK(mirror.take_seen() == std::vector{M(2 * page, page, 0x1000'0000)});
+    CHECK(mirror.take_seen() == std::vector{mapped(2 * page, page, 0x1000'0000)});
   }
   SECTION("private memory is for those who take it, and is never read") {
     MirrorModel taking{VIOMMU_CONSUMER_PRIVATE};
-    taking.join(world.engine, A);
+    taking.join(world.engine, device_a);
     REQUIRE(viommu_region_part(world.engine.get(), 0x1000'0000, page, VIOMMU_PART_PRIVATE, 1) == VIOMMU_OK);
-    CHECK(mirror.take_seen() == std::vector{U(2 * page, page)});
+    CHECK(mirror.take_seen() == std::vector{unmapped(2 * page, page)});
     CHECK(taking.extents().size() == 2);
     REQUIRE(viommu_region_part(world.engine.get(), world.tables.root_table(), page, VIOMMU_PART_PRIVATE, 1) ==
             VIOMMU_OK);
     const std::uint64_t before = world.loads;
-    CHECK(world.blocked(A, page) == 8);
+    CHECK(world.blocked(device_a, page) == 8);
     CHECK(world.loads == before);
   }
 }
@@ -491,13 +491,14 @@ TEST_CASE("a device's BAR is for consumers that take it", "[behaviour][S1.26]") 
   MirrorModel taking{VIOMMU_CONSUMER_MMIO | VIOMMU_CONSUMER_LEAF};
   MirrorModel plain{VIOMMU_CONSUMER_LEAF};
   const Tree tree = world.boot_with(taking);
-  plain.join(world.engine, A);
+  plain.join(world.engine, device_a);
   world.tables.map(tree, page, 0x20'0000);
   world.tables.map(tree, 2 * page, 0xC000'0000);
   world.tables.map(tree, 3 * page, 0xD000'0000);
   world.domain(7);
-  CHECK(taking.take_seen() == std::vector{M(page, page, 0x20'0000), M(2 * page, page, 0xC000'0000, 3 | VIOMMU_MMIO)});
-  CHECK(plain.take_seen() == std::vector{M(page, page, 0x20'0000)});
+  CHECK(taking.take_seen() ==
+        std::vector{mapped(page, page, 0x20'0000), mapped(2 * page, page, 0xC000'0000, 3 | VIOMMU_MMIO)});
+  CHECK(plain.take_seen() == std::vector{mapped(page, page, 0x20'0000)});
   CHECK(taking.reports.size() == 1);
   CHECK(plain.reports.size() == 2);
   world.domain(7);
@@ -513,17 +514,17 @@ TEST_CASE("more than its quota is mapped for no consumer: it is blocked, with on
   for (std::uint64_t i = 0; i < 9; ++i) world.tables.map(tree, i * 2 * page, 0x20'0000 + i * page);
   world.domain(7);
   CHECK(mirror.units() == 0);
-  CHECK(world.view(A) == VIOMMU_VIEW_BLOCKED);
+  CHECK(world.view(device_a) == VIOMMU_VIEW_BLOCKED);
   REQUIRE(mirror.reports.size() == 1);
   CHECK(mirror.reports.front().what == VIOMMU_REPORT_QUOTA);
   SECTION("until there is less") {
     world.tables.unmap(tree, 0);
-    world.tables.detach(A);
-    world.context(A);
-    world.tables.attach(A, tree, {.domain_id = 7});
-    world.context(A);
+    world.tables.detach(device_a);
+    world.context(device_a);
+    world.tables.attach(device_a, tree, {.domain_id = 7});
+    world.context(device_a);
     CHECK(mirror.units() == 8);
-    CHECK(world.view(A) == VIOMMU_VIEW_TRANSLATED);
+    CHECK(world.view(device_a) == VIOMMU_VIEW_TRANSLATED);
   }
   CHECK(mirror.wrong.empty());
 }
@@ -536,7 +537,8 @@ TEST_CASE("a reset empties what is translated, and keeps who listens", "[behavio
   world.domain(7);
   mirror.take_seen();
   REQUIRE(world.engine.reset() == VIOMMU_OK);
-  CHECK(mirror.take_seen() == std::vector{U(page, page), M(0, 0x8000'0000, 0), M(high_ram, 0x8000'0000, high_ram)});
+  CHECK(mirror.take_seen() ==
+        std::vector{unmapped(page, page), mapped(0, 0x8000'0000, 0), mapped(high_ram, 0x8000'0000, high_ram)});
   CHECK(viommu_unsubscribe(world.engine.get(), mirror.id) == VIOMMU_OK);
 }
 
@@ -546,14 +548,14 @@ TEST_CASE("without caching mode the first request tells of a pass-through contex
   World world{options};
   MirrorModel mirror;
   mirror.consumer.notify = VIOMMU_EVENT_UNMAP;
-  mirror.join(world.engine, A);
+  mirror.join(world.engine, device_a);
   world.boot();
-  CHECK(world.view(A) == VIOMMU_VIEW_BLOCKED);
-  world.attach_pass_through(A, 5, 1);
-  CHECK(world.lands(A, page) == page);
-  CHECK(world.view(A) == VIOMMU_VIEW_BLOCKED);
+  CHECK(world.view(device_a) == VIOMMU_VIEW_BLOCKED);
+  world.attach_pass_through(device_a, 5, 1);
+  CHECK(world.lands(device_a, page) == page);
+  CHECK(world.view(device_a) == VIOMMU_VIEW_BLOCKED);
   world.engine.process();
-  CHECK(world.view(A) == VIOMMU_VIEW_SYSTEM);
+  CHECK(world.view(device_a) == VIOMMU_VIEW_SYSTEM);
 }
 
 }  // namespace viommu::test

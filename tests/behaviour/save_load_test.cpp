@@ -27,7 +27,7 @@ struct Guest {
     machine.boot_without_queue();
     ring.enable();
   }
-  [[nodiscard]] viommu_engine* engine() { return machine.engine.get(); }
+  [[nodiscard]] viommu_engine* engine() const { return machine.engine.get(); }
 
   Machine machine;
   Tree tree = machine.attach(device_a, 1);
@@ -39,7 +39,7 @@ struct OtherSide {
   explicit OtherSide(const Machine& from, const viommu_vtd_options& options = usual_options()) : machine{options} {
     machine.memory = from.memory;
   }
-  [[nodiscard]] viommu_engine* engine() { return machine.engine.get(); }
+  [[nodiscard]] viommu_engine* engine() const { return machine.engine.get(); }
 
   Machine machine;
 };
@@ -351,7 +351,7 @@ TEST_CASE("page requests that wait for the guest's answer are answered on the ot
     std::uint32_t code = 0;
     REQUIRE(viommu_request_page(machine.engine.get(), &asked, &code) == VIOMMU_PAGE_QUEUED);
   }
-  REQUIRE(machine.engine.mmio_write(pqh, 8, 32 * 10) == VIOMMU_OK);
+  REQUIRE(machine.engine.mmio_write(pqh, 8, std::uint64_t{32} * 10) == VIOMMU_OK);
   const State state = save(machine.engine.get());
 
   // The same machine after a reset, which answers what was open there.
@@ -360,8 +360,8 @@ TEST_CASE("page requests that wait for the guest's answer are answered on the ot
   responses.clear();
   require_load(machine.engine.get(), state);
   CHECK(save(machine.engine.get()) == state);
-  CHECK(machine.engine.mmio_read(pqt, 8) == 32 * 64);
-  CHECK(machine.engine.mmio_read(pqh, 8) == 32 * 10);
+  CHECK(machine.engine.mmio_read(pqt, 8) == std::uint64_t{32} * 64);
+  CHECK(machine.engine.mmio_read(pqh, 8) == std::uint64_t{32} * 10);
   CHECK(responses.empty());
   machine.add(0x9 | std::uint64_t{ScalableMachine::device} << 16 | 0x10 | 5ULL << 32, 4 << 3);
   machine.add(0x9 | std::uint64_t{ScalableMachine::device} << 16, 7 << 3);

@@ -129,7 +129,7 @@ TEST_CASE("a log gives all its memory back, and says when there is none", "[core
     const bool covered = log.cover(memory.functions(), bytes(0, 3 * chunk_bytes));
     if (covered) {
       CHECK(fail_at == 5);  // the heads, and three chunks
-      CHECK(log.bytes() > 3 * 2 * 1024);
+      CHECK(log.bytes() > std::uint64_t{3} * 2 * 1024);
       break;
     }
     log.start();
@@ -147,6 +147,7 @@ TEST_CASE("no write is lost while threads write, one fetches, and one adds memor
   std::atomic<unsigned> running{writers};
   std::vector<std::set<std::uint64_t>> written(writers);
   std::vector<std::thread> threads;
+  threads.reserve(writers);
   for (unsigned number = 0; number < writers; ++number) {
     threads.emplace_back([&, number] {
       test::Random random{number + 1};

@@ -54,7 +54,7 @@ struct Vfio {
     viommu_vfio_container_destroy(container);
   }
 
-  Statuses apply(std::vector<viommu_event> events) {
+  Statuses apply(std::vector<viommu_event> events) const {
     viommu_vfio_container_events(container, events.data(), static_cast<std::uint32_t>(events.size()));
     Statuses statuses;
     for (const viommu_event& event : events) statuses.push_back(event.status);
@@ -68,10 +68,10 @@ struct Vfio {
     REQUIRE(viommu_vfio_container_figures(container, &figures) == VIOMMU_OK);
     return figures;
   }
-  viommu_result log(const viommu_dirty_sink* sink) { return viommu_vfio_container_dirty(container, sink); }
-  viommu_result fetch() { return viommu_vfio_container_dirty_fetch(container); }
-  void write(std::uint64_t iova) { kernel->write(iova); }
-  void foreign(std::uint64_t first, std::uint64_t last) { kernel->foreign(first, last); }
+  viommu_result log(const viommu_dirty_sink* sink) const { return viommu_vfio_container_dirty(container, sink); }
+  viommu_result fetch() const { return viommu_vfio_container_dirty_fetch(container); }
+  void write(std::uint64_t iova) const { kernel->write(iova); }
+  void foreign(std::uint64_t first, std::uint64_t last) const { kernel->foreign(first, last); }
 
   static constexpr std::int32_t cut = VIOMMU_E_ARGUMENT;
   std::unique_ptr<FakeKernel> kernel;
@@ -97,7 +97,7 @@ struct Iommufd {
     viommu_iommufd_destroy(iommufd);
   }
 
-  Statuses apply(std::vector<viommu_event> events) { return apply(device, std::move(events)); }
+  Statuses apply(std::vector<viommu_event> events) const { return apply(device, std::move(events)); }
   static Statuses apply(viommu_iommufd_device* to, std::vector<viommu_event> events) {
     viommu_iommufd_device_events(to, events.data(), static_cast<std::uint32_t>(events.size()));
     Statuses statuses;
@@ -112,10 +112,12 @@ struct Iommufd {
     REQUIRE(viommu_iommufd_figures(iommufd, space, &figures) == VIOMMU_OK);
     return figures;
   }
-  viommu_result log(const viommu_dirty_sink* sink) { return viommu_iommufd_dirty(iommufd, sink); }
-  viommu_result fetch() { return viommu_iommufd_dirty_fetch(iommufd, space); }
-  void write(std::uint64_t iova) { kernel->write(FakeKernel::first_device, iova); }
-  void foreign(std::uint64_t first, std::uint64_t last) { kernel->foreign(FakeKernel::first_device, first, last); }
+  viommu_result log(const viommu_dirty_sink* sink) const { return viommu_iommufd_dirty(iommufd, sink); }
+  viommu_result fetch() const { return viommu_iommufd_dirty_fetch(iommufd, space); }
+  void write(std::uint64_t iova) const { kernel->write(FakeKernel::first_device, iova); }
+  void foreign(std::uint64_t first, std::uint64_t last) const {
+    kernel->foreign(FakeKernel::first_device, first, last);
+  }
 
   std::unique_ptr<FakeKernel> kernel;
   viommu_iommufd* iommufd = nullptr;
@@ -138,6 +140,7 @@ struct Dirt {
   /// What was told since the last call.
   std::vector<std::vector<std::uint64_t>> take() {
     std::vector<std::vector<std::uint64_t>> taken;
+    taken.reserve(runs.size());
     for (const viommu_dirty_run& run : runs) taken.push_back({run.iova, run.last, run.gpa});
     runs.clear();
     return taken;

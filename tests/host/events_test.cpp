@@ -244,6 +244,7 @@ TEST_CASE("a container that is full says so, and goes on when there is room", "[
   small.entry_limit = 4;
   Vfio vfio{small};
   std::vector<viommu_event> events;
+  events.reserve(6);
   for (std::uint64_t page = 0; page < 6; ++page) events.push_back(map(page * 0x1000, 0x1000, page * 0x10000));
   CHECK(vfio.apply(events) == Statuses{0, 0, 0, 0, VIOMMU_E_LIMIT, VIOMMU_E_LIMIT});
   CHECK(vfio.believes() == vfio.holds());

@@ -13,6 +13,7 @@ namespace {
 template <class Word>
 Word get(std::uintptr_t argument, std::size_t offset) {
   Word word;
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): what the kernel is given is a number
   std::memcpy(&word, reinterpret_cast<const void*>(argument + offset), sizeof word);
   return word;
 }
@@ -20,6 +21,7 @@ std::uint32_t u32(std::uintptr_t argument, std::size_t offset) { return get<std:
 std::uint64_t u64(std::uintptr_t argument, std::size_t offset) { return get<std::uint64_t>(argument, offset); }
 template <class Word>
 void put(std::uintptr_t argument, std::size_t offset, Word word) {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): what the kernel is given is a number
   std::memcpy(reinterpret_cast<void*>(argument + offset), &word, sizeof word);
 }
 
@@ -43,6 +45,7 @@ bool writable(const HeldMap& held, std::uint64_t iova) {
 /// Sets the bits of [first, first + size) in memory that the caller offers.
 void report(std::set<std::uint64_t>& dirty, std::uint64_t first, std::uint64_t size, std::uint64_t page_size,
             std::uint64_t data, bool clear) {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): what the kernel is given is a number
   auto* const bytes = reinterpret_cast<unsigned char*>(data);
   for (auto at = dirty.lower_bound(first); at != dirty.end() && *at - first < size;) {
     const std::uint64_t bit = (*at - first) / page_size;
@@ -426,6 +429,7 @@ int FakeKernel::get_dirty(std::uintptr_t argument) {
   for (const auto& [first, one] : spaces_[table->second.space].held)
     if (one.first <= next && next <= one.last && next - iova < length) next = one.last + 1;
   if (next - iova < length) return -EINVAL;
+  // NOLINTNEXTLINE(readability-suspicious-call-argument): a run of bits has both
   report(table->second.dirty, iova, length, size, u64(argument, 40), (flags & 1U) == 0);
   return 0;
 }

@@ -253,7 +253,7 @@ class World {
   }
 
   void change_part(const std::array<std::uint32_t, 6>& n) {
-    const std::uint64_t first = (n[1] % 2 == 0 ? 0x4000'0000 : 0x1'0000'0000) + n[2] % 16 * 8 * page;
+    const std::uint64_t first = (n[1] % 2 == 0 ? 0x4000'0000 : 0x1'0000'0000) + n[2] % 16 * std::uint64_t{8} * page;
     const std::uint64_t length = (1 + n[3] % 32) * page;
     const unsigned state = n[4] % 3;
     REQUIRE(viommu_region_part(engine_.get(), first, length, state, 0) == VIOMMU_OK);

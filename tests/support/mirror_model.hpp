@@ -28,7 +28,7 @@ struct Extent {
   }
 };
 
-/// An event as tests write it: M[iova, length -> gpa, rights], U[iova, length].
+/// An event as tests write it.
 struct Seen {
   std::uint32_t kind = 0;
   Extent what{};
@@ -38,11 +38,11 @@ struct Seen {
     return out << (seen.kind == VIOMMU_EVENT_MAP ? 'M' : seen.kind == VIOMMU_EVENT_UNMAP ? 'U' : 'D') << seen.what;
   }
 };
-[[nodiscard]] inline Seen M(std::uint64_t iova, std::uint64_t length, std::uint64_t gpa, unsigned rights = 3) {
+[[nodiscard]] inline Seen mapped(std::uint64_t iova, std::uint64_t length, std::uint64_t gpa, unsigned rights = 3) {
   return {VIOMMU_EVENT_MAP, {iova, length, gpa, rights}};
 }
 /// The gpa of an UNMAP is not compared.
-[[nodiscard]] inline Seen U(std::uint64_t iova, std::uint64_t length) {
+[[nodiscard]] inline Seen unmapped(std::uint64_t iova, std::uint64_t length) {
   return {VIOMMU_EVENT_UNMAP, {iova, length, 0, 0}};
 }
 
