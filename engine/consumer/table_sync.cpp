@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <optional>
+#include <type_traits>
 
 namespace viommu::consumer {
 namespace {
@@ -14,6 +16,13 @@ constexpr std::uint64_t slot_bytes = std::uint64_t{1} << slot_shift;
 [[nodiscard]] std::uint8_t rights_of(MappedRun run) noexcept {
   static_assert(MappedRun::mmio_bit == mmio_right);
   return static_cast<std::uint8_t>(run.word & (MappedRun::right_bits | MappedRun::mmio_bit));
+}
+
+/// In one comparison of memory, which std::ranges::equal does not make of them.
+[[nodiscard]] bool same(std::span<const MappedRun> held, std::span<const MappedRun> wanted) noexcept {
+  static_assert(std::has_unique_object_representations_v<MappedRun>);
+  return held.size() == wanted.size() &&
+         (held.empty() || std::memcmp(held.data(), wanted.data(), held.size_bytes()) == 0);
 }
 
 [[nodiscard]] std::uint64_t delivered(std::span<const MappedRun> runs) noexcept {
@@ -247,7 +256,7 @@ bool TableSync::sync_slot(Shadow::Node& node, std::size_t index, const Entry& en
   look_through(entry, first, last);
   // What is held was looked at as memory before; if that has not changed since, it need not be again.
   const bool large = entry.kind == Entry::Kind::leaf && wanted_.size() == 1;
-  if (!mirror_.job_.regions && large == was_large && std::ranges::equal(held, wanted_.span())) return true;
+  if (!mirror_.job_.regions && large == was_large && same(held, wanted_.span())) return true;
   const bool plain = all_plain();
   if (!plain) filter();
   if (first != 0 || last != table_pages - 1) {
@@ -262,7 +271,7 @@ bool TableSync::sync_slot(Shadow::Node& node, std::size_t index, const Entry& en
     for (const MappedRun run : after_.span()) wanted_.push(run);
   }
   const std::span<const MappedRun> wanted = wanted_.span();
-  if (std::ranges::equal(held, wanted)) {
+  if (same(held, wanted)) {
     if (large != was_large && wanted.size() == 1)
       mirror_.shadow_.put_word(node, index, wanted.front().word | (large ? large_leaf_bit : 0));
     return true;
