@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 
+#include "engine/capi/alone.hpp"
 #include "engine/capi/engine.hpp"
 #include "engine/capi/refusals.hpp"
 #include "engine/capi/sized.hpp"
@@ -49,16 +50,6 @@ viommu_result refuse_device(viommu_refusal* to, const machine::Refusal& why) noe
   refusal.words = why.words;
   if (why.code == RefusalCode::vetoed) refusal.words = why.veto_text.front() != '\0' ? why.veto_text.data() : "vetoed";
   return refuse(to, refusal);
-}
-
-/// Runs `use()` alone, as far as devices and the unit's work go; what it returns is the result.
-template <class Use>
-viommu_result alone(viommu_engine& engine, const Use& use) noexcept {
-  if (engine.host.calling()) return VIOMMU_E_BUSY;
-  const RecordedCall call{engine.recorder.get()};
-  viommu_result result = VIOMMU_E_BUSY;
-  static_cast<void>(engine.unit.exclusively([&] { result = use(); }));
-  return result;
 }
 
 /// The caller's facts, each question marked as a call of the host.

@@ -13,9 +13,9 @@
 
 using viommu::capi::RecordedCall;
 using viommu::capi::Recorder;
+using viommu::capi::result_of;
 using viommu::capi::Settings;
 using viommu::core::Count;
-using viommu::core::RegionResult;
 using viommu::vtd::AccessStatus;
 using viommu::vtd::WorkCount;
 using viommu::vtd::WorkState;
@@ -23,17 +23,6 @@ using viommu::vtd::WorkState;
 namespace {
 
 constexpr const char* library_version = "0.1.0";
-
-[[nodiscard]] viommu_result result_of(RegionResult result) noexcept {
-  switch (result) {
-    case RegionResult::ok:        return VIOMMU_OK;
-    case RegionResult::exists:    return VIOMMU_E_EXISTS;
-    case RegionResult::not_found: return VIOMMU_E_NOT_FOUND;
-    case RegionResult::limit:     return VIOMMU_E_LIMIT;
-    case RegionResult::no_memory: return VIOMMU_E_MEMORY;
-  }
-  return VIOMMU_E_ARGUMENT;
-}
 
 [[nodiscard]] bool page_aligned(std::uint64_t value) noexcept { return value % viommu::page_size_bytes == 0; }
 

@@ -55,6 +55,17 @@ struct Settings {
 [[nodiscard]] core::HostFunctions functions_of(const viommu_host& host) noexcept;
 [[nodiscard]] machine::Policy policy_of(const MachineSettings& settings) noexcept;
 
+[[nodiscard]] inline viommu_result result_of(core::RegionResult result) noexcept {
+  switch (result) {
+    case core::RegionResult::ok:        return VIOMMU_OK;
+    case core::RegionResult::exists:    return VIOMMU_E_EXISTS;
+    case core::RegionResult::not_found: return VIOMMU_E_NOT_FOUND;
+    case core::RegionResult::limit:     return VIOMMU_E_LIMIT;
+    case core::RegionResult::no_memory: return VIOMMU_E_MEMORY;
+  }
+  return VIOMMU_E_ARGUMENT;
+}
+
 }  // namespace viommu::capi
 
 struct viommu_engine {

@@ -4,7 +4,7 @@
 
 using viommu::Part;
 using viommu::capi::RecordedCall;
-using viommu::core::RegionResult;
+using viommu::capi::result_of;
 using viommu::vtd::WorkState;
 
 extern "C" viommu_result viommu_region_part(viommu_engine* engine, uint64_t gpa, uint64_t length, uint32_t part,
@@ -18,14 +18,7 @@ extern "C" viommu_result viommu_region_part(viommu_engine* engine, uint64_t gpa,
     return VIOMMU_E_ARGUMENT;
   if (engine->host.calling()) return VIOMMU_E_BUSY;
   const RecordedCall call{engine->recorder.get()};
-  const RegionResult result = engine->waist.set_part({{gpa}, {last}}, static_cast<Part>(part), cookie);
+  const viommu_result result = result_of(engine->waist.set_part({{gpa}, {last}}, static_cast<Part>(part), cookie));
   if (engine->unit.process(0) != WorkState::idle) engine->host.wake();
-  switch (result) {
-    case RegionResult::ok:        return VIOMMU_OK;
-    case RegionResult::exists:
-    case RegionResult::not_found: return VIOMMU_E_NOT_FOUND;
-    case RegionResult::limit:     return VIOMMU_E_LIMIT;
-    case RegionResult::no_memory: return VIOMMU_E_MEMORY;
-  }
-  return VIOMMU_E_ARGUMENT;
+  return result;
 }

@@ -5,10 +5,12 @@
 #include <optional>
 #include <type_traits>
 
+#include "engine/capi/alone.hpp"
 #include "engine/capi/engine.hpp"
 #include "engine/capi/refusals.hpp"
 #include "engine/capi/sized.hpp"
 
+using viommu::capi::alone;
 using viommu::capi::refuse;
 using viommu::capi::refuse_nothing;
 using viommu::capi::Taken;
@@ -112,15 +114,6 @@ constexpr std::uint64_t one_gib = std::uint64_t{1} << 30;
   return VIOMMU_E_ARGUMENT;
 }
 
-/// Under the role; BUSY while another thread has it.
-template <class Action>
-[[nodiscard]] viommu_result exclusively(viommu_engine& engine, const Action& action) noexcept {
-  if (engine.host.calling()) return VIOMMU_E_BUSY;
-  const viommu::capi::RecordedCall call{engine.recorder.get()};
-  viommu_result result = VIOMMU_OK;
-  return engine.unit.exclusively([&] { result = action(); }) ? result : VIOMMU_E_BUSY;
-}
-
 [[nodiscard]] viommu::consumer::Sink sink_of(const viommu_consumer& consumer, const viommu::core::Host& host) noexcept {
   using Events = decltype(consumer.events);
   using Report = decltype(consumer.report);
@@ -175,7 +168,7 @@ viommu_result viommu_subscribe(viommu_engine* engine, uint16_t source, const vio
     case Taken::no_version:    return VIOMMU_E_ARGUMENT;
     case Taken::unknown_field: return VIOMMU_E_UNSUPPORTED;
   }
-  return exclusively(*engine, [&] {
+  return alone(*engine, [&] {
     const viommu::capi::Refusal refused = refusal_of(*engine, source, wanted);
     if (refused.code != VIOMMU_REFUSED_NOTHING) return refuse(refusal, refused);
     const Subscription made{sink_of(wanted, engine->host),
@@ -188,18 +181,18 @@ viommu_result viommu_subscribe(viommu_engine* engine, uint16_t source, const vio
 
 viommu_result viommu_replay(viommu_engine* engine, uint64_t subscription) {
   if (engine == nullptr) return VIOMMU_E_ARGUMENT;
-  return exclusively(*engine, [&] { return result_of(engine->unit.consumers().replay(subscription)); });
+  return alone(*engine, [&] { return result_of(engine->unit.consumers().replay(subscription)); });
 }
 
 viommu_result viommu_unsubscribe(viommu_engine* engine, uint64_t subscription) {
   if (engine == nullptr) return VIOMMU_E_ARGUMENT;
-  return exclusively(*engine, [&] { return result_of(engine->unit.consumers().unsubscribe(subscription)); });
+  return alone(*engine, [&] { return result_of(engine->unit.consumers().unsubscribe(subscription)); });
 }
 
 viommu_result viommu_subscription_figures_get(viommu_engine* engine, uint64_t subscription,
                                               viommu_subscription_figures* figures) {
   if (engine == nullptr || !viommu::capi::can_take(figures)) return VIOMMU_E_ARGUMENT;
-  return exclusively(*engine, [&]() -> viommu_result {
+  return alone(*engine, [&]() -> viommu_result {
     const Mirror* const mirror = engine->unit.consumers().find(subscription);
     if (mirror == nullptr) return VIOMMU_E_NOT_FOUND;
     const Mirror::Figures& now = mirror->figures();
@@ -220,7 +213,7 @@ viommu_result viommu_subscription_figures_get(viommu_engine* engine, uint64_t su
 
 viommu_result viommu_pinned_bytes(viommu_engine* engine, uint64_t* bytes) {
   if (engine == nullptr || bytes == nullptr) return VIOMMU_E_ARGUMENT;
-  return exclusively(*engine, [&]() -> viommu_result {
+  return alone(*engine, [&]() -> viommu_result {
     *bytes = engine->unit.consumers().pinned_bytes();
     return VIOMMU_OK;
   });

@@ -147,14 +147,19 @@ Result Consumers::subscribe(SourceId source, const Subscription& wanted, std::ui
   return Result::ok;
 }
 
-Mirror* Consumers::find(std::uint64_t id) noexcept {
+Consumers::Slot* Consumers::slot_of(std::uint64_t id) noexcept {
   Slot* const slot = std::ranges::find_if(slots_, [&](const Slot& s) { return id != 0 && s.id == id; });
-  return slot == slots_.end() ? nullptr : slot->mirror;
+  return slot == slots_.end() ? nullptr : slot;
+}
+
+Mirror* Consumers::find(std::uint64_t id) noexcept {
+  const Slot* const slot = slot_of(id);
+  return slot == nullptr ? nullptr : slot->mirror;
 }
 
 Result Consumers::replay(std::uint64_t id) noexcept {
-  Slot* const slot = std::ranges::find_if(slots_, [&](const Slot& s) { return id != 0 && s.id == id; });
-  if (slot == slots_.end()) return Result::not_found;
+  Slot* const slot = slot_of(id);
+  if (slot == nullptr) return Result::not_found;
   if (!slot->mirror->declared().map || slot->replayed) return Result::ok;
   slot->replayed = true;
   const Device& device = devices_[slot->device];
@@ -166,8 +171,8 @@ Result Consumers::replay(std::uint64_t id) noexcept {
 }
 
 Result Consumers::unsubscribe(std::uint64_t id) noexcept {
-  Slot* const slot = std::ranges::find_if(slots_, [&](const Slot& s) { return id != 0 && s.id == id; });
-  if (slot == slots_.end()) return Result::not_found;
+  Slot* const slot = slot_of(id);
+  if (slot == nullptr) return Result::not_found;
   slot->clear();
   --slot_count_;
   return Result::ok;

@@ -125,6 +125,8 @@ class Consumers {
 
   [[nodiscard]] Tables tables() const noexcept { return {waist_.memory(), waist_.second_stage(), waist_.kernels()}; }
   [[nodiscard]] std::uint32_t index_of(SourceId source) const noexcept;
+  /// Null for an id that is not in use.
+  [[nodiscard]] Slot* slot_of(std::uint64_t id) noexcept;
   [[nodiscard]] Content content_of(const Device& device) const noexcept;
   void aim(Slot& slot, const Content& content) const noexcept;
   void reconsider(std::uint32_t device, bool whole_range) noexcept;

@@ -105,10 +105,8 @@ class Mirror {
   [[nodiscard]] const Content& content() const noexcept { return content_; }
   [[nodiscard]] const Declared& declared() const noexcept { return declared_; }
   [[nodiscard]] IovaRange range() const noexcept { return range_; }
-  [[nodiscard]] bool holds_nothing() const noexcept { return figures_.mappings == 0; }
   [[nodiscard]] const Figures& figures() const noexcept { return figures_; }
   [[nodiscard]] std::uint64_t shadow_bytes() const noexcept { return shadow_.bytes() + sections_.bytes(); }
-  [[nodiscard]] Shadow& shadow() noexcept { return shadow_; }
 
  private:
   friend class TableSync;

@@ -29,6 +29,10 @@ class Runs {
   static constexpr std::size_t room = table_pages + 16;
   void clear() noexcept { count_ = 0; }
   void push(MappedRun run) noexcept { runs_[count_++] = run; }
+  void assign(std::span<const MappedRun> runs) noexcept {
+    std::ranges::copy(runs, runs_.begin());
+    count_ = runs.size();
+  }
   [[nodiscard]] MappedRun* data() noexcept { return runs_.data(); }
   void set_count(std::size_t count) noexcept { count_ = count; }
   [[nodiscard]] std::size_t size() const noexcept { return count_; }

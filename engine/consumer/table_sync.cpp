@@ -237,8 +237,7 @@ void TableSync::filter() noexcept {
       at += pages;
     }
   }
-  wanted_.clear();
-  for (const MappedRun run : after_.span()) wanted_.push(run);
+  wanted_.assign(after_.span());
 }
 
 bool TableSync::sync_slot(Shadow::Node& node, std::size_t index, const Entry& entry, std::uint64_t at,
@@ -267,8 +266,7 @@ bool TableSync::sync_slot(Shadow::Node& node, std::size_t index, const Entry& en
     for (const MappedRun run : wanted_.span()) after_.push(run);
     for (const MappedRun run : held)
       if (run.last() > last) after_.push(part_of(run, std::max(run.first(), last + 1), run.last()));
-    wanted_.clear();
-    for (const MappedRun run : after_.span()) wanted_.push(run);
+    wanted_.assign(after_.span());
   }
   const std::span<const MappedRun> wanted = wanted_.span();
   if (same(held, wanted)) {
@@ -333,10 +331,9 @@ void TableSync::count(std::span<const MappedRun> before, std::span<const MappedR
   mirror_.figures_.bytes -= fewer_bytes;
 }
 
-bool TableSync::clip(std::uint64_t base, MappedRun run, unsigned page_bits, IovaRange& range,
-                     std::uint64_t& inside) const noexcept {
-  const std::uint64_t first = base + (std::uint64_t{run.first()} << page_bits);
-  const std::uint64_t last = first + ((std::uint64_t{run.pages()} << page_bits) - 1);
+bool TableSync::clip(std::uint64_t base, MappedRun run, IovaRange& range, std::uint64_t& inside) const noexcept {
+  const std::uint64_t first = base + (std::uint64_t{run.first()} << page_shift);
+  const std::uint64_t last = first + ((std::uint64_t{run.pages()} << page_shift) - 1);
   range = {std::max(Iova{first}, mirror_.range_.first), std::min(Iova{last}, mirror_.range_.last)};
   inside = range.first.value - first;
   return range.first <= range.last;
@@ -345,7 +342,7 @@ bool TableSync::clip(std::uint64_t base, MappedRun run, unsigned page_bits, Iova
 void TableSync::deliver(std::uint64_t base, MappedRun run) noexcept {
   IovaRange range{};
   std::uint64_t inside = 0;
-  if (!clip(base, run, page_shift, range, inside)) return;
+  if (!clip(base, run, range, inside)) return;
   const Gpa gpa = run.frame() + inside;
   if (is_left_out(run)) {
     Event event;
@@ -361,7 +358,7 @@ void TableSync::deliver(std::uint64_t base, MappedRun run) noexcept {
 void TableSync::withdraw(std::uint64_t base, MappedRun run) noexcept {
   IovaRange range{};
   std::uint64_t inside = 0;
-  if (is_left_out(run) || !clip(base, run, page_shift, range, inside)) return;
+  if (is_left_out(run) || !clip(base, run, range, inside)) return;
   delivery_.unmap(range, run.frame().value + inside, rights_of(run));
 }
 

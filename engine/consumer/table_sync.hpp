@@ -58,8 +58,7 @@ class TableSync {
   void deliver(std::uint64_t base, MappedRun run) noexcept;
   void withdraw(std::uint64_t base, MappedRun run) noexcept;
   void count(std::span<const MappedRun> before, std::span<const MappedRun> after) noexcept;
-  [[nodiscard]] bool clip(std::uint64_t base, MappedRun run, unsigned page_bits, IovaRange& range,
-                          std::uint64_t& inside) const noexcept;
+  [[nodiscard]] bool clip(std::uint64_t base, MappedRun run, IovaRange& range, std::uint64_t& inside) const noexcept;
   [[nodiscard]] bool stop(End end, std::uint64_t at) noexcept {
     end_ = end;
     next_ = {at};

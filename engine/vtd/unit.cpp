@@ -25,7 +25,7 @@ Unit::Loaded Unit::load(std::span<const std::byte> bytes, LoadProblem& problem) 
     return Loaded::refused;
   }
   if (!worker_.load(file, state.groups)) return Loaded::busy;
-  loaded();
+  work_again();
   return Loaded::done;
 }
 

@@ -61,7 +61,7 @@ class Unit {
       return actions.access;
     });
     registers_.deliver();
-    if (work && worker_.process(0) != WorkState::idle) host_.wake();
+    if (work) work_again();
     return access;
   }
   WorkState process(std::uint32_t budget) noexcept { return worker_.process(budget); }
@@ -70,7 +70,7 @@ class Unit {
   template <class Use>
   [[nodiscard]] bool exclusively(const Use& use) noexcept {
     const WorkLook look = worker_.exclusively(use);
-    if (look == WorkLook::noted && worker_.process(0) != WorkState::idle) host_.wake();
+    if (look == WorkLook::noted) work_again();
     return look != WorkLook::busy;
   }
   /// Becomes a unit with these, as after creation. They pass their check(). Inside exclusively(), before the guest
@@ -150,8 +150,6 @@ class Unit {
   void work_again() noexcept {
     if (worker_.process(0) != WorkState::idle) host_.wake();
   }
-  /// A state was taken in: whatever is derived from registers and tables is made anew here, before the call returns.
-  void loaded() noexcept { work_again(); }
 
   Capabilities capabilities_;  ///< others only refer to it, so that adopt() reaches them all
   const bool compress_faults_;

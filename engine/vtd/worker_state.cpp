@@ -35,54 +35,51 @@ Obstacle Worker::open_work() const noexcept {
 }
 
 WorkLook Worker::save(SavedState* state, Obstacle& obstacle) noexcept {
-  Role found = Role::free;
-  if (!role_.compare_exchange_strong(found, Role::taken, std::memory_order_seq_cst)) {
-    obstacle = {"process", "another thread is at the unit's work", 0};
-    return WorkLook::busy;
-  }
-  obstacle = open_work();
-  registers_.with([&](const RegisterFile& file) {
-    if (obstacle) return;
-    if (commanded_.load(std::memory_order_relaxed)) {
-      obstacle = {"command", "was not begun", 1};
-    } else if (file.queue_may_run()) {
-      const QueueGeometry ring = file.queue_geometry();
-      const bool inside = file.queue_tail() < ring.size_bytes;
-      obstacle = {"descriptors", "wait in the queue", inside ? ring.waiting(file.queue_head(), file.queue_tail()) : 0};
-    } else if (const std::optional source = pages_.first_posted()) {
-      obstacle = {"page request", "is not in the guest's queue", source->value, *source};
-    } else if (registers_.queued() != 0) {
-      obstacle = {"message", "was not sent", registers_.queued()};
-    } else if (state != nullptr) {
-      state->registers = file.image();
-      state->groups = pages_.waiting();
-    }
+  obstacle = {"process", "another thread is at the unit's work", 0};
+  return exclusively([&] {
+    obstacle = open_work();
+    registers_.with([&](const RegisterFile& file) {
+      if (obstacle) return;
+      if (commanded_.load(std::memory_order_relaxed)) {
+        obstacle = {"command", "was not begun", 1};
+      } else if (file.queue_may_run()) {
+        const QueueGeometry ring = file.queue_geometry();
+        const bool inside = file.queue_tail() < ring.size_bytes;
+        obstacle = {"descriptors", "wait in the queue",
+                    inside ? ring.waiting(file.queue_head(), file.queue_tail()) : 0};
+      } else if (const std::optional source = pages_.first_posted()) {
+        obstacle = {"page request", "is not in the guest's queue", source->value, *source};
+      } else if (registers_.queued() != 0) {
+        obstacle = {"message", "was not sent", registers_.queued()};
+      } else if (state != nullptr) {
+        state->registers = file.image();
+        state->groups = pages_.waiting();
+      }
+    });
   });
-  return role_.exchange(Role::free, std::memory_order_seq_cst) == Role::noted ? WorkLook::noted : WorkLook::done;
 }
 
 bool Worker::load(const RegisterFile& loaded, const PageGroups& groups) noexcept {
-  Role found = Role::free;
-  if (!role_.compare_exchange_strong(found, Role::taken, std::memory_order_seq_cst)) return false;
-  // First what was goes, while the registers let no page request in; the mode stays until the new one is in force, so
-  // that nothing passes untranslated in between.
-  const std::uint32_t entries_before = forget_registers();
-  forget_work();
-  pages_.reset();
-  registers_.with([&](RegisterFile& file) {
-    file = loaded;
-    pages_.take_over(groups);
+  const WorkLook look = exclusively([&] {
+    // First what was goes, while the registers let no page request in; the mode stays until the new one is in force, so
+    // that nothing passes untranslated in between.
+    const std::uint32_t entries_before = forget_registers();
+    forget_work();
+    pages_.reset();
+    registers_.with([&](RegisterFile& file) {
+      file = loaded;
+      pages_.take_over(groups);
+    });
+    dma_.set_mode(loaded.root_pointer(), loaded.translation_enabled(), loaded.protection_enabled());
+    const InterruptTable table = loaded.interrupt_table();
+    interrupts_.set_mode(table, loaded.interrupt_remapping_enabled(), loaded.compatibility_format_allowed());
+    waist_.drop(caches::Scope{});
+    consumers_.mode_changed();
+    consumers_.finish();
+    const std::uint32_t routed = std::exchange(routed_entries_, table.entries);
+    tell_routes(0, std::max({table.entries, routed, entries_before}));
   });
-  dma_.set_mode(loaded.root_pointer(), loaded.translation_enabled(), loaded.protection_enabled());
-  const InterruptTable table = loaded.interrupt_table();
-  interrupts_.set_mode(table, loaded.interrupt_remapping_enabled(), loaded.compatibility_format_allowed());
-  waist_.drop(caches::Scope{});
-  consumers_.mode_changed();
-  consumers_.finish();
-  const std::uint32_t routed = std::exchange(routed_entries_, table.entries);
-  tell_routes(0, std::max({table.entries, routed, entries_before}));
-  role_.exchange(Role::free, std::memory_order_seq_cst);  // a note that came meanwhile is the caller's process() to do
-  return true;
+  return look != WorkLook::busy;  // a note that came meanwhile is the caller's process() to do
 }
 
 std::uint32_t Worker::forget_registers() noexcept {
@@ -136,19 +133,19 @@ bool Worker::advance_tracking() noexcept {
 }
 
 DirtyCollected Worker::collect_dirty() noexcept {
-  Role found = Role::free;
-  if (!role_.compare_exchange_strong(found, Role::taken, std::memory_order_seq_cst)) return {false, false};
-  if (!dirty_ticket_) {
-    waist_.dirty().collect();
-    dirty_ticket_ = waist_.ticket({});
-  }
-  DirtyCollected result;
-  result.settled = waist_.drained(*dirty_ticket_);
-  if (result.settled) {
-    waist_.dirty().settle();
-    dirty_ticket_.reset();
-  }
-  result.noted = role_.exchange(Role::free, std::memory_order_seq_cst) == Role::noted;
+  DirtyCollected result{false, false};
+  const WorkLook look = exclusively([&] {
+    if (!dirty_ticket_) {
+      waist_.dirty().collect();
+      dirty_ticket_ = waist_.ticket({});
+    }
+    result.settled = waist_.drained(*dirty_ticket_);
+    if (result.settled) {
+      waist_.dirty().settle();
+      dirty_ticket_.reset();
+    }
+  });
+  result.noted = look == WorkLook::noted;
   return result;
 }
 
