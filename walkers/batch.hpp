@@ -12,6 +12,7 @@
 #include "walkers/format/second_stage_layout.hpp"
 #include "walkers/mapped_run.hpp"
 #include "walkers/nested_walk.hpp"
+#include "walkers/run_events.hpp"
 #include "walkers/second_stage_walk.hpp"
 #include "walkers/table_scan.hpp"
 #include "walkers/walk.hpp"
@@ -80,6 +81,9 @@ struct Kernels {
   /// What a table of 4 KiB leaves maps, as walkers::scan_table() says it.
   ScanResult (*scan_table)(const std::byte* table, unsigned first, unsigned last, const ScanRules& rules, bool merge,
                            MappedRun* runs) noexcept;
+  /// Such runs as events, as walkers::spread_runs() writes them.
+  std::size_t (*spread_runs)(const MappedRun* runs, std::size_t count, const SpreadRules& rules,
+                             std::uint64_t* words) noexcept;
 };
 
 }  // namespace viommu::walkers

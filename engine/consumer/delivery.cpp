@@ -3,6 +3,8 @@
 
 #include "engine/core/callback.hpp"
 
+#include <utility>
+
 namespace viommu::consumer {
 namespace {
 
@@ -17,34 +19,27 @@ namespace {
   return static_cast<std::byte*>(event.hva) + length == next.hva;
 }
 
+/// By the signs of all, in two halves: each event comes to a load and an OR that wait for no branch.
+[[nodiscard]] bool any_failed(std::span<const Event> events) noexcept {
+  std::int32_t even = 0;
+  std::int32_t odd = 0;
+  std::size_t i = 0;
+  for (; i + 1 < events.size(); i += 2) {
+    even |= events[i].status;
+    odd |= events[i + 1].status;
+  }
+  if (i < events.size()) even |= events[i].status;
+  return (even | odd) < 0;
+}
+
 }  // namespace
 
-void Delivery::map(IovaRange range, Gpa gpa, std::byte* host, std::uint8_t rights) noexcept {
-  Event event;
-  event.iova = range.first.value;
-  event.last = range.last.value;
-  event.gpa = gpa.value;
-  event.hva = host;
-  event.rights = rights;
-  put_pieces(event);
-}
-
-void Delivery::unmap(IovaRange range, std::uint64_t gpa, std::uint8_t rights) noexcept {
-  Event event;
-  event.iova = range.first.value;
-  event.last = range.last.value;
-  event.gpa = gpa;
-  event.rights = rights;
-  event.kind = EventKind::unmap;
-  put_pieces(event);
-}
-
-void Delivery::device_unmap(IovaRange range) noexcept {
-  Event event;
-  event.iova = range.first.value;
-  event.last = range.last.value;
-  event.kind = EventKind::device_unmap;
-  put_pieces(event);
+bool Delivery::extend_map(IovaRange range, Gpa gpa, std::byte* host, std::uint8_t rights) noexcept {
+  if (count_ == 0) return false;
+  const Event next{range.first.value, range.last.value, gpa.value, host, EventKind::map, rights};
+  if (!goes_on(events_[count_ - 1], next)) return false;
+  events_[count_ - 1].last = next.last;
+  return true;
 }
 
 void Delivery::put_pieces(Event event) noexcept {
@@ -67,6 +62,7 @@ void Delivery::put(const Event& event) noexcept {
   }
   if (count_ == batch) flush();
   events_[count_++] = event;
+  if (event.kind == EventKind::map) ++map_count_;
 }
 
 void Delivery::report(Reported what, const Event& event) noexcept {
@@ -78,13 +74,15 @@ void Delivery::report(Reported what, const Event& event) noexcept {
 
 void Delivery::flush() noexcept {
   if (count_ == 0) return;
-  const std::size_t count = count_;
-  count_ = 0;
-  for (std::size_t i = 0; i < count; ++i) ++(events_[i].kind == EventKind::map ? told_.maps : told_.unmaps);
+  const std::size_t count = std::exchange(count_, 0);
+  const std::size_t maps = std::exchange(map_count_, 0);
+  told_.maps += maps;
+  told_.unmaps += count - maps;
   {
     const core::CallbackScope scope{sink_.engine};
     sink_.events(sink_, events_.data(), static_cast<std::uint32_t>(count));
   }
+  if (!any_failed({events_.data(), count})) return;
   for (std::size_t i = 0; i < count; ++i) {
     if (events_[i].status >= 0) continue;
     ++told_.failures;

@@ -4,16 +4,21 @@
 
 #include "engine/consumer/backing.hpp"
 #include "engine/consumer/event.hpp"
+#include "walkers/run_events.hpp"
 
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <span>
 
 namespace viommu::consumer {
+
+// As walkers::spread_runs() writes them.
+static_assert(sizeof(Event) == walkers::event_words * sizeof(std::uint64_t) && offsetof(Event, iova) == 0 &&
+              offsetof(Event, last) == 8 && offsetof(Event, gpa) == 16 && offsetof(Event, hva) == 24 &&
+              offsetof(Event, kind) == 32 && offsetof(Event, rights) == 32 + walkers::event_rights_shift / 8);
 
 /// What was told, since the subscription.
 struct Told {
@@ -38,26 +43,29 @@ class Delivery {
   Delivery& operator=(const Delivery&) = delete;
   ~Delivery() { flush(); }
 
-  /// Whether map_plain() may be called: events are told as they are.
+  /// Whether room() may be filled: events are told as they are.
   [[nodiscard]] bool takes_plain() const noexcept { return !merge_ && !powers_of_two_; }
-  void map_plain(std::uint64_t iova, std::uint64_t last, std::uint64_t gpa, std::byte* host,
-                 std::uint8_t rights) noexcept {
+  /// Room for MAP events in a row, at least one, and slack for lanes behind it; whoever filled some says how many.
+  [[nodiscard]] std::span<Event> room() noexcept {
     if (count_ == batch) flush();
-    Event& event = events_[count_++];
-    event.iova = iova;
-    event.last = last;
-    event.gpa = gpa;
-    event.hva = host;
-    // The rest in one store.
-    static_assert(sizeof(Event) == offsetof(Event, kind) + sizeof(std::uint64_t));
-    static_assert(offsetof(Event, rights) == offsetof(Event, kind) + 1);
-    const std::uint64_t tail = static_cast<std::uint64_t>(EventKind::map) | std::uint64_t{rights} << 8;
-    std::memcpy(&event.kind, &tail, sizeof tail);
+    return {events_.data() + count_, batch - count_};
   }
-  void map(IovaRange range, Gpa gpa, std::byte* host, std::uint8_t rights) noexcept;
+  void commit_maps(std::size_t count) noexcept {
+    count_ += count;
+    map_count_ += count;
+  }
+  void map(IovaRange range, Gpa gpa, std::byte* host, std::uint8_t rights) noexcept {
+    put_any({range.first.value, range.last.value, gpa.value, host, EventKind::map, rights});
+  }
+  /// Makes the last event longer. @return false where that is told already, or does not go on there
+  [[nodiscard]] bool extend_map(IovaRange range, Gpa gpa, std::byte* host, std::uint8_t rights) noexcept;
   /// @param gpa  no_gpa where it is not one run
-  void unmap(IovaRange range, std::uint64_t gpa, std::uint8_t rights = 0) noexcept;
-  void device_unmap(IovaRange range) noexcept;
+  void unmap(IovaRange range, std::uint64_t gpa, std::uint8_t rights = 0) noexcept {
+    put_any({range.first.value, range.last.value, gpa, nullptr, EventKind::unmap, rights});
+  }
+  void device_unmap(IovaRange range) noexcept {
+    put_any({range.first.value, range.last.value, no_gpa, nullptr, EventKind::device_unmap});
+  }
   void report(Reported what, const Event& event) noexcept;
   void flush() noexcept;
 
@@ -67,6 +75,13 @@ class Delivery {
   void forget_failures() noexcept { failure_count_ = 0; }
 
  private:
+  void put_any(const Event& event) noexcept {
+    if (!takes_plain()) [[unlikely]]
+      return put_pieces(event);
+    if (count_ == batch) flush();
+    events_[count_++] = event;
+    map_count_ += event.kind == EventKind::map ? 1U : 0U;
+  }
   void put(const Event& event) noexcept;
   void put_pieces(Event event) noexcept;
 
@@ -76,8 +91,9 @@ class Delivery {
   bool powers_of_two_;
   Told& told_;
   std::size_t count_ = 0;
+  std::size_t map_count_ = 0;  ///< of these
   std::size_t failure_count_ = 0;
-  std::array<Event, batch> events_;
+  std::array<Event, batch + walkers::spread_slack> events_;
   std::array<Event, most_failures> failures_;
 };
 

@@ -43,7 +43,7 @@ struct Declared {
   bool unmap = false;
   bool device_unmap = false;
   Units units = Units::table;
-  bool large = false;  ///< a leaf of 1 GiB is one unit, with Units::table too
+  bool large = false;  ///< units of up to 1 GiB, with Units::table too
   bool powers_of_two = false;
   bool snoops = false;
   bool mmio = false;
@@ -51,6 +51,9 @@ struct Declared {
   bool logs = false;
   bool shares = false;
   bool whole_range = false;  ///< one UNMAP of the whole range may stand for all that is in it
+
+  /// Whether runs go on from table to table.
+  [[nodiscard]] constexpr bool joins() const noexcept { return large && units == Units::table && !powers_of_two; }
 
   friend constexpr bool operator==(const Declared&, const Declared&) = default;
 };

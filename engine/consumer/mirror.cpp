@@ -77,28 +77,39 @@ void Mirror::advance(const Tables& tables, Slice& slice) noexcept {
   while (job_.pending && !slice.over()) {  // ends: each round goes on in the range, or has a failure less to tell
     // What goes, goes first.
     if (content_.view != View::system && !SectionSync{*this, tables, delivery}.run()) return give_up(delivery);
-    Iova next = job_.next;
-    const TableSync::End end = TableSync{*this, tables, delivery, slice}.run({job_.next, job_.range.last}, next);
+    TableSync look{*this, tables, delivery, slice};
+    const TableSync::End end = look.run({job_.next, job_.range.last});
     delivery.flush();
     const bool failed = delivery.failed();
+    const bool stayed = failed && std::ranges::any_of(delivery.failures(), [&](const Event& event) {
+                          return event.kind == EventKind::unmap && event.iova <= look.next().last.value &&
+                                 event.last >= look.next().first.value;
+                        });
     apply_failures(delivery);
+    bool done = end == TableSync::End::done;
     switch (end) {
-      case TableSync::End::done:
-        if (content_.view == View::system && !SectionSync{*this, tables, delivery}.run()) return give_up(delivery);
-        job_.pending = false;
-        break;
+      case TableSync::End::done: break;
       case TableSync::End::paused:
-        job_.next = next;
+        job_.next = look.next().first;
         if (!failed) return;
         break;
       case TableSync::End::again:
-        job_.next = next;
-        job_.range.first = std::min(job_.range.first, next);
-        job_.range.last = std::max(job_.range.last, next + low_bits(shift_of(2)));
+        if (stayed) {  // it is there as it was, until something changes
+          done = look.next().last >= job_.range.last;
+          job_.next = {look.next().last.value + 1};
+          break;
+        }
+        job_.next = look.next().first;
+        job_.range.first = std::min(job_.range.first, look.next().first);
+        job_.range.last = std::max(job_.range.last, look.next().last);
         break;
       case TableSync::End::no_memory:
       case TableSync::End::quota:     give_up(delivery); break;
     }
+    if (!done) continue;
+    if (content_.view == View::system && !SectionSync{*this, tables, delivery}.run()) return give_up(delivery);
+    job_.pending = false;
+    broken_ = {};
   }
 }
 
@@ -141,7 +152,8 @@ void Mirror::put_back(const Event& event) noexcept {
     const std::uint64_t last = std::min(event.last, slot | low_bits(slot_shift));
     const auto from = static_cast<unsigned>(at >> page_shift & low_bits(9));
     const auto to = static_cast<unsigned>(last >> page_shift & low_bits(9));
-    const MappedRun run = MappedRun::of(from, to - from + 1, {frame + (at - first)}, Rights::in(event.rights), mmio);
+    MappedRun run = MappedRun::of(from, to - from + 1, {frame + (at - first)}, Rights::in(event.rights), mmio);
+    if (at != first && declared_.joins()) run.word |= joined_bit;
     edit_slot({slot}, true, from, to, &run);
     if (last == event.last) return;
     at = slot + (std::uint64_t{1} << slot_shift);
@@ -172,19 +184,20 @@ void Mirror::edit_slot(Iova slot, bool make, unsigned first, unsigned last, cons
   std::uint64_t mappings = 0;
   std::uint64_t bytes = 0;
   const Shadow::Slot held = node->slots[indexes[1]];
+  if (make && held.is_joined()) return;  // something took its place
   const auto keep = [&](MappedRun run) {
     after.push(run);
     if (is_left_out(run)) return;
-    ++mappings;
+    mappings += is_joined(run) ? 0U : 1U;
     bytes += std::uint64_t{run.pages()} << page_shift;
   };
   bool placed = instead == nullptr;
   for (MappedRun run : Shadow::runs(held)) {
     if (!is_left_out(run)) {
-      --figures_.mappings;
+      figures_.mappings -= is_joined(run) ? 0U : 1U;
       figures_.bytes -= std::uint64_t{run.pages()} << page_shift;
     }
-    run.word &= ~large_leaf_bit;
+    run.word &= ~unit_marks;
     const bool overlaps = run.first() <= last && run.last() >= first;
     if (instead != nullptr && overlaps) placed = true;  // something took its place
     if (!placed && run.first() > last) {

@@ -11,19 +11,15 @@
 #pragma once
 
 #include "caches/address_spaces.hpp"
-#include "engine/base/guest_memory.hpp"
 #include "engine/consumer/delivery.hpp"
 #include "engine/consumer/event.hpp"
+#include "engine/consumer/guest_tables.hpp"
+#include "engine/consumer/sections.hpp"
 #include "engine/consumer/shadow.hpp"
-#include "walkers/batch.hpp"
-#include "walkers/format/second_stage.hpp"
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
-#include <span>
-#include <utility>
 
 namespace viommu::consumer {
 
@@ -37,13 +33,6 @@ struct Content {
   friend bool operator==(const Content& a, const Content& b) noexcept {
     return a.view == b.view && (a.view != View::translated || a.key == b.key);
   }
-};
-
-/// What tables are made of, and where they lie.
-struct Tables {
-  const GuestMemory& memory;
-  const walkers::SecondStage& format;
-  const walkers::Kernels& kernels;
 };
 
 /// How many tables may be looked through before somebody else has a turn.
@@ -109,50 +98,14 @@ class Mirror {
   [[nodiscard]] std::uint64_t shadow_bytes() const noexcept { return shadow_.bytes() + sections_.bytes(); }
 
  private:
+  friend class SlotSync;
   friend class TableSync;
   friend class SectionSync;
 
-  /// Guest memory at its own addresses, as it was delivered.
-  struct Section {
-    IovaRange range{};
-    std::byte* host = nullptr;
-    bool mmio = false;
-    bool read_only = false;
-
-    friend bool operator==(const Section&, const Section&) = default;
-  };
-  /// Ascending, none overlaps another.
-  class Sections {
-   public:
-    explicit Sections(const HostAllocator& allocator) noexcept : allocator_{allocator} {}
-    [[nodiscard]] const HostAllocator& allocator() const noexcept { return allocator_; }
-    /// Room for so many; what is there stays.
-    [[nodiscard]] bool reserve(std::size_t count) noexcept {
-      if (count <= sections_.size()) return true;
-      HostArray<Section> larger;
-      if (!larger.reset(allocator_, count)) return false;
-      std::copy_n(sections_.begin(), count_, larger.begin());
-      sections_ = std::move(larger);
-      return true;
-    }
-    /// There is room.
-    void insert(const Section& section) noexcept {
-      std::size_t at = count_++;
-      for (; at > 0 && section.range.first < sections_[at - 1].range.first; --at) sections_[at] = sections_[at - 1];
-      sections_[at] = section;
-    }
-    void erase(std::size_t index) noexcept {
-      std::copy(sections_.begin() + index + 1, sections_.begin() + count_, sections_.begin() + index);
-      --count_;
-    }
-    void clear() noexcept { count_ = 0; }
-    [[nodiscard]] std::span<const Section> span() const noexcept { return {sections_.begin(), count_}; }
-    [[nodiscard]] std::size_t bytes() const noexcept { return sections_.size() == 0 ? 0 : sections_.bytes(); }
-
-   private:
-    HostAllocator allocator_;
-    HostArray<Section> sections_;
-    std::size_t count_ = 0;
+  struct Broken {
+    IovaRange range{{~std::uint64_t{0}}, {0}};
+    std::uint64_t offset = 0;  ///< of gpas from iovas
+    std::uint8_t rights = 0;
   };
   struct Job {
     bool pending = false;
@@ -177,6 +130,7 @@ class Mirror {
   std::uint64_t quota_;
   Content content_;
   Job job_;
+  Broken broken_;  ///< unit of more than a slot that was withdrawn as a whole, until all is looked through again
   bool gave_up_ = false;
   bool unsupported_ = false;  ///< to be reported
   Figures figures_;

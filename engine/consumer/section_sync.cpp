@@ -6,7 +6,6 @@
 namespace viommu::consumer {
 namespace {
 
-template <class Section>
 [[nodiscard]] std::uint8_t rights_of(const Section& section) noexcept {
   const Rights rights = section.read_only ? read_only : read_write;
   return static_cast<std::uint8_t>(rights.bits() | (section.mmio ? mmio_right : 0U));
@@ -14,7 +13,7 @@ template <class Section>
 
 }  // namespace
 
-bool SectionSync::collect(Mirror::Sections& now) const noexcept {
+bool SectionSync::collect(Sections& now) const noexcept {
   const RegionMap* const map = backing_.map();
   const bool wanted = mirror_.content().view == View::system && !mirror_.gave_up();
   if (!wanted || map == nullptr) return now.reserve(Delivery::most_failures);
@@ -31,7 +30,7 @@ bool SectionSync::collect(Mirror::Sections& now) const noexcept {
 }
 
 bool SectionSync::run() noexcept {
-  Mirror::Sections now{mirror_.sections_.allocator()};
+  Sections now{mirror_.sections_.allocator()};
   const bool nothing = mirror_.sections_.span().empty() && mirror_.content().view != View::system;
   if (nothing) return true;
   if (!collect(now)) return false;
@@ -42,7 +41,7 @@ bool SectionSync::run() noexcept {
       if (std::ranges::find(now.span(), held[next]) == now.span().end())
         delivery_.unmap(held[next].range, held[next].range.first.value, rights_of(held[next]));
   };
-  for (const Mirror::Section& section : now.span()) {
+  for (const Section& section : now.span()) {
     if (std::ranges::find(held, section) != held.end()) continue;
     withdraw_up_to(section.range.last);
     delivery_.map(section.range, {section.range.first.value}, section.host, rights_of(section));
@@ -50,9 +49,9 @@ bool SectionSync::run() noexcept {
   withdraw_up_to({~std::uint64_t{0}});
   delivery_.flush();
   apply_failures(now);
-  const auto count = [](std::span<const Mirror::Section> sections) {
+  const auto count = [](std::span<const Section> sections) {
     std::uint64_t bytes = 0;
-    for (const Mirror::Section& section : sections) bytes += section.range.last.value - section.range.first.value + 1;
+    for (const Section& section : sections) bytes += section.range.last.value - section.range.first.value + 1;
     return bytes;
   };
   mirror_.figures_.mappings += now.span().size() - held.size();
@@ -62,11 +61,11 @@ bool SectionSync::run() noexcept {
 }
 
 /// What failed to come is not there, and what failed to go is.
-void SectionSync::apply_failures(Mirror::Sections& now) noexcept {
+void SectionSync::apply_failures(Sections& now) noexcept {
   std::size_t room = Delivery::most_failures;
   const auto cut = [&](IovaRange range) {
     for (std::size_t i = 0; i < now.span().size() && room > 1; ++i) {
-      const Mirror::Section whole = now.span()[i];
+      const Section whole = now.span()[i];
       if (!whole.range.overlaps(range)) continue;
       now.erase(i);
       const auto keep = [&](Iova first, Iova last) {

@@ -18,8 +18,8 @@ class SectionSync {
   [[nodiscard]] bool run() noexcept;
 
  private:
-  [[nodiscard]] bool collect(Mirror::Sections& now) const noexcept;
-  void apply_failures(Mirror::Sections& now) noexcept;
+  [[nodiscard]] bool collect(Sections& now) const noexcept;
+  void apply_failures(Sections& now) noexcept;
 
   Mirror& mirror_;
   Delivery& delivery_;

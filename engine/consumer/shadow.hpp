@@ -4,13 +4,17 @@
 //   level 4 3 2    512 slots each: the node below, or (level 2, 1 GiB) one unit
 //   level 1        512 slots of 2 MiB each: nothing, one run, or a list of runs
 //
-// A run is a unit: it was one MAP and is withdrawn by one UNMAP. It is one word (walkers/mapped_run.hpp), with two bits
-// more. So a contiguous table costs 8 bytes, a scattered one 8 bytes a leaf and the list's head, and comparing a table
-// with it is comparing two arrays of words.
+// A run is a unit: it was one MAP and is withdrawn by one UNMAP. It is one word (walkers/mapped_run.hpp), with three
+// bits more. So a contiguous table costs 8 bytes, a scattered one 8 bytes a leaf and the list's head, and comparing a
+// table with it is comparing two arrays of words.
+//
+// Where longer units are wanted, one may go on over whole slots of a level-1 node, up to 1 GiB: each but the first is
+// marked so.
 #pragma once
 
 #include "engine/base/address.hpp"
 #include "engine/base/host_memory.hpp"
+#include "engine/consumer/event.hpp"
 #include "walkers/mapped_run.hpp"
 
 #include <array>
@@ -28,9 +32,18 @@ using walkers::table_pages;
 inline constexpr std::uint64_t large_leaf_bit = std::uint64_t{1} << 61;
 /// Of a run that is mapped and was not delivered, so that it is reported once only.
 inline constexpr std::uint64_t left_out_bit = std::uint64_t{1} << 62;
+/// Of a slot of 2 MiB that is in one unit with the slot before.
+inline constexpr std::uint64_t joined_bit = std::uint64_t{1} << 63;
+/// Those that a slot with one run has beside it.
+inline constexpr std::uint64_t unit_marks = large_leaf_bit | joined_bit;
 
 [[nodiscard]] constexpr bool is_left_out(MappedRun run) noexcept { return (run.word & left_out_bit) != 0; }
-[[nodiscard]] constexpr bool is_large(MappedRun run) noexcept { return (run.word & large_leaf_bit) != 0; }
+[[nodiscard]] constexpr bool is_joined(MappedRun run) noexcept { return (run.word & joined_bit) != 0; }
+/// As an event has them.
+[[nodiscard]] constexpr std::uint8_t run_rights(MappedRun run) noexcept {
+  static_assert(MappedRun::mmio_bit == mmio_right);
+  return static_cast<std::uint8_t>(run.word & (MappedRun::right_bits | MappedRun::mmio_bit));
+}
 
 inline constexpr unsigned slot_shift = 21;  ///< of level 1
 inline constexpr unsigned top_level = 4;
@@ -52,6 +65,8 @@ class Shadow {
     [[nodiscard]] bool empty() const noexcept { return word == 0; }
     [[nodiscard]] bool is_unit() const noexcept { return (word & MappedRun::right_bits) != 0; }
     [[nodiscard]] bool is_pointer() const noexcept { return !empty() && !is_unit(); }
+    /// Of level 1: whether it is in one unit with the slot before.
+    [[nodiscard]] bool is_joined() const noexcept { return is_unit() && consumer::is_joined({word}); }
   };
   struct Node {
     std::array<Slot, table_pages> slots{};

@@ -59,7 +59,7 @@ class Runs {
                                                 b.frame().value - (std::uint64_t{b.first()} << page_shift);
 }
 
-/// Whether all of `unit` is in `wanted` as it is.
+/// Whether all of `unit` is in `wanted` as it is. @param wanted  from the first run on that does not end before it
 [[nodiscard]] bool covered(MappedRun unit, std::span<const MappedRun> wanted) noexcept;
 
 /// Units that stay, and what is new, ascending: into `after`. Calls withdraw(run) and deliver(run) in order.
@@ -69,8 +69,10 @@ void diff_units(std::span<const MappedRun> held, std::span<const MappedRun> want
                 const Withdraw& withdraw, const Deliver& deliver) noexcept {
   after.clear();
   std::array<std::uint64_t, table_pages / 64> kept{};
-  for (std::size_t i = 0; i < held.size(); ++i)
-    if (covered(held[i], wanted)) kept[i / 64] |= std::uint64_t{1} << i % 64;
+  for (std::size_t i = 0, from = 0; i < held.size(); ++i) {
+    while (from < wanted.size() && wanted[from].last() < held[i].first()) ++from;
+    if (covered(held[i], wanted.subspan(from))) kept[i / 64] |= std::uint64_t{1} << i % 64;
+  }
   const auto stays = [&](std::size_t i) { return (kept[i / 64] >> i % 64 & 1) != 0; };
   std::size_t next = 0;  // unit of `held` that is to be withdrawn or passed by next
   std::size_t keep = 0;  // that stays, and comes next

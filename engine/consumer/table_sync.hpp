@@ -3,10 +3,11 @@
 #pragma once
 
 #include "engine/consumer/backing.hpp"
+#include "engine/consumer/guest_tables.hpp"
 #include "engine/consumer/mirror.hpp"
-#include "engine/consumer/slot_diff.hpp"
+#include "engine/consumer/slot_sync.hpp"
 
-#include <array>
+#include <cstddef>
 #include <cstdint>
 
 namespace viommu::consumer {
@@ -18,65 +19,40 @@ class TableSync {
         tables_{tables},
         delivery_{delivery},
         slice_{slice},
-        backing_{tables.memory.map(), mirror.declared()} {
-    if (backing_.map() != nullptr) plain_ = backing_.map()->plain();
-  }
+        backing_{tables.memory.map(), mirror.declared()},
+        slots_{mirror, tables, delivery} {}
 
   enum class End : std::uint8_t { done, paused, again, no_memory, quota };
-  /// @param next  receives where to go on when it is paused
-  [[nodiscard]] End run(IovaRange range, Iova& next) noexcept;
+  [[nodiscard]] End run(IovaRange range) noexcept;
+  /// Of End::paused: where to go on. Of End::again: what is to be looked through once more.
+  [[nodiscard]] IovaRange next() const noexcept { return next_; }
 
  private:
-  /// A table of the guest, or what stands for one.
-  struct Table {
-    enum class Kind : std::uint8_t { none, real, large_page } kind = Kind::none;
-    std::uint64_t rights = walkers::MappedRun::right_bits;  ///< that the path grants
-    Gpa at{};                                               ///< of the table, or of the page that it divides
-    std::byte* host = nullptr;                              ///< null: read through the memory's functions
-  };
-  struct Entry {
-    enum class Kind : std::uint8_t { none, table, leaf } kind = Kind::none;
-    Table table{};  ///< for a leaf, `at` is its frame
-  };
-
-  [[nodiscard]] Table open(Gpa at, std::uint64_t rights) const noexcept;
-  [[nodiscard]] Entry entry(const Table& table, unsigned level, std::size_t index) const noexcept;
-  [[nodiscard]] bool visit(Shadow::Node& node, unsigned level, const Table& table, std::uint64_t base,
+  [[nodiscard]] GuestEntry entry(const GuestTable& table, unsigned level, std::size_t index) const noexcept;
+  [[nodiscard]] bool visit(Shadow::Node& node, unsigned level, const GuestTable& table, std::uint64_t base,
                            IovaRange range) noexcept;
-  [[nodiscard]] bool visit_child(Shadow::Node& node, unsigned level, std::size_t index, const Entry& entry,
+  [[nodiscard]] bool visit_slot(Shadow::Node& node, std::size_t index, const GuestTable& table, const GuestEntry& entry,
+                                std::uint64_t at, IovaRange range) noexcept;
+  [[nodiscard]] bool visit_child(Shadow::Node& node, unsigned level, std::size_t index, const GuestEntry& entry,
                                  std::uint64_t at, IovaRange range) noexcept;
-  /// Of 1 GiB that is one unit, or may become one. @return whether it is dealt with
-  [[nodiscard]] bool keep_large(Shadow::Node& node, std::size_t index, const Entry& entry, std::uint64_t at) noexcept;
-  [[nodiscard]] bool sync_slot(Shadow::Node& node, std::size_t index, const Entry& entry, std::uint64_t at,
-                               IovaRange range) noexcept;
-  void look_through(const Entry& entry, unsigned first, unsigned last) noexcept;
-  void filter() noexcept;
-  /// Whether every run of `wanted_` lies in plain memory.
-  [[nodiscard]] bool all_plain() const noexcept;
-  void deliver_all(std::uint64_t base) noexcept;
-  [[nodiscard]] const std::byte* ahead(const Table& table, std::size_t index) const noexcept;
-  void deliver(std::uint64_t base, MappedRun run) noexcept;
-  void withdraw(std::uint64_t base, MappedRun run) noexcept;
-  void count(std::span<const MappedRun> before, std::span<const MappedRun> after) noexcept;
-  [[nodiscard]] bool clip(std::uint64_t base, MappedRun run, IovaRange& range, std::uint64_t& inside) const noexcept;
-  [[nodiscard]] bool stop(End end, std::uint64_t at) noexcept {
+  /// Of 1 GiB that is one leaf and one unit, or may become that. @return whether it is dealt with
+  [[nodiscard]] bool keep_large(Shadow::Node& node, std::size_t index, const GuestEntry& entry,
+                                std::uint64_t at) noexcept;
+  bool stop(End end, IovaRange next) noexcept {
     end_ = end;
-    next_ = {at};
+    next_ = next;
     return false;
   }
 
   Mirror& mirror_;
-  const Tables& tables_;
+  GuestTables tables_;
   Delivery& delivery_;
   Slice& slice_;
   Backing backing_;
+  SlotSync slots_;
   unsigned tables_top_ = 0;  ///< level of the guest's top table
   End end_ = End::done;
-  Iova next_{};
-  const std::byte* ahead_ = nullptr;
-  std::array<MemorySpan, 2> plain_{};
-  Runs wanted_;
-  Runs after_;
+  IovaRange next_{};
 };
 
 }  // namespace viommu::consumer

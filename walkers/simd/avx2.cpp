@@ -3,6 +3,7 @@
 #include "walkers/simd/first_stage_kernel.hpp"
 #include "walkers/simd/kernels.hpp"
 #include "walkers/simd/nested_kernel.hpp"
+#include "walkers/simd/run_events_kernel.hpp"
 #include "walkers/simd/second_stage_kernel.hpp"
 #include "walkers/simd/second_stage_lanes.hpp"
 #include "walkers/simd/table_scan_kernel.hpp"
@@ -131,6 +132,24 @@ struct Avx2 {
     _mm256_storeu_si256(words + 2, _mm256_permute2x128_si256(even, even_end, 0x31));
     _mm256_storeu_si256(words + 3, _mm256_permute2x128_si256(odd, odd_end, 0x31));
   }
+  static void store_events(std::uint64_t* to, const Word& iova, const Word& last, const Word& gpa, const Word& host,
+                           const Word& tail) noexcept {
+    const __m256i even = _mm256_unpacklo_epi64(iova, last);  // i0 l0 | i2 l2
+    const __m256i odd = _mm256_unpackhi_epi64(iova, last);
+    const __m256i even_end = _mm256_unpacklo_epi64(gpa, host);
+    const __m256i odd_end = _mm256_unpackhi_epi64(gpa, host);
+    const auto event = [to](std::size_t i, __m256i front, __m128i end, bool high) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i * event_words), front);
+      auto* const word = reinterpret_cast<double*>(to + i * event_words + 4);
+      high ? _mm_storeh_pd(word, _mm_castsi128_pd(end)) : _mm_storel_pd(word, _mm_castsi128_pd(end));
+    };
+    const __m128i low_tails = _mm256_castsi256_si128(tail);
+    const __m128i high_tails = _mm256_extracti128_si256(tail, 1);
+    event(0, _mm256_permute2x128_si256(even, even_end, 0x20), low_tails, false);
+    event(1, _mm256_permute2x128_si256(odd, odd_end, 0x20), low_tails, true);
+    event(2, _mm256_permute2x128_si256(even, even_end, 0x31), high_tails, false);
+    event(3, _mm256_permute2x128_si256(odd, odd_end, 0x31), high_tails, true);
+  }
 };
 
 }  // namespace
@@ -138,9 +157,9 @@ struct Avx2 {
 constinit const std::array<Kernels, 2> avx2_kernels{
     {{"avx2", walk_batch<Avx2<false>, SecondStageLanes>, walk_single<Avx2<false>, SecondStageLanes>,
       walk_first_stage_batch<Avx2<false>>, walk_second_stage_batch<Avx2<false>>, walk_nested_batch<Avx2<false>>,
-      scan_table_in_lanes<Avx2<false>>},
+      scan_table_in_lanes<Avx2<false>>, spread_runs_in_lanes<Avx2<false>>},
      {"avx2-gather", walk_batch<Avx2<true>, SecondStageLanes>, walk_single<Avx2<true>, SecondStageLanes>,
       walk_first_stage_batch<Avx2<true>>, walk_second_stage_batch<Avx2<true>>, walk_nested_batch<Avx2<true>>,
-      scan_table_in_lanes<Avx2<false>>}}};
+      scan_table_in_lanes<Avx2<false>>, spread_runs_in_lanes<Avx2<false>>}}};
 
 }  // namespace viommu::walkers

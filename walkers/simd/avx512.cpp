@@ -3,6 +3,7 @@
 #include "walkers/simd/first_stage_kernel.hpp"
 #include "walkers/simd/kernels.hpp"
 #include "walkers/simd/nested_kernel.hpp"
+#include "walkers/simd/run_events_kernel.hpp"
 #include "walkers/simd/second_stage_kernel.hpp"
 #include "walkers/simd/second_stage_lanes.hpp"
 #include "walkers/simd/table_scan_kernel.hpp"
@@ -147,6 +148,32 @@ struct Avx512 {
     two(4, _mm512_permutex2var_epi64(even, back, even_end));
     two(5, _mm512_permutex2var_epi64(odd, back, odd_end));
   }
+  static void store_events(std::uint64_t* to, const Word& iova, const Word& last, const Word& gpa, const Word& host,
+                           const Word& tail) noexcept {
+    const __m512i even = _mm512_unpacklo_epi64(iova, last);
+    const __m512i odd = _mm512_unpackhi_epi64(iova, last);
+    const __m512i even_end = _mm512_unpacklo_epi64(gpa, host);
+    const __m512i odd_end = _mm512_unpackhi_epi64(gpa, host);
+    const __m512i front = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+    const __m512i back = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    const auto two = [to](std::size_t i, __m512i events) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i * event_words), _mm512_castsi512_si256(events));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + (i + 2) * event_words), _mm512_extracti64x4_epi64(events, 1));
+    };
+    two(0, _mm512_permutex2var_epi64(even, front, even_end));
+    two(1, _mm512_permutex2var_epi64(odd, front, odd_end));
+    two(4, _mm512_permutex2var_epi64(even, back, even_end));
+    two(5, _mm512_permutex2var_epi64(odd, back, odd_end));
+    const auto tails = [to](std::size_t i, __m128i pair) {
+      _mm_storel_pd(reinterpret_cast<double*>(to + i * event_words + 4), _mm_castsi128_pd(pair));
+      _mm_storeh_pd(reinterpret_cast<double*>(to + (i + 1) * event_words + 4), _mm_castsi128_pd(pair));
+    };
+    const __m256i upper = _mm512_extracti64x4_epi64(tail, 1);
+    tails(0, _mm512_castsi512_si128(tail));
+    tails(2, _mm256_extracti128_si256(_mm512_castsi512_si256(tail), 1));
+    tails(4, _mm256_castsi256_si128(upper));
+    tails(6, _mm256_extracti128_si256(upper, 1));
+  }
 };
 
 }  // namespace
@@ -154,9 +181,9 @@ struct Avx512 {
 constinit const std::array<Kernels, 2> avx512_kernels{
     {{"avx512", walk_batch<Avx512<false>, SecondStageLanes>, walk_single<Avx512<false>, SecondStageLanes>,
       walk_first_stage_batch<Avx512<false>>, walk_second_stage_batch<Avx512<false>>, walk_nested_batch<Avx512<false>>,
-      scan_table_in_lanes<Avx512<false>>},
+      scan_table_in_lanes<Avx512<false>>, spread_runs_in_lanes<Avx512<false>>},
      {"avx512-gather", walk_batch<Avx512<true>, SecondStageLanes>, walk_single<Avx512<true>, SecondStageLanes>,
       walk_first_stage_batch<Avx512<true>>, walk_second_stage_batch<Avx512<true>>, walk_nested_batch<Avx512<true>>,
-      scan_table_in_lanes<Avx512<false>>}}};
+      scan_table_in_lanes<Avx512<false>>, spread_runs_in_lanes<Avx512<false>>}}};
 
 }  // namespace viommu::walkers

@@ -3,6 +3,7 @@
 #include "walkers/simd/first_stage_kernel.hpp"
 #include "walkers/simd/kernels.hpp"
 #include "walkers/simd/nested_kernel.hpp"
+#include "walkers/simd/run_events_kernel.hpp"
 #include "walkers/simd/second_stage_kernel.hpp"
 #include "walkers/simd/second_stage_lanes.hpp"
 #include "walkers/simd/table_scan_kernel.hpp"
@@ -79,6 +80,15 @@ struct Neon {
     const uint64x2x4_t words{{first, frame, table, last}};  // a name: vst4q_u64 is a macro to some compilers
     vst4q_u64(reinterpret_cast<std::uint64_t*>(to), words);
   }
+  static void store_events(std::uint64_t* to, const Word& iova, const Word& last, const Word& gpa, const Word& host,
+                           const Word& tail) noexcept {
+    vst1q_u64(to, vzip1q_u64(iova, last));
+    vst1q_u64(to + 2, vzip1q_u64(gpa, host));
+    to[4] = vgetq_lane_u64(tail, 0);
+    vst1q_u64(to + 5, vzip2q_u64(iova, last));
+    vst1q_u64(to + 7, vzip2q_u64(gpa, host));
+    to[9] = vgetq_lane_u64(tail, 1);
+  }
 };
 
 }  // namespace
@@ -89,6 +99,7 @@ constinit const Kernels neon_kernels{"neon",
                                      walk_first_stage_batch<Neon>,
                                      walk_second_stage_batch<Neon>,
                                      walk_nested_batch<Neon>,
-                                     scan_table_in_lanes<Neon>};
+                                     scan_table_in_lanes<Neon>,
+                                     spread_runs_in_lanes<Neon>};
 
 }  // namespace viommu::walkers

@@ -56,8 +56,13 @@ namespace {
   return scan_table(table, first, last, rules, merge, runs);
 }
 
+[[gnu::flatten]] std::size_t spread(const MappedRun* runs, std::size_t count, const SpreadRules& rules,
+                                    std::uint64_t* words) noexcept {
+  return spread_runs(runs, count, rules, words);
+}
+
 }  // namespace
 
-constinit const Kernels scalar_kernels{"scalar", walk, walk_single, walk_first, walk_second, walk_both, scan};
+constinit const Kernels scalar_kernels{"scalar", walk, walk_single, walk_first, walk_second, walk_both, scan, spread};
 
 }  // namespace viommu::walkers

@@ -861,8 +861,9 @@ struct viommu_consumer {
   uint32_t declares; /* VIOMMU_CONSUMER_* */
   uint64_t first;    /* events are clipped to [first, last], and gpa moves with the clip */
   uint64_t last;
-  uint64_t unit_bytes; /* longest MAP of a consumer that cannot split: 2 MiB (0) or 1 GiB. All of it is withdrawn and
-                          the rest given again when part of it changes */
+  uint64_t unit_bytes; /* longest MAP of a consumer that cannot split: 2 MiB (0) or 1 GiB, of whole tables and large
+                          pages that go on (with POW2: of leaves). All of it is withdrawn and the rest given again when
+                          part of it changes */
   uint64_t quota;      /* mappings at a time; 0: options.mapping_quota */
   /** events[0, count) in order. Sets the status of each that failed; a MAP that failed is not there, an UNMAP that
    *  failed leaves what was there, and both are tried again with the next change around them. */

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+#include "engine/consumer/slot_sync.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <type_traits>
+
+namespace viommu::consumer {
+namespace {
+
+constexpr std::uint64_t slot_bytes = std::uint64_t{1} << slot_shift;
+
+/// In one comparison of memory, which std::ranges::equal does not make of them.
+[[nodiscard]] bool same(std::span<const MappedRun> held, std::span<const MappedRun> wanted) noexcept {
+  static_assert(std::has_unique_object_representations_v<MappedRun>);
+  return held.size() == wanted.size() &&
+         (held.empty() || std::memcmp(held.data(), wanted.data(), held.size_bytes()) == 0);
+}
+
+[[nodiscard]] std::uint64_t delivered(std::span<const MappedRun> runs) noexcept {
+  return static_cast<std::uint64_t>(std::ranges::count_if(runs, [](MappedRun run) { return !is_left_out(run); }));
+}
+
+[[nodiscard]] walkers::RunWindow window_of(const MemorySpan& span) noexcept {
+  walkers::RunWindow window{span.first, span.last_offset, 0, 0};
+  if (span.host == nullptr) return window;
+  window.host_bits = ~std::uint64_t{0};
+  window.host_offset = reinterpret_cast<std::uint64_t>(span.host) - span.first.value;
+  return window;
+}
+
+}  // namespace
+
+SlotSync::SlotSync(Mirror& mirror, const Tables& tables, Delivery& delivery) noexcept
+    : mirror_{mirror},
+      tables_{tables},
+      kernels_{tables.kernels},
+      delivery_{delivery},
+      backing_{tables.memory.map(), mirror.declared()} {
+  spread_.kind = static_cast<std::uint64_t>(EventKind::map);
+  if (backing_.map() == nullptr) return;
+  for (std::size_t i = 0; i < spread_.windows.size(); ++i) spread_.windows[i] = window_of(backing_.map()->plain()[i]);
+}
+
+SlotSync::End SlotSync::run(Shadow::Node& node, std::size_t index, const GuestEntry& entry, std::uint64_t at,
+                            IovaRange range, const std::byte* ahead) noexcept {
+  const Shadow::Slot slot = node.slots[index];
+  std::span<const MappedRun> held = Shadow::runs(slot);
+  const std::uint64_t held_marks = slot.is_unit() ? slot.word & unit_marks : 0;
+  const MappedRun unmarked{slot.word & ~unit_marks};
+  if (held_marks != 0) held = {&unmarked, 1};
+  const auto page_of = [](Iova iova) { return static_cast<unsigned>(iova.value >> page_shift & low_bits(9)); };
+  // A large leaf changes as a whole; of single pages only those that were asked for are looked at.
+  const bool whole = entry.kind == GuestEntry::Kind::leaf || (held_marks & large_leaf_bit) != 0;
+  const unsigned first = whole ? 0 : page_of(range.first);
+  const unsigned last = whole ? table_pages - 1 : page_of(range.last);
+  const bool partial = first != 0 || last != table_pages - 1;
+  const std::uint32_t leaves =
+      tables_.scan(entry, first, last, mirror_.declared().units != Units::leaf, ahead, wanted_);
+  const std::uint64_t marks = entry.kind == GuestEntry::Kind::leaf ? large_leaf_bit : 0;
+  // What is held was looked at as memory before; if that has not changed since, it need not be again.
+  if (!mirror_.job_.regions && marks == (held_marks & large_leaf_bit) && same(held, wanted_.span())) return End::done;
+  if (held.empty() && !partial && inside(at) && delivery_.takes_plain() &&
+      mirror_.figures_.mappings + wanted_.size() <= mirror_.quota_)
+    return add(node, index, at, marks, leaves);
+  if (!all_plain()) {
+    filter(0);
+    wanted_.assign(after_.span());
+  }
+  if (partial) {
+    // What is outside is as it was.
+    after_.clear();
+    for (const MappedRun run : held)
+      if (run.first() < first) after_.push(part_of(run, run.first(), std::min(run.last(), first - 1)));
+    for (const MappedRun run : wanted_.span()) after_.push(run);
+    for (const MappedRun run : held)
+      if (run.last() > last) after_.push(part_of(run, std::max(run.first(), last + 1), run.last()));
+    wanted_.assign(after_.span());
+  }
+  if (same(held, wanted_.span())) {
+    if (wanted_.size() == 1 && wanted_[0].pages() == table_pages)
+      mirror_.shadow_.put_word(node, index, wanted_[0].word | marks | (held_marks & joined_bit));
+    return End::done;
+  }
+  const bool joined_behind = index + 1 < table_pages && node.slots[index + 1].is_joined();
+  if ((held_marks & joined_bit) != 0 || joined_behind) {
+    break_unit(node, index, at);
+    return End::again;
+  }
+  return change(node, index, at, marks, held);
+}
+
+bool SlotSync::inside(std::uint64_t at) const noexcept {
+  return mirror_.range_.first.value <= at && mirror_.range_.last.value >= at + (slot_bytes - 1);
+}
+
+bool SlotSync::all_plain() const noexcept {
+  const auto& windows = spread_.windows;
+  return std::ranges::all_of(wanted_.span(), [&](MappedRun run) {
+    const Gpa frame = run.frame();
+    const Gpa last = frame + ((std::uint64_t{run.pages()} << page_shift) - 1);
+    return windows[0].contains(frame, last) || windows[1].contains(frame, last);
+  });
+}
+
+void SlotSync::filter(std::size_t from) noexcept {
+  after_.clear();
+  for (const MappedRun run : wanted_.span().subspan(from)) {
+    for (unsigned at = run.first(); at <= run.last();) {  // ends: `at` grows
+      const Gpa frame = run.frame() + (std::uint64_t{at - run.first()} << page_shift);
+      const Gpa end = frame + ((std::uint64_t{run.last() - at + 1} << page_shift) - 1);
+      const Piece piece = backing_.piece(frame, end);
+      const auto pages = static_cast<unsigned>((piece.range.last.value - frame.value + 1) >> page_shift);
+      const Rights rights = piece.read_only ? run.rights() & read_only : run.rights();
+      MappedRun part = MappedRun::of(at, pages, frame, rights, piece.mmio);
+      if (piece.left_out) part.word |= left_out_bit;
+      if (!rights.none()) after_.push(part);
+      at += pages;
+    }
+  }
+}
+
+/// Nothing is held there yet. As many events as there are runs, as long as they lie in plain memory; then the others.
+SlotSync::End SlotSync::add(Shadow::Node& node, std::size_t index, std::uint64_t at, std::uint64_t marks,
+                            std::uint32_t leaves) noexcept {
+  const std::size_t all = wanted_.size();
+  Mirror::Figures& figures = mirror_.figures_;
+  if (leaves == table_pages && all == 1 && join(node, index, at)) {
+    figures.bytes += slot_bytes;
+    count_split(at, wanted_.span());
+    mirror_.shadow_.put_word(node, index, wanted_[0].word | marks | joined_bit);
+    return End::done;
+  }
+  spread_.iova = at;
+  std::size_t told = 0;
+  while (told < all) {  // ends: room() has some
+    const std::span<Event> room = delivery_.room();
+    const std::size_t some = std::min(room.size(), all - told);
+    const std::size_t plain =
+        kernels_.spread_runs(wanted_.data() + told, some, spread_, reinterpret_cast<std::uint64_t*>(room.data()));
+    delivery_.commit_maps(plain);
+    told += plain;
+    if (plain < some) break;
+  }
+  if (told == all) {
+    figures.mappings += told;
+    figures.bytes += std::uint64_t{leaves} << page_shift;
+  } else {
+    filter(told);
+    for (const MappedRun run : after_.span()) deliver(at, run);
+    wanted_.set_count(told);
+    for (const MappedRun run : after_.span()) wanted_.push(run);
+    count({}, wanted_.span());
+  }
+  count_split(at, wanted_.span());
+  return keep(node, index, at, marks, wanted_.span());
+}
+
+SlotSync::End SlotSync::change(Shadow::Node& node, std::size_t index, std::uint64_t at, std::uint64_t marks,
+                               std::span<const MappedRun> held) noexcept {
+  const std::span<const MappedRun> wanted = wanted_.span();
+  if (mirror_.figures_.mappings - delivered(held) + delivered(wanted) > mirror_.quota_) return End::quota;
+  std::span<const MappedRun> after = wanted;
+  const auto give = [&](MappedRun run) { deliver(at, run); };
+  if (held.empty()) {
+    for (const MappedRun run : wanted) deliver(at, run);
+    count_split(at, wanted);
+  } else if (mirror_.declared().units == Units::split) {
+    diff_pages(held, wanted, [&](MappedRun run) { withdraw(at, run); }, give);
+  } else {
+    auto next = wanted.begin();
+    const auto take = [&](MappedRun run) {
+      withdraw(at, run);
+      if (run.pages() == 1) return;  // has no rest
+      while (next != wanted.end() && next->last() < run.first()) ++next;
+      for (auto other = next; other != wanted.end() && other->first() <= run.last(); ++other) {
+        const unsigned from = std::max(run.first(), other->first());
+        const unsigned to = std::min(run.last(), other->last());
+        if (alike(run, *other) && !is_left_out(run))
+          mirror_.figures_.split_bytes += std::uint64_t{to - from + 1} << page_shift;
+      }
+    };
+    diff_units(held, wanted, after_, take, give);
+    after = after_.span();
+  }
+  count(held, after);
+  return keep(node, index, at, marks, after);
+}
+
+SlotSync::End SlotSync::keep(Shadow::Node& node, std::size_t index, std::uint64_t at, std::uint64_t marks,
+                             std::span<const MappedRun> runs) noexcept {
+  MappedRun single;
+  if (marks != 0 && runs.size() == 1 && runs.front().pages() == table_pages) {
+    single = {runs.front().word | marks};
+    runs = {&single, 1};
+  }
+  if (!mirror_.shadow_.put_runs(node, index, runs)) {
+    for (const MappedRun run : runs) withdraw(at, run);
+    count(runs, {});
+    static_cast<void>(mirror_.shadow_.put_runs(node, index, {}));
+    return End::no_memory;
+  }
+  return mirror_.figures_.mappings > mirror_.quota_ ? End::quota : End::done;
+}
+
+// ---- Units of more than a slot ----
+
+bool SlotSync::join(const Shadow::Node& node, std::size_t index, std::uint64_t at) noexcept {
+  if (!mirror_.declared().joins() || index == 0 || !inside(at - slot_bytes)) return false;
+  const Shadow::Slot before = node.slots[index - 1];
+  const MappedRun run = wanted_[0];
+  if (!before.is_unit() || MappedRun{before.word}.pages() != table_pages) return false;
+  if (MappedRun{before.word & ~unit_marks}.word != run.word - (slot_bytes)) return false;
+  const Gpa frame = run.frame();
+  const Piece piece = backing_.piece(frame, frame + (slot_bytes - 1));
+  if (piece.left_out || piece.mmio || piece.read_only || piece.range.last != frame + (slot_bytes - 1)) return false;
+  return delivery_.extend_map({{at}, {at + (slot_bytes - 1)}}, frame, piece.host, run_rights(run));
+}
+
+void SlotSync::break_unit(Shadow::Node& node, std::size_t index, std::uint64_t at) noexcept {
+  std::size_t first = index;
+  while (first > 0 && node.slots[first].is_joined()) --first;
+  std::size_t last = index;
+  while (last + 1 < table_pages && node.slots[last + 1].is_joined()) ++last;
+  const MappedRun run{node.slots[first].word & ~unit_marks};
+  broken_ = {{at - (index - first) * slot_bytes}, {at + (last - index) * slot_bytes + (slot_bytes - 1)}};
+  delivery_.unmap(broken_, run.frame().value, run_rights(run));
+  for (std::size_t i = first; i <= last; ++i) mirror_.shadow_.put_word(node, i, 0);
+  --mirror_.figures_.mappings;
+  mirror_.figures_.bytes -= (last - first + 1) * slot_bytes;
+  mirror_.broken_ = {broken_, run.frame().value - broken_.first.value, run_rights(run)};
+}
+
+/// What was part of a unit that went as a whole, and is as it was.
+void SlotSync::count_split(std::uint64_t at, std::span<const MappedRun> given) noexcept {
+  const Mirror::Broken& broken = mirror_.broken_;
+  if (broken.range.last < Iova{at} || broken.range.first > Iova{at + (slot_bytes - 1)}) [[likely]]
+    return;
+  for (const MappedRun run : given) {
+    const std::uint64_t iova = at + (std::uint64_t{run.first()} << page_shift);
+    if (!is_left_out(run) && run.frame().value - iova == broken.offset && run_rights(run) == broken.rights)
+      mirror_.figures_.split_bytes += std::uint64_t{run.pages()} << page_shift;
+  }
+}
+
+// ---- Events ----
+
+void SlotSync::count(std::span<const MappedRun> before, std::span<const MappedRun> after) noexcept {
+  const auto add = [](std::span<const MappedRun> runs, std::uint64_t& mappings, std::uint64_t& bytes) {
+    for (const MappedRun run : runs) {
+      if (is_left_out(run)) continue;
+      ++mappings;
+      bytes += std::uint64_t{run.pages()} << page_shift;
+    }
+  };
+  std::uint64_t fewer = 0;
+  std::uint64_t fewer_bytes = 0;
+  add(before, fewer, fewer_bytes);
+  add(after, mirror_.figures_.mappings, mirror_.figures_.bytes);
+  mirror_.figures_.mappings -= fewer;
+  mirror_.figures_.bytes -= fewer_bytes;
+}
+
+bool SlotSync::clip(std::uint64_t base, MappedRun run, IovaRange& range, std::uint64_t& inside) const noexcept {
+  const std::uint64_t first = base + (std::uint64_t{run.first()} << page_shift);
+  const std::uint64_t last = first + ((std::uint64_t{run.pages()} << page_shift) - 1);
+  range = {std::max(Iova{first}, mirror_.range_.first), std::min(Iova{last}, mirror_.range_.last)};
+  inside = range.first.value - first;
+  return range.first <= range.last;
+}
+
+void SlotSync::deliver(std::uint64_t base, MappedRun run) noexcept {
+  IovaRange range{};
+  std::uint64_t inside = 0;
+  if (!clip(base, run, range, inside)) return;
+  const Gpa gpa = run.frame() + inside;
+  if (is_left_out(run)) {
+    Event event;
+    event.iova = range.first.value;
+    event.last = range.last.value;
+    event.gpa = gpa.value;
+    event.rights = run_rights(run);
+    return delivery_.report(backing_.piece(gpa, gpa).left_out.value_or(Reported::no_memory), event);
+  }
+  delivery_.map(range, gpa, backing_.piece(gpa, gpa).host, run_rights(run));
+}
+
+void SlotSync::withdraw(std::uint64_t base, MappedRun run) noexcept {
+  IovaRange range{};
+  std::uint64_t inside = 0;
+  if (is_left_out(run) || !clip(base, run, range, inside)) return;
+  delivery_.unmap(range, run.frame().value + inside, run_rights(run));
+}
+
+}  // namespace viommu::consumer
