@@ -82,7 +82,8 @@ struct viommu_engine {
         machine_side{unit, waist.memory()},
         machine{machine_side.front_end(), viommu::capi::policy_of(settings.machine), host.allocator()},
         hold_report_ns{settings.waist.hold_report_ns},
-        mapping_quota{settings.machine.mapping_quota} {
+        mapping_quota{settings.machine.mapping_quota},
+        share_spaces{settings.machine.share_spaces} {
     if (recorder != nullptr) recorder->belongs_to(host);
   }
   // What hangs on a device follows it. Called inside unit.exclusively().
@@ -115,4 +116,5 @@ struct viommu_engine {
   std::size_t veto_count = 0;
   std::uint64_t hold_report_ns;
   std::uint64_t mapping_quota;
+  const bool share_spaces;
 };

@@ -51,7 +51,7 @@ static_assert(viommu::consumer::mmio_right == VIOMMU_MMIO && viommu::consumer::n
 constexpr std::uint64_t two_mib = std::uint64_t{1} << 21;
 constexpr std::uint64_t one_gib = std::uint64_t{1} << 30;
 
-[[nodiscard]] Declared declared_by(const viommu_consumer& consumer) noexcept {
+[[nodiscard]] Declared declared_by(const viommu_engine& engine, const viommu_consumer& consumer) noexcept {
   const auto declares = [&](std::uint32_t flag) { return (consumer.declares & flag) != 0; };
   Declared declared;
   declared.map = (consumer.notify & VIOMMU_EVENT_MAP) != 0;
@@ -66,7 +66,7 @@ constexpr std::uint64_t one_gib = std::uint64_t{1} << 30;
   declared.mmio = declares(VIOMMU_CONSUMER_MMIO);
   declared.private_memory = declares(VIOMMU_CONSUMER_PRIVATE);
   declared.logs = declares(VIOMMU_CONSUMER_LOGS);
-  declared.shares = declares(VIOMMU_CONSUMER_SHARES);
+  declared.shares = declared.map && engine.share_spaces && declares(VIOMMU_CONSUMER_SHARES);
   declared.whole_range = declares(VIOMMU_CONSUMER_UNMAP_ALL);
   return declared;
 }
@@ -93,6 +93,12 @@ constexpr std::uint64_t one_gib = std::uint64_t{1} << 30;
   if (consumer.unit_bytes != 0 && consumer.unit_bytes != two_mib && consumer.unit_bytes != one_gib)
     return invalid("unit_bytes", "neither 2 MiB nor 1 GiB", consumer.unit_bytes);
   if (consumer.events == nullptr) return invalid("events", "no function", 0);
+  if (engine.share_spaces && (consumer.declares & VIOMMU_CONSUMER_SHARES) != 0) {
+    const bool told = consumer.attach != nullptr && consumer.space_gone != nullptr && consumer.space_events != nullptr;
+    if (!told) return invalid("attach", "not all functions of a consumer that shares", 0);
+    if (map && engine.unit.consumers().has_sharer({source}))
+      return invalid("declares", "a device uses one host address space, and has a consumer that shares", source);
+  }
   const viommu::vtd::Capabilities& unit = engine.unit.capabilities();
   if (map && !unit.caching_mode && unit.translates() && !engine.unit.consumers().bypasses({source}))
     return unsupported("MAP", "the unit has no caching-mode, so the guest announces no new mappings");
@@ -117,6 +123,8 @@ constexpr std::uint64_t one_gib = std::uint64_t{1} << 30;
 [[nodiscard]] viommu::consumer::Sink sink_of(const viommu_consumer& consumer, const viommu::core::Host& host) noexcept {
   using Events = decltype(consumer.events);
   using Report = decltype(consumer.report);
+  using SpaceEvents = decltype(consumer.space_events);
+  using OfSpace = decltype(consumer.attach);
   using Sink = viommu::consumer::Sink;
   Sink sink;
   sink.engine = &host;
@@ -125,6 +133,19 @@ constexpr std::uint64_t one_gib = std::uint64_t{1} << 30;
   sink.given_report = reinterpret_cast<Sink::Function>(consumer.report);
   sink.events = [](const Sink& to, Event* events, std::uint32_t count) {
     reinterpret_cast<Events>(to.given_events)(to.opaque, reinterpret_cast<viommu_event*>(events), count);
+  };
+  sink.given_space_events = reinterpret_cast<Sink::Function>(consumer.space_events);
+  sink.given_attach = reinterpret_cast<Sink::Function>(consumer.attach);
+  sink.given_space_gone = reinterpret_cast<Sink::Function>(consumer.space_gone);
+  sink.space_events = [](const Sink& to, Event* events, std::uint32_t count) {
+    reinterpret_cast<SpaceEvents>(to.given_space_events)(to.opaque, to.space, reinterpret_cast<viommu_event*>(events),
+                                                         count);
+  };
+  sink.attach = [](const Sink& to, std::uint64_t space) {
+    reinterpret_cast<OfSpace>(to.given_attach)(to.opaque, space);
+  };
+  sink.space_gone = [](const Sink& to, std::uint64_t space) {
+    reinterpret_cast<OfSpace>(to.given_space_gone)(to.opaque, space);
   };
   if (consumer.report == nullptr) return sink;
   sink.report = [](const Sink& to, Reported what, viommu::SourceId source, const Event& event) {
@@ -172,9 +193,11 @@ viommu_result viommu_subscribe(viommu_engine* engine, uint16_t source, const vio
     const viommu::capi::Refusal refused = refusal_of(*engine, source, wanted);
     if (refused.code != VIOMMU_REFUSED_NOTHING) return refuse(refusal, refused);
     const Subscription made{sink_of(wanted, engine->host),
-                            declared_by(wanted),
+                            declared_by(*engine, wanted),
                             {{wanted.first}, {wanted.last}},
-                            wanted.quota != 0 ? wanted.quota : engine->mapping_quota};
+                            wanted.quota != 0 ? wanted.quota : engine->mapping_quota,
+                            wanted.share_group,
+                            engine->machine.facts_class({source})};
     return result_of(engine->unit.consumers().subscribe({source}, made, *subscription));
   });
 }

@@ -22,7 +22,10 @@ void on_events(void* opaque, viommu_event* events, std::uint32_t count) noexcept
 }
 void on_report(void* opaque, const viommu_consumer_report*) noexcept { consumer_of(opaque).take_report(); }
 void on_attach(void* opaque, std::uint64_t space) noexcept { consumer_of(opaque).attach(space); }
-void on_space_gone(void*, std::uint64_t) noexcept {}
+void on_space_gone(void* opaque, std::uint64_t space) noexcept { consumer_of(opaque).give_up(space); }
+void on_space_events(void* opaque, std::uint64_t space, viommu_event* events, std::uint32_t count) noexcept {
+  for (viommu_event& event : std::span{events, count}) consumer_of(opaque).take_of(space, event);
+}
 
 constexpr bool is_aligned_power(Range range) noexcept {
   const std::uint64_t mask = range.last - range.first;  // of all 2^64 it is all ones
@@ -143,15 +146,36 @@ viommu_consumer Consumer::table() {
   if (shares_) {
     table.attach = on_attach;
     table.space_gone = on_space_gone;
+    table.space_events = on_space_events;
   }
   return table;
 }
 
-void Consumer::attach(std::uint64_t space) {
-  begin_line();
-  std::shared_ptr<Holdings>& there = around_.spaces[space];
+std::shared_ptr<Holdings> Consumer::space(std::uint64_t number) {
+  std::shared_ptr<Holdings>& there = around_.spaces[number];
   if (!there) there = std::make_shared<Holdings>();
-  held_ = there;
+  return there;
+}
+
+void Consumer::attach(std::uint64_t space_number) {
+  begin_line();
+  held_ = space(space_number);
+}
+
+void Consumer::give_up(std::uint64_t space_number) { around_.spaces.erase(space_number); }
+
+void Consumer::take_of(std::uint64_t space_number, viommu_event& event) {
+  const std::shared_ptr<Holdings> named = space(space_number);
+  if (named == held_) return take(event);
+  begin_line();
+  // Another space, which this device does not see.
+  const std::shared_ptr<Holdings> own = std::exchange(held_, named);
+  const std::size_t mapped = mapped_.size();
+  const std::size_t withdrawn = withdrawn_.size();
+  take(event);
+  mapped_.resize(mapped);
+  withdrawn_.resize(withdrawn);
+  held_ = own;
 }
 
 void Consumer::begin_line() {

@@ -100,9 +100,13 @@ class Consumer {
   // The calls of the engine.
   void take(viommu_event& event);
   void take_report() { ++reports_; }
-  void attach(std::uint64_t space);
+  void attach(std::uint64_t space_number);
+  void give_up(std::uint64_t space_number);
+  void take_of(std::uint64_t space_number, viommu_event& event);
 
  private:
+  /// Made if need be.
+  [[nodiscard]] std::shared_ptr<Holdings> space(std::uint64_t number);
   void begin_line();
   void map(const viommu_event& event);
   void unmap(const viommu_event& event);

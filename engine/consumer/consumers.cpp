@@ -8,7 +8,9 @@ namespace viommu::consumer {
 
 Result Consumers::reset(std::size_t subscriptions) noexcept {
   const HostAllocator allocator = host_.allocator();
-  const bool fits = slots_.reset(allocator, subscriptions) && devices_.reset(allocator, first_devices);
+  // One that is used, one that is to be, and one that is being emptied.
+  const bool fits = slots_.reset(allocator, subscriptions) && spaces_.reset(allocator, 3 * subscriptions) &&
+                    devices_.reset(allocator, first_devices);
   return fits ? Result::ok : Result::no_memory;
 }
 
@@ -16,6 +18,7 @@ void Consumers::follow(const FrontEnd& front_end) noexcept {
   front_end_ = front_end;
   for (Slot& slot : slots_)
     if (slot.id != 0) slot.mirror->limit(front_end_.last_address);
+  spaces_.for_each([&](Space& space) { space.mirror().limit(front_end_.last_address); });
 }
 
 std::uint32_t Consumers::index_of(SourceId source) const noexcept {
@@ -88,7 +91,9 @@ void Consumers::remove_device(SourceId source) noexcept {
   const std::uint32_t index = index_of(source);
   if (index == nobody) return;
   for_each_of(index, [&](Slot& slot) {
-    if (slot.replayed) {
+    if (slot.shares) {
+      end_sharing(slot, true);
+    } else if (slot.replayed) {
       slot.mirror->aim({View::blocked, {}});
       Slice all{~std::uint32_t{0}};
       slot.mirror->advance(tables(), all);
@@ -117,6 +122,9 @@ Result Consumers::renumber(std::uint8_t from, std::uint8_t to) noexcept {
       device.source = {static_cast<std::uint16_t>(to << 8 | device.source.devfn())};
     }
     for_each_of(i, [&](Slot& slot) { slot.mirror->rename(device.source); });
+    spaces_.for_each([&](Space& space) {
+      if (slots_[space.teller].device == i) space.mirror().rename(device.source);
+    });
     reconsider(i, false);
   }
   return Result::ok;
@@ -139,6 +147,9 @@ Result Consumers::subscribe(SourceId source, const Subscription& wanted, std::ui
   slot->id = ++ids_;
   slot->device = index_of(source);
   slot->replayed = false;
+  slot->shares = wanted.declared.shares;
+  slot->key = {wanted.group, wanted.facts, wanted.range, wanted.declared, wanted.quota};
+  slot->sink = wanted.sink;
   slot->mirror =
       &slot->room.emplace(host_.allocator(), wanted.sink, source, wanted.declared, wanted.range, wanted.quota);
   slot->mirror->limit(front_end_.last_address);
@@ -153,8 +164,9 @@ Consumers::Slot* Consumers::slot_of(std::uint64_t id) noexcept {
 }
 
 Mirror* Consumers::find(std::uint64_t id) noexcept {
-  const Slot* const slot = slot_of(id);
-  return slot == nullptr ? nullptr : slot->mirror;
+  Slot* const slot = slot_of(id);
+  if (slot == nullptr) return nullptr;
+  return slot->space != nullptr ? &slot->held() : &slot->current();
 }
 
 Result Consumers::replay(std::uint64_t id) noexcept {
@@ -173,6 +185,7 @@ Result Consumers::replay(std::uint64_t id) noexcept {
 Result Consumers::unsubscribe(std::uint64_t id) noexcept {
   Slot* const slot = slot_of(id);
   if (slot == nullptr) return Result::not_found;
+  if (slot->shares) end_sharing(*slot, false);
   slot->clear();
   --slot_count_;
   return Result::ok;
@@ -182,6 +195,7 @@ std::uint64_t Consumers::pinned_bytes() const noexcept {
   std::uint64_t bytes = 0;
   for (const Slot& slot : slots_)
     if (slot.id != 0) bytes += slot.mirror->figures().bytes;
+  spaces_.for_each([&](const Space& space) { bytes += space.room->figures().bytes; });
   return bytes;
 }
 
@@ -209,12 +223,8 @@ void Consumers::dropped(const caches::Scope& scope) noexcept {
       if (device.content.view != View::translated) continue;
       for_each_of(i, [&](Slot& slot) {
         slot.mirror->tell_unmapped(all_iovas);
-        if (!slot.replayed) return;
-        slot.mirror->touch_all();
-        Slice slice{slice_tables};
-        advance(slot, slice);
+        if (slot.replayed) slot.current().touch_all();
       });
-      refresh_view(i);
       continue;
     }
     const caches::AddressSpaceKey& key = device.content.key;
@@ -231,6 +241,30 @@ void Consumers::dropped(const caches::Scope& scope) noexcept {
     reconsider(i, false);
     for_each_of(i, [](Slot& slot) { slot.mirror->tell_unmapped(all_iovas); });
   }
+  if (scope.kind == Kind::translations)
+    advance_together([](const Device& device) { return device.content.view == View::translated; });
+}
+
+template <class Named>
+void Consumers::advance_together(const Named& named) noexcept {
+  const auto for_each_busy = [&](const auto& use) {
+    for (Slot& slot : slots_)
+      if (slot.id != 0 && slot.replayed && named(devices_[slot.device]) && slot.current().busy()) use(slot.current());
+  };
+  std::uint32_t several = 0;
+  for_each_busy([&](const Mirror&) { ++several; });
+  const std::uint32_t turn = several > 1 ? turn_tables : slice_tables;
+  for (std::uint32_t turns = slice_tables / turn; several != 0 && turns > 0; --turns) {
+    several = 0;
+    for_each_busy([&](Mirror& mirror) {
+      Slice slice{turn};
+      mirror.advance(tables(), slice);
+      several += mirror.busy() ? 1U : 0U;
+    });
+  }
+  if (several != 0) busy_.store(true, std::memory_order_relaxed);
+  for (std::uint32_t i = 0; i < device_count_; ++i)
+    if (devices_[i].known && named(devices_[i])) refresh_view(i);
 }
 
 void Consumers::pages_dropped(std::span<const caches::PageScope> scopes) noexcept {
@@ -239,19 +273,22 @@ void Consumers::pages_dropped(std::span<const caches::PageScope> scopes) noexcep
     Device& device = devices_[i];
     if (!device.known) continue;
     // A context may have come without a word.
-    if (!front_end_.announces && device.content.view == View::blocked) reconsider(i, false);
+    if (!front_end_.announces && device.content.view == View::blocked) {
+      context_seen_.store(true, std::memory_order_release);
+      busy_.store(true, std::memory_order_relaxed);
+    }
     if (device.content.view != View::translated || device.content.key.domain != scopes.front().domain) continue;
     for_each_of(i, [&](Slot& slot) {
       for (const caches::PageScope& scope : scopes) {
         if (scope.by_pasid && device.content.key.pasid != scope.pasid) continue;
         slot.mirror->tell_unmapped(scope.range);
-        if (slot.replayed) slot.mirror->touch(scope.range);
+        if (slot.replayed) slot.current().touch(scope.range);
       }
-      Slice slice{slice_tables};
-      advance(slot, slice);
     });
-    refresh_view(i);
   }
+  advance_together([&](const Device& device) {
+    return device.content.view == View::translated && device.content.key.domain == scopes.front().domain;
+  });
 }
 
 void Consumers::device_tlb_dropped(SourceId source, IovaRange range) noexcept {
@@ -271,10 +308,12 @@ void Consumers::track_writes(bool on) noexcept {
   }
 }
 
-void Consumers::aim(Slot& slot, const Content& content) const noexcept {
+void Consumers::aim(Slot& slot, const Content& content) noexcept {
   if (!slot.replayed) return;
-  const bool unlogged = tracking_ && !slot.mirror->declared().logs;
-  slot.mirror->aim(unlogged ? Content{View::blocked, {}} : content);
+  if (slot.shares)
+    share(slot, content);
+  else
+    slot.mirror->aim(logged(content, slot.mirror->declared()));
 }
 
 void Consumers::context_seen() noexcept {
@@ -288,7 +327,8 @@ std::uint64_t Consumers::regions_told() noexcept {
     regions_seen_ = version;
     for (Slot& slot : slots_) {
       if (slot.id == 0 || !slot.replayed) continue;
-      slot.mirror->regions_changed();
+      slot.held().regions_changed();
+      slot.current().regions_changed();
       busy_.store(true, std::memory_order_relaxed);
     }
     advance();
@@ -313,6 +353,7 @@ void Consumers::reconsider(std::uint32_t index, bool whole_range) noexcept {
     if (!tables_to_tables && (!device.withdrawing || all_goes)) {
       for_each_of(index, [&](Slot& slot) {
         if (!slot.replayed) return;
+        if (slot.shares) return static_cast<void>(change_alone(slot, {View::blocked, {}}));
         // One event for all of it does not say which pages it was about.
         if (all_goes && !tracking_) static_cast<void>(slot.mirror->withdraw_whole_range());
         slot.mirror->aim({View::blocked, {}});
@@ -324,43 +365,57 @@ void Consumers::reconsider(std::uint32_t index, bool whole_range) noexcept {
   settle(index);
 }
 
-bool Consumers::busy_device(std::uint32_t index) const noexcept {
-  return std::ranges::any_of(
-      slots_, [&](const Slot& slot) { return slot.id != 0 && slot.device == index && slot.mirror->busy(); });
+bool Consumers::busy_device(std::uint32_t index) noexcept {
+  return std::ranges::any_of(slots_, [&](Slot& slot) { return slot.id != 0 && slot.device == index && slot.busy(); });
+}
+
+bool Consumers::withdrawing(std::uint32_t index) noexcept {
+  return std::ranges::any_of(slots_, [&](Slot& slot) {
+    return slot.id != 0 && slot.device == index && slot.next == nullptr && slot.held().busy();
+  });
 }
 
 void Consumers::settle(std::uint32_t index) noexcept {
   Device& device = devices_[index];
   Slice slice{slice_tables};
   const auto go_on = [&](Slot& slot) { advance(slot, slice); };
-  const bool in_place = device.withdrawing && device.in_place;
-  if (!in_place) for_each_of(index, go_on);
-  if (!in_place && busy_device(index)) {
-    busy_.store(true, std::memory_order_relaxed);
-    return;
-  }
   if (device.withdrawing) {
+    if (!device.in_place) for_each_of(index, go_on);
+    if (!device.in_place && withdrawing(index)) {
+      busy_.store(true, std::memory_order_relaxed);
+      return;
+    }
     device.withdrawing = false;
     device.content = device.target;
     refresh_view(index);
     for_each_of(index, [&](Slot& slot) { aim(slot, device.content); });
-    for_each_of(index, go_on);
   }
+  for_each_of(index, go_on);
   refresh_view(index);
+  // Whether a shared space could hold what it should concerns all that use it.
+  for_each_of(index, [&](Slot& slot) {
+    if (slot.space == nullptr) return;
+    for (const Slot& other : slots_)
+      if (other.space == slot.space && other.device != index) refresh_view(other.device);
+  });
 }
 
 void Consumers::refresh_view(std::uint32_t index) noexcept {
   Device& device = devices_[index];
   const bool gave_up = std::ranges::any_of(
-      slots_, [&](const Slot& slot) { return slot.id != 0 && slot.device == index && slot.mirror->gave_up(); });
+      slots_, [&](Slot& slot) { return slot.id != 0 && slot.device == index && slot.current().gave_up(); });
   const View now = gave_up ? View::blocked : device.content.view;
   if (device.seen.exchange(now, std::memory_order_acq_rel) != now)
     host_.view_changed(device.source, static_cast<std::uint32_t>(now));
 }
 
 void Consumers::advance(Slot& slot, Slice& slice) noexcept {
-  if (slot.mirror->busy()) slot.mirror->advance(tables(), slice);
-  if (slot.mirror->busy()) busy_.store(true, std::memory_order_relaxed);
+  Mirror& mirror = slot.current();
+  if (mirror.busy()) mirror.advance(tables(), slice);
+  if (mirror.busy())
+    busy_.store(true, std::memory_order_relaxed);
+  else if (slot.next != nullptr)
+    go_over(slot);
 }
 
 bool Consumers::advance() noexcept {
@@ -371,6 +426,8 @@ bool Consumers::advance() noexcept {
   if (!busy_.exchange(false, std::memory_order_relaxed)) return true;
   for (std::uint32_t i = 0; i < device_count_; ++i)
     if (devices_[i].known && (devices_[i].withdrawing || busy_device(i))) settle(i);
+  Slice slice{slice_tables};
+  spaces_.for_each([&](Space& space) { empty(space, slice); });
   return !busy();
 }
 

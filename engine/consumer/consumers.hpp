@@ -15,6 +15,7 @@
 #include "engine/base/atomic.hpp"
 #include "engine/base/host_memory.hpp"
 #include "engine/consumer/mirror.hpp"
+#include "engine/consumer/spaces.hpp"
 #include "engine/core/host.hpp"
 #include "engine/core/waist.hpp"
 
@@ -38,6 +39,8 @@ struct Subscription {
   Declared declared;
   IovaRange range = all_iovas;
   std::uint64_t quota = 0;
+  std::uint64_t group = 0;  ///< of consumers that share: ShareKey
+  std::uint64_t facts = 0;
 };
 
 enum class Result : std::uint8_t { ok, limit, no_memory, not_found, exists };
@@ -68,7 +71,10 @@ class Consumers {
   [[nodiscard]] Result subscribe(SourceId source, const Subscription& wanted, std::uint64_t& id) noexcept;
   [[nodiscard]] Result replay(std::uint64_t id) noexcept;
   [[nodiscard]] Result unsubscribe(std::uint64_t id) noexcept;
+  /// Of what the consumer holds, perhaps with others.
   [[nodiscard]] Mirror* find(std::uint64_t id) noexcept;
+  /// Whether a consumer of the device shares: a device uses one host address space.
+  [[nodiscard]] bool has_sharer(SourceId source) const noexcept;
   [[nodiscard]] std::uint64_t pinned_bytes() const noexcept;
 
   // ---- What happens ----
@@ -112,15 +118,30 @@ class Consumers {
     bool replayed = false;
     Mirror* mirror = nullptr;  ///< null in a free one
     std::optional<Mirror> room;
+    // Of a consumer that shares, whose mirror then holds nothing:
+    bool shares = false;
+    ShareKey key;
+    Sink sink;
+    Space* space = nullptr;  ///< that its device uses
+    Space* next = nullptr;   ///< that it is to use, when that is filled
 
+    /// What is to hold the device's content.
+    [[nodiscard]] Mirror& current() noexcept { return next != nullptr ? next->mirror() : held(); }
+    /// What holds what the device sees.
+    [[nodiscard]] Mirror& held() noexcept { return space != nullptr ? space->mirror() : *mirror; }
+    [[nodiscard]] bool busy() noexcept { return next != nullptr || held().busy(); }
     void clear() noexcept {
       mirror = nullptr;
+      space = next = nullptr;
+      shares = false;
       room.reset();
       id = 0;
     }
   };
 
   static constexpr std::uint32_t slice_tables = 4096;
+  /// Of each in turn, where several look through the same tables: what one has read is in the cache for the others.
+  static constexpr std::uint32_t turn_tables = 64;
   static constexpr std::size_t first_devices = 16;  ///< there is room for; more are made room for
 
   [[nodiscard]] Tables tables() const noexcept { return {waist_.memory(), waist_.second_stage(), waist_.kernels()}; }
@@ -128,18 +149,36 @@ class Consumers {
   /// Null for an id that is not in use.
   [[nodiscard]] Slot* slot_of(std::uint64_t id) noexcept;
   [[nodiscard]] Content content_of(const Device& device) const noexcept;
-  void aim(Slot& slot, const Content& content) const noexcept;
+  void aim(Slot& slot, const Content& content) noexcept;
   void reconsider(std::uint32_t device, bool whole_range) noexcept;
   /// Publishes and delivers what was withdrawn for.
   void settle(std::uint32_t device) noexcept;
   void refresh_view(std::uint32_t device) noexcept;
-  [[nodiscard]] bool busy_device(std::uint32_t device) const noexcept;
+  [[nodiscard]] bool busy_device(std::uint32_t device) noexcept;
+  /// Whether something of it is still there that has to go.
+  [[nodiscard]] bool withdrawing(std::uint32_t device) noexcept;
   template <class Use>
   void for_each_of(std::uint32_t device, const Use& use) noexcept {
     for (Slot& slot : slots_)
       if (slot.id != 0 && slot.device == device) use(slot);
   }
   void advance(Slot& slot, Slice& slice) noexcept;
+  /// The mirrors of all devices that named(device) says, which may be side by side with those of others.
+  template <class Named>
+  void advance_together(const Named& named) noexcept;
+
+  // ---- Host address spaces (sharing.cpp) ----
+  void share(Slot& slot, const Content& content) noexcept;
+  [[nodiscard]] bool change_alone(Slot& slot, const Content& content) noexcept;
+  [[nodiscard]] Space& make_space(Slot& slot, const Content& content) noexcept;
+  /// Goes over to the space that is filled by now.
+  void go_over(Slot& slot) noexcept;
+  void leave(Space& space, Slot& slot) noexcept;
+  void empty(Space& space, Slice& slice) noexcept;
+  void give_up(Space& space) noexcept;
+  /// The slot's consumer is told nothing more. @param withdraw  what nobody else uses
+  void end_sharing(Slot& slot, bool withdraw) noexcept;
+  [[nodiscard]] Content logged(const Content& content, const Declared& declared) const noexcept;
 
   static constexpr std::uint32_t nobody = ~std::uint32_t{0};
   core::Waist& waist_;
@@ -148,6 +187,7 @@ class Consumers {
   HostArray<Device> devices_;
   std::uint32_t device_count_ = 0;
   HostArray<Slot> slots_;
+  Spaces spaces_;
   std::uint32_t slot_count_ = 0;  ///< in use
   std::uint64_t ids_ = 0;
   std::uint64_t regions_seen_ = 0;

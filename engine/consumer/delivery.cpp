@@ -61,7 +61,7 @@ void Delivery::put(const Event& event) noexcept {
     return;
   }
   if (count_ == batch) flush();
-  events_[count_++] = event;
+  events_.put(count_++, event);
   if (event.kind == EventKind::map) ++map_count_;
 }
 
@@ -87,7 +87,7 @@ void Delivery::flush() noexcept {
     if (events_[i].status >= 0) continue;
     ++told_.failures;
     // Room for every event of a batch: whoever puts more in has taken these before (failed()).
-    if (failure_count_ < failures_.size()) failures_[failure_count_++] = events_[i];
+    if (failure_count_ < most_failures) failures_.put(failure_count_++, events_[i]);
     report(Reported::failed, events_[i]);
   }
 }

@@ -2,12 +2,12 @@
 // Events on their way to a consumer: gathered, told in batches, and what it says became of them.
 #pragma once
 
+#include "engine/base/scratch.hpp"
 #include "engine/consumer/backing.hpp"
 #include "engine/consumer/event.hpp"
 #include "walkers/run_events.hpp"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -79,7 +79,7 @@ class Delivery {
     if (!takes_plain()) [[unlikely]]
       return put_pieces(event);
     if (count_ == batch) flush();
-    events_[count_++] = event;
+    events_.put(count_++, event);
     map_count_ += event.kind == EventKind::map ? 1U : 0U;
   }
   void put(const Event& event) noexcept;
@@ -93,8 +93,8 @@ class Delivery {
   std::size_t count_ = 0;
   std::size_t map_count_ = 0;  ///< of these
   std::size_t failure_count_ = 0;
-  std::array<Event, batch + walkers::spread_slack> events_;
-  std::array<Event, most_failures> failures_;
+  Scratch<Event, batch + walkers::spread_slack> events_;
+  Scratch<Event, most_failures> failures_;
 };
 
 /// Calls piece(first, last) for aligned powers of two that make up the range, ascending.

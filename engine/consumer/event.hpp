@@ -49,7 +49,7 @@ struct Declared {
   bool mmio = false;
   bool private_memory = false;
   bool logs = false;
-  bool shares = false;
+  bool shares = false;       ///< and the unit lets it
   bool whole_range = false;  ///< one UNMAP of the whole range may stand for all that is in it
 
   /// Whether runs go on from table to table.
@@ -67,8 +67,16 @@ struct Sink {
   void* opaque = nullptr;
   Function given_events = nullptr;
   Function given_report = nullptr;
+  Function given_space_events = nullptr;
+  Function given_attach = nullptr;
+  Function given_space_gone = nullptr;
+  std::uint64_t space = 0;  ///< host address space that events are about, where consumers share
   void (*events)(const Sink& sink, Event* events, std::uint32_t count) = nullptr;
   void (*report)(const Sink& sink, Reported what, SourceId source, const Event& event) = nullptr;
+  // Of consumers that share:
+  void (*space_events)(const Sink& sink, Event* events, std::uint32_t count) = nullptr;
+  void (*attach)(const Sink& sink, std::uint64_t space) = nullptr;
+  void (*space_gone)(const Sink& sink, std::uint64_t space) = nullptr;
 };
 
 }  // namespace viommu::consumer

@@ -70,6 +70,11 @@ class Mirror {
   /// @param reach  last address that the unit translates at all
   void limit(Iova reach) noexcept { reach_ = std::min(range_.last, reach); }
   void rename(SourceId source) noexcept { source_ = source; }
+  /// Another consumer is told from now on, of what the one before was told.
+  void tell(const Sink& sink, SourceId source) noexcept {
+    sink_ = sink;
+    source_ = source;
+  }
 
   void aim(const Content& content) noexcept;
   void touch(IovaRange range) noexcept;

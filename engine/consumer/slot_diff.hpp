@@ -11,6 +11,7 @@
 #pragma once
 
 #include "engine/base/address.hpp"
+#include "engine/base/scratch.hpp"
 #include "engine/consumer/event.hpp"
 #include "engine/consumer/shadow.hpp"
 #include "walkers/mapped_run.hpp"
@@ -28,9 +29,9 @@ class Runs {
  public:
   static constexpr std::size_t room = table_pages + 16;
   void clear() noexcept { count_ = 0; }
-  void push(MappedRun run) noexcept { runs_[count_++] = run; }
+  void push(MappedRun run) noexcept { runs_.put(count_++, run); }
   void assign(std::span<const MappedRun> runs) noexcept {
-    std::ranges::copy(runs, runs_.begin());
+    std::ranges::copy(runs, runs_.data());
     count_ = runs.size();
   }
   [[nodiscard]] MappedRun* data() noexcept { return runs_.data(); }
@@ -40,7 +41,7 @@ class Runs {
   [[nodiscard]] std::span<const MappedRun> span() const noexcept { return {runs_.data(), count_}; }
 
  private:
-  std::array<MappedRun, room> runs_;
+  Scratch<MappedRun, room> runs_;
   std::size_t count_ = 0;
 };
 

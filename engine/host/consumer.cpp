@@ -34,9 +34,10 @@ void on_attach(void* opaque, std::uint64_t space) {
     settings.attach_failed(settings.opaque, space, attached, blocked ? 1 : 0);
 }
 
-void on_space_gone(void* opaque, std::uint64_t space) {
-  // A space that the kernel keeps stays known, is used when its number comes again, and goes with the iommufd.
-  static_cast<void>(viommu_iommufd_space_destroy(settings_of(opaque).device->iommufd, space));
+void on_space_gone(void* opaque, std::uint64_t space) { give_up_space(*settings_of(opaque).device->iommufd, space); }
+
+void on_space_events(void* opaque, std::uint64_t space, viommu_event* events, std::uint32_t count) {
+  viommu_iommufd_space_events(settings_of(opaque).device->iommufd, space, events, count);
 }
 
 constexpr std::uint32_t choices = VIOMMU_CONSUMER_LEAF | VIOMMU_CONSUMER_NO_BLINK | VIOMMU_CONSUMER_POW2 |
@@ -86,6 +87,8 @@ viommu_result viommu_host_consumer_init(struct viommu_host_consumer* settings, s
     if ((known.declares & VIOMMU_CONSUMER_SHARES) != 0) {
       made.attach = on_attach;
       made.space_gone = on_space_gone;
+      made.space_events = on_space_events;
+      made.share_group = reinterpret_cast<std::uintptr_t>(known.device->iommufd);
     }
   }
   return give(made, consumer);

@@ -54,6 +54,9 @@ class Ioas {
   /// It uses another now, or none.
   void leave(std::uint32_t table) noexcept;
   [[nodiscard]] bool used() const noexcept;
+  /// It is to go when nobody uses it.
+  void give_up() noexcept { given_up_ = true; }
+  [[nodiscard]] bool given_up() const noexcept { return given_up_; }
   /// The kernel gives it back. Nobody uses it.
   [[nodiscard]] int destroy() noexcept;
 
@@ -76,6 +79,7 @@ class Ioas {
   std::vector<Table> tables_;
   std::uint32_t unlogged_ = 0;  // devices that use the space without a table of ours
   bool logging_ = false;
+  bool given_up_ = false;
 };
 
 }  // namespace viommu::host

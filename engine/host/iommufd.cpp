@@ -2,9 +2,54 @@
 // viommu_iommufd of viommu_host.h: address spaces and logging; devices are in iommufd_device.cpp.
 #include "engine/host/iommufd.hpp"
 
+#include <cerrno>
 #include <new>
+#include <span>
 
 #include "engine/host/sized.hpp"
+
+namespace viommu::host {
+namespace {
+
+/// Makes the space `number`, under the iommufd's lock. May throw.
+[[nodiscard]] int make(viommu_iommufd& iommufd, std::uint64_t number, std::shared_ptr<viommu_iommufd::Space>& space) {
+  const auto place = iommufd.spaces.try_emplace(number).first;  // nothing can fail once the kernel has made one
+  iommufd::IoasAlloc alloc;
+  int done = -ENOMEM;
+  try {
+    done = iommufd.kernel(iommufd.fd, iommufd::ioas_alloc, alloc);
+    if (done >= 0) space = std::make_shared<viommu_iommufd::Space>(iommufd.kernel, iommufd.fd, alloc.out_ioas_id);
+  } catch (const std::bad_alloc&) {
+    iommufd::Destroy destroy;
+    destroy.id = alloc.out_ioas_id;
+    static_cast<void>(iommufd.kernel(iommufd.fd, iommufd::destroy, destroy));
+    done = -ENOMEM;
+  }
+  if (!space) {
+    iommufd.spaces.erase(place);
+    return done;
+  }
+  if (iommufd.sink) static_cast<void>(space->log(&*iommufd.sink));  // empty and unused: no call, so none that fails
+  place->second = space;
+  return 0;
+}
+
+}  // namespace
+
+int find_or_make(viommu_iommufd& iommufd, std::uint64_t number, std::shared_ptr<viommu_iommufd::Space>& space,
+                 bool& made) noexcept {
+  try {
+    const auto at = iommufd.spaces.find(number);
+    made = at == iommufd.spaces.end();
+    if (made) return make(iommufd, number, space);
+    space = at->second;
+    return 0;
+  } catch (const std::bad_alloc&) {
+    return -ENOMEM;
+  }
+}
+
+}  // namespace viommu::host
 
 using namespace viommu::host;
 
@@ -24,6 +69,21 @@ namespace {
 }
 
 }  // namespace
+
+void viommu::host::destroy_given_up(viommu_iommufd& iommufd) noexcept {
+  std::erase_if(iommufd.spaces, [](const auto& known) {
+    const bool unused = known.second->with_side([](const Ioas& side, auto) { return side.given_up() && !side.used(); });
+    return unused && destroy(*known.second) == VIOMMU_OK;
+  });
+}
+
+void viommu::host::give_up_space(viommu_iommufd& iommufd, std::uint64_t number) noexcept {
+  const std::lock_guard lock{iommufd.mutex};
+  const auto at = iommufd.spaces.find(number);
+  if (at == iommufd.spaces.end()) return;
+  at->second->with_side([](Ioas& side, auto) { side.give_up(); });
+  destroy_given_up(iommufd);
+}
 
 extern "C" {
 
@@ -57,6 +117,19 @@ viommu_result viommu_iommufd_space_destroy(viommu_iommufd* iommufd, uint64_t spa
   const viommu_result destroyed = destroy(*at->second);
   if (destroyed == VIOMMU_OK) iommufd->spaces.erase(at);
   return destroyed;
+}
+
+void viommu_iommufd_space_events(viommu_iommufd* iommufd, uint64_t space, struct viommu_event* events, uint32_t count) {
+  if (iommufd == nullptr || events == nullptr) return;
+  std::shared_ptr<viommu_iommufd::Space> found;
+  bool made = false;
+  int done = 0;
+  {
+    const std::lock_guard lock{iommufd->mutex};
+    done = find_or_make(*iommufd, space, found, made);
+  }
+  if (found) return found->apply({events, count});
+  for (viommu_event& event : std::span{events, count}) event.status = result_of(done);
 }
 
 viommu_result viommu_iommufd_dirty(viommu_iommufd* iommufd, const struct viommu_dirty_sink* sink) {

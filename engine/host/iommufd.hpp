@@ -42,4 +42,12 @@ namespace viommu::host {
 /// same: it may have other users. `*blocked`: whether it could be detached.
 [[nodiscard]] viommu_result attach_or_block(viommu_iommufd_device& device, std::uint64_t space, bool* blocked) noexcept;
 
+/// The space of a number, made if need be (`made`), under the iommufd's lock. @return 0 or a negative errno
+[[nodiscard]] int find_or_make(viommu_iommufd& iommufd, std::uint64_t number,
+                               std::shared_ptr<viommu_iommufd::Space>& space, bool& made) noexcept;
+/// A space that nobody is told of any more: it goes now, or with the last device that uses it.
+void give_up_space(viommu_iommufd& iommufd, std::uint64_t number) noexcept;
+/// Those that can go by now, under the iommufd's lock.
+void destroy_given_up(viommu_iommufd& iommufd) noexcept;
+
 }  // namespace viommu::host

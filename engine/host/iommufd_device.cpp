@@ -32,29 +32,6 @@ void ask(viommu_iommufd_device& device) noexcept {
   device.information.extended_capability = vtd.ecap_reg;
 }
 
-/// Makes the space `number`, under the iommufd's lock. May throw.
-[[nodiscard]] int make(viommu_iommufd& iommufd, std::uint64_t number, SpacePointer& space) {
-  const auto place = iommufd.spaces.try_emplace(number).first;  // nothing can fail once the kernel has made one
-  iommufd::IoasAlloc alloc;
-  int done = -ENOMEM;
-  try {
-    done = iommufd.kernel(iommufd.fd, iommufd::ioas_alloc, alloc);
-    if (done >= 0) space = std::make_shared<viommu_iommufd::Space>(iommufd.kernel, iommufd.fd, alloc.out_ioas_id);
-  } catch (const std::bad_alloc&) {
-    iommufd::Destroy destroy;
-    destroy.id = alloc.out_ioas_id;
-    static_cast<void>(iommufd.kernel(iommufd.fd, iommufd::destroy, destroy));
-    done = -ENOMEM;
-  }
-  if (!space) {
-    iommufd.spaces.erase(place);
-    return done;
-  }
-  if (iommufd.sink) static_cast<void>(space->log(&*iommufd.sink));  // empty and unused: no call, so none that fails
-  place->second = space;
-  return 0;
-}
-
 void leave(SpacePointer& space, std::uint32_t table) noexcept {
   if (!space) return;
   space->with_side([&](Ioas& side, auto fetch) {
@@ -79,27 +56,17 @@ void leave(SpacePointer& space, std::uint32_t table) noexcept {
   leave(device.joined, device.table);
   device.joined = space;
   device.table = table;
+  destroy_given_up(*device.iommufd);
   return 0;
-}
-
-[[nodiscard]] int find_or_make(viommu_iommufd& iommufd, std::uint64_t number, SpacePointer& space,
-                               bool& made) noexcept {
-  try {
-    const auto at = iommufd.spaces.find(number);
-    made = at == iommufd.spaces.end();
-    if (made) return make(iommufd, number, space);
-    space = at->second;
-    return 0;
-  } catch (const std::bad_alloc&) {
-    return -ENOMEM;
-  }
 }
 
 [[nodiscard]] int detach(viommu_iommufd_device& device) noexcept {
   if (!device.joined) return 0;
   vfio::Detach detach;
   const int done = device.iommufd->kernel(device.fd, vfio::detach_pt, detach);
-  if (done >= 0) leave(device.joined, device.table);
+  if (done < 0) return done;
+  leave(device.joined, device.table);
+  destroy_given_up(*device.iommufd);
   return done;
 }
 

@@ -2,6 +2,7 @@
 // A device of the machine, and what its host's IOMMU can do for it.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -47,6 +48,11 @@ struct HostFacts {
   std::optional<std::uint64_t> page_sizes;
   bool has_ranges = false;
   HostArray<IovaRange> ranges;  ///< usable input addresses, ascending
+
+  friend bool operator==(const HostFacts& a, const HostFacts& b) noexcept {
+    return a.backend == b.backend && a.kind == b.kind && a.width == b.width && a.words == b.words &&
+           a.page_sizes == b.page_sizes && a.has_ranges == b.has_ranges && std::ranges::equal(a.ranges, b.ranges);
+  }
 };
 
 struct Device {
@@ -57,6 +63,7 @@ struct Device {
   HostArray<GpaRange> reserved_memory;  ///< what firmware wants mapped one to one
   std::optional<HostFacts> facts;       ///< of a host device that does not bypass
   bool facts_withdrawn = false;         ///< it may be added again, with new ones
+  std::uint64_t facts_class = 0;        ///< equal where facts are; 0: none
 
   /// The id that requests carry.
   [[nodiscard]] SourceId requester() const noexcept { return alias.value_or(source); }

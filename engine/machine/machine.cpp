@@ -63,11 +63,20 @@ Admitted Machine::add(const Candidate& candidate, Refusal& why) noexcept {
   device->reserved_memory = std::move(reserved);
   device->facts = checked ? std::optional{std::move(admission.facts)} : std::nullopt;
   device->facts_withdrawn = false;
+  device->facts_class = checked ? class_of(*device) : 0;
   if (checked && admission.narrows()) {
     front_end_.apply(front_end_.opaque, admission.widths);
     narrowed_.store(true, std::memory_order_release);
   }
   return Admitted::yes;
+}
+
+std::uint64_t Machine::class_of(const Device& added) noexcept {
+  std::uint64_t alike = 0;
+  registry_.for_each([&](const Device& device) {
+    if (&device != &added && device.facts && *device.facts == *added.facts) alike = device.facts_class;
+  });
+  return alike != 0 ? alike : ++facts_classes_;
 }
 
 bool Machine::remove(SourceId source) noexcept {

@@ -69,6 +69,11 @@ class Machine {
 
   [[nodiscard]] Phase phase() const noexcept { return phase_; }
   [[nodiscard]] const Device* find(SourceId source) const noexcept { return registry_.find(source); }
+  /// Devices with equal facts about their hosts have equal ones, and no others; 0: it has none.
+  [[nodiscard]] std::uint64_t facts_class(SourceId source) const noexcept {
+    const Device* const device = registry_.find(source);
+    return device != nullptr && device->facts ? device->facts_class : 0;
+  }
   /// Ascending by source id.
   template <class Use>
   void for_each(const Use& use) const {
@@ -84,6 +89,8 @@ class Machine {
     return kind == DeviceKind::host && !bypassed && front_end_.announces(front_end_.opaque) == AnnounceAbility::none;
   }
   void refuse_for_announcing(SourceId source, Refusal& why) const noexcept;
+  /// A number for its facts: of another device that has the same, or a new one.
+  [[nodiscard]] std::uint64_t class_of(const Device& added) noexcept;
   [[nodiscard]] bool vetoed(const Candidate& candidate, Refusal& why) const noexcept;
 
   const FrontEnd front_end_;
@@ -92,6 +99,7 @@ class Machine {
   Registry registry_;
   std::array<Veto, most_vetoes> vetoes_{};
   std::size_t veto_count_ = 0;
+  std::uint64_t facts_classes_ = 0;  ///< numbers given
   Phase phase_ = Phase::building;
   Atomic<bool> narrowed_{false};
 };

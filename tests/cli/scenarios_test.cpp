@@ -108,9 +108,9 @@ TEST_CASE("Stories of hosts and of what they can do are answered as they say",
                  "S2.17", "S2.19", "A20", "A21", "A22", "A24", "A25"});
 }
 
-TEST_CASE("Stories of dirty pages, saved state and page requests are answered as they say",
-          "[scenarios][S1.18][S1.21][S1.25][S5.4][S5.5][S5.10][A34]") {
-  check_stories({"S1.18", "S1.21", "S1.25", "S5.4", "S5.5", "S5.10", "A34"});
+TEST_CASE("Stories of shared pages, dirty pages, saved state and page requests are answered as they say",
+          "[scenarios][S1.16][S1.18][S1.21][S1.25][S5.4][S5.5][S5.10][A33][A34]") {
+  check_stories({"S1.16", "S1.18", "S1.21", "S1.25", "S5.4", "S5.5", "S5.10", "A33", "A34"});
 }
 
 namespace {

@@ -126,16 +126,21 @@ TEST_CASE("devices that share a space are told to use it, and one of them fills 
   const viommu_consumer first = a.init();
   const viommu_consumer second = b.init();
   CHECK(first.declares == (VIOMMU_CONSUMER_SHARES | VIOMMU_CONSUMER_LOGS | VIOMMU_CONSUMER_UNMAP_ALL));
-  first.attach(first.opaque, 100);
+  CHECK(first.share_group == second.share_group);
+  CHECK(first.share_group != 0);
+  // It is filled before anybody uses it.
   viommu_event event = map(0x1000, 0x1000, 0);
-  first.events(first.opaque, &event, 1);
+  first.space_events(first.opaque, 100, &event, 1);
+  CHECK(event.status == 0);
+  CHECK(backend.holds().empty());
+  first.attach(first.opaque, 100);
   second.attach(second.opaque, 100);
   CHECK(backend.kernel->reach(FakeKernel::first_device + 1).size() == 1);
   first.attach(first.opaque, 101);
   CHECK(backend.holds().empty());
   // The other one goes on for the space, though it was the first that filled it.
   event = unmap(0x1000, 0x1FFF);
-  second.events(second.opaque, &event, 1);
+  second.space_events(second.opaque, 100, &event, 1);
   CHECK(event.status == 0);
   CHECK(backend.kernel->pinned() == 0);
   second.attach(second.opaque, 101);
@@ -144,6 +149,31 @@ TEST_CASE("devices that share a space are told to use it, and one of them fills 
   CHECK(backend.kernel->objects() == 2);
   CHECK(a.failures.empty());
   viommu_iommufd_device_destroy(other);
+}
+
+TEST_CASE("a space that is given up while a device uses it goes with the device", "[host][consumer][iommufd]") {
+  Iommufd backend;
+  viommu_iommufd_device* other = nullptr;
+  REQUIRE(viommu_iommufd_device_create(backend.iommufd, FakeKernel::first_device + 1, &other) == VIOMMU_OK);
+  Settings own;
+  own.settings.device = other;
+  own.settings.declares = VIOMMU_CONSUMER_SHARES;
+  const viommu_consumer consumer = own.init();
+  const std::size_t objects = backend.kernel->objects();
+  viommu_event event = map(0x1000, 0x1000, 0);
+  consumer.space_events(consumer.opaque, 100, &event, 1);
+  consumer.attach(consumer.opaque, 100);
+  CHECK(backend.kernel->pinned() == 0x1000);
+  consumer.space_gone(consumer.opaque, 100);
+  CHECK(backend.kernel->pinned() == 0x1000);
+  SECTION("that goes") { viommu_iommufd_device_destroy(std::exchange(other, nullptr)); }
+  SECTION("that goes over to another") {
+    consumer.attach(consumer.opaque, Iommufd::space);
+    CHECK(backend.kernel->pinned() == 0);
+  }
+  viommu_iommufd_device_destroy(other);
+  CHECK(backend.kernel->pinned() == 0);
+  CHECK(backend.kernel->objects() == objects);
 }
 
 TEST_CASE("a device that cannot be attached is blocked and reported, and the space is filled for the others",

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <sstream>
 #include <string>
@@ -81,6 +82,7 @@ class World {
     options.host_address_width = 39;
     options.iotlb_pages = 64;
     options.context_entries = 16;
+    options.flags = VIOMMU_SHARE_SPACES;
     auto engine = Engine::create_vtd(options, host);
     REQUIRE(engine);
     return *std::move(engine);
@@ -249,6 +251,12 @@ class World {
     consumer = std::make_unique<MirrorModel>(kinds[n[2] % kinds.size()], range[0], range[1]);
     consumer->consumer.unit_bytes = n[4] % 2 == 0 ? 0 : gib;
     device_of_[place] = n[5] % devices;
+    // Of a device one may share.
+    const bool alone = std::ranges::none_of(consumers_, [&](const auto& other) {
+      return other && other->host != nullptr &&
+             device_of_[static_cast<std::size_t>(&other - consumers_.data())] == n[5] % devices;
+    });
+    if (n[4] % 3 != 0 && alone) consumer->share(host_);
     consumer->join(engine_, source_of(device_of_[place]));
   }
 
@@ -335,6 +343,10 @@ class World {
       if (!mirror.wrong.empty()) text << "consumer " << i << ": " << mirror.wrong.front() << '\n';
       const std::vector<Extent> wanted = expected(mirror, device_of_[i]);
       const std::vector<Extent> held = mirror.extents();
+      if (mirror.host != nullptr) {
+        const auto& wrong = mirror.host->spaces.at(mirror.attached)->wrong;
+        if (!wrong.empty()) text << "consumer " << i << " in its space: " << wrong.front() << '\n';
+      }
       const auto [w, h] = std::ranges::mismatch(wanted, held);
       if (w == wanted.end() && h == held.end()) continue;
       text << "consumer " << i << " declares " << mirror.consumer.declares << " unit " << mirror.consumer.unit_bytes
@@ -344,7 +356,31 @@ class World {
       if (h != held.end()) text << *h;
       text << '\n';
     }
+    if (!host_.wrong.empty()) text << host_.wrong.front() << '\n';
+    check_sharing(text);
     return text.str();
+  }
+  /// Devices that see the same, to consumers that are alike, use one space, and no space is left behind.
+  void check_sharing(std::ostream& text) const {
+    std::set<std::uint64_t> used;
+    for (unsigned i = 0; i < consumers_.size(); ++i) {
+      if (!consumers_[i] || consumers_[i]->host == nullptr) continue;
+      used.insert(consumers_[i]->attached);
+      for (unsigned j = 0; j < i; ++j) {
+        if (!consumers_[j] || consumers_[j]->host == nullptr) continue;
+        const auto& one = *consumers_[i];
+        const auto& other = *consumers_[j];
+        const Context& a = contexts_[device_of_[i]];
+        const Context& b = contexts_[device_of_[j]];
+        const bool alike = one.consumer.declares == other.consumer.declares &&
+                           one.consumer.first == other.consumer.first && one.consumer.last == other.consumer.last &&
+                           one.consumer.unit_bytes == other.consumer.unit_bytes;
+        const bool same =
+            translating_ && a.kind == Context::tables && b.kind == Context::tables && a.domain == b.domain;
+        if (alike && same && one.attached != other.attached) text << i << " and " << j << " do not share\n";
+      }
+    }
+    if (host_.spaces.size() != used.size()) text << host_.spaces.size() << " spaces of " << used.size() << '\n';
   }
 
   struct alignas(page) RamPage {
@@ -363,6 +399,7 @@ class World {
   std::array<Context, devices> contexts_{};
   bool translating_ = false;
   std::vector<Part> parts_;
+  SpaceHost host_;
   std::array<std::unique_ptr<MirrorModel>, 6> consumers_{};
   std::array<unsigned, 6> device_of_{};
 };

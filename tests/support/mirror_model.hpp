@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -46,6 +47,13 @@ struct Seen {
   return {VIOMMU_EVENT_UNMAP, {iova, length, 0, 0}};
 }
 
+class MirrorModel;
+/// Host address spaces that consumers share.
+struct SpaceHost {
+  std::map<std::uint64_t, std::unique_ptr<MirrorModel>> spaces;
+  std::vector<std::string> wrong;
+};
+
 class MirrorModel {
  public:
   explicit MirrorModel(std::uint32_t declares = 0, std::uint64_t first = 0, std::uint64_t last = 0x7F'FFFF'FFFF) {
@@ -75,6 +83,43 @@ class MirrorModel {
   std::uint64_t maps = 0;
   std::uint64_t unmaps = 0;
 
+  // ---- Where it shares ----
+  SpaceHost* host = nullptr;
+  std::uint64_t attached = 0;  ///< the space that its device uses; 0: none yet
+  /// What it has of spaces is in `with` from now on.
+  void share(SpaceHost& with) {
+    host = &with;
+    consumer.declares |= VIOMMU_CONSUMER_SHARES;
+    consumer.attach = [](void* opaque, std::uint64_t space) {
+      auto& self = *static_cast<MirrorModel*>(opaque);
+      static_cast<void>(self.space(space));
+      self.attached = space;
+      if (self.on_event) self.on_event();
+    };
+    consumer.space_gone = [](void* opaque, std::uint64_t space) {
+      auto& self = *static_cast<MirrorModel*>(opaque);
+      const auto at = self.host->spaces.find(space);
+      if (self.on_event) self.on_event();
+      if (at == self.host->spaces.end()) return self.host->wrong.push_back("a space went that was not there");
+      self.host->wrong.insert(self.host->wrong.end(), at->second->wrong.begin(), at->second->wrong.end());
+      self.host->spaces.erase(at);
+    };
+    consumer.space_events = [](void* opaque, std::uint64_t number, viommu_event* events, std::uint32_t count) {
+      auto& self = *static_cast<MirrorModel*>(opaque);
+      MirrorModel& space = self.space(number);
+      if (self.on_event) self.on_event();
+      space.fails = self.fails;
+      for (std::uint32_t i = 0; i < count; ++i) space.take(events[i]);
+    };
+  }
+  [[nodiscard]] MirrorModel& space(std::uint64_t number) {
+    std::unique_ptr<MirrorModel>& there = host->spaces[number];
+    if (!there)
+      there = std::make_unique<MirrorModel>(consumer.declares & ~std::uint32_t{VIOMMU_CONSUMER_SHARES}, consumer.first,
+                                            consumer.last);
+    return *there;
+  }
+
   viommu_result subscribe(Engine& engine, std::uint16_t source, viommu_refusal* refusal = nullptr) {
     return viommu_subscribe(engine.get(), source, &consumer, refusal, &id);
   }
@@ -87,6 +132,7 @@ class MirrorModel {
 
   /// Maximal runs of what is held, ascending.
   [[nodiscard]] std::vector<Extent> extents() const {
+    if (host != nullptr) return attached == 0 ? std::vector<Extent>{} : host->spaces.at(attached)->extents();
     std::vector<Extent> all;
     for (const auto& [iova, unit] : held_) {
       if (!all.empty()) {

@@ -870,17 +870,23 @@ struct viommu_consumer {
   void (*events)(void* opaque, struct viommu_event* events, uint32_t count);
   /** Something was not delivered (may be NULL). */
   void (*report)(void* opaque, const struct viommu_consumer_report* report);
-  /** With VIOMMU_CONSUMER_SHARES and options.share: the device is to use the host address space `space` from now on, in
-   *  one step, instead of the one before. `events` tells what is in it; one consumer is told for all that share it.
-   *  A space that nobody uses any more is told by space_gone(), and is empty. */
+  /** With VIOMMU_CONSUMER_SHARES and options.flags VIOMMU_SHARE_SPACES, all three and of one consumer of a device: the
+   *  device is to use the host address space `space` from now on, in one step, instead of the one before. What is in a
+   *  space is told by space_events() and not by events(), perhaps before any device uses it, and to one consumer for
+   *  all that share it. A space that nobody uses any more is told by space_gone(): it is empty, or its last consumer
+   *  has been unsubscribed, and all that is in it goes. Devices share where these are equal: the guest's address space,
+   *  share_group, range, declares, unit_bytes, quota, and the facts of their hosts. */
   void (*attach)(void* opaque, uint64_t space);
   void (*space_gone)(void* opaque, uint64_t space);
+  /** As events(), of one space. Numbers are above 2^32: those below are the VMM's own. */
+  void (*space_events)(void* opaque, uint64_t space, struct viommu_event* events, uint32_t count);
+  uint64_t share_group; /* of the host that has the spaces, where there are several: an iommufd */
 };
 
 /**
  * Adds a consumer of `source`, which gets UNMAP events at once, and MAP events from viommu_replay() on.
  * @return VIOMMU_OK, VIOMMU_E_REFUSED (all as before; NotSupported: MAP without caching mode, DEVICE_UNMAP without
- *         ECAP.DT, MAP with ECAP.SC and no VIOMMU_CONSUMER_SNOOPS; Invalid: a range that ends before it begins ...),
+ *         ECAP.DT, MAP with ECAP.SC and no VIOMMU_CONSUMER_SNOOPS; Invalid: a range that ends before it begins, a second consumer that shares ...),
  *         _E_ARGUMENT, _E_LIMIT (options.subscriptions), _E_MEMORY, _E_BUSY. Threads: any.
  */
 VIOMMU_API viommu_result viommu_subscribe(viommu_engine* engine, uint16_t source,

@@ -166,6 +166,9 @@ VIOMMU_API viommu_result viommu_iommufd_device_detach(viommu_iommufd_device* dev
  *  viommu_vfio_container_events(). There is no limit of entries. _E_NOT_FOUND when there is no such space. */
 VIOMMU_API void viommu_iommufd_device_events(viommu_iommufd_device* device, struct viommu_event* events,
                                              uint32_t count);
+/** As viommu_consumer.space_events: the same of any space. A number that was not named before makes an empty one. */
+VIOMMU_API void viommu_iommufd_space_events(viommu_iommufd* iommufd, uint64_t space, struct viommu_event* events,
+                                            uint32_t count);
 /** The space goes, with all that is in it. _E_NOT_FOUND, _E_BUSY (a device uses it), or what the kernel said: then what
  *  is left of it stays, and can be tried again. Threads: any. */
 VIOMMU_API viommu_result viommu_iommufd_space_destroy(viommu_iommufd* iommufd, uint64_t space);
@@ -206,7 +209,8 @@ struct viommu_host_consumer {
 /**
  * Fills `consumer` for viommu_subscribe(): its functions, notify, declares, range, and as its quota the mappings that
  * the container has left, so that a guest that maps more is blocked before it runs with holes.
- * With VIOMMU_CONSUMER_SHARES the spaces of viommu_iommufd_device_attach() are those of viommu_consumer.attach.
+ * With VIOMMU_CONSUMER_SHARES the spaces of viommu_iommufd_device_attach() are those of viommu_consumer.attach, which
+ * have numbers of 2^32 and above. One that is given up while its last device still uses it goes with the device.
  * @return VIOMMU_OK, _E_ARGUMENT, or what the kernel said
  */
 VIOMMU_API viommu_result viommu_host_consumer_init(struct viommu_host_consumer* settings,
