@@ -163,7 +163,7 @@ core::WaistOptions ListeningUnit::options() const noexcept {
   if (setup_.work_ns == 0) return made;
   // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): called when this is no longer const
   made.listener.opaque = const_cast<ListeningUnit*>(this);
-  made.listener.range_ns = setup_.work_ns;
+  made.listener.range_ns = &range_ns_;
   made.listener.pages = [](void* opaque, std::span<const caches::PageScope> scopes) {
     auto& self = *static_cast<ListeningUnit*>(opaque);
     self.told_[(scopes.front().domain.value - self.setup_.first_id) * std::size_t{8}] += scopes.size();

@@ -62,6 +62,7 @@ class ListeningUnit {
   [[nodiscard]] std::uint64_t iova(std::uint32_t number) const noexcept;
 
   ListenerSetup setup_;
+  Atomic<std::uint32_t> range_ns_{setup_.work_ns};
   std::vector<std::uint64_t> told_;  // ranges, by domain: each is told of by one thread at a time
   std::unique_ptr<Ram> ram_;
   Executor* executor_;  // null: none

@@ -97,6 +97,7 @@ struct viommu_engine {
   /// The consumers hear of what is dropped.
   [[nodiscard]] viommu::core::WaistOptions listening(viommu::core::WaistOptions options) noexcept {
     options.listener.opaque = this;
+    options.listener.range_ns = &range_ns;
     options.listener.pages = [](void* engine, std::span<const viommu::caches::PageScope> scopes) {
       static_cast<viommu_engine*>(engine)->unit.consumers().pages_dropped(scopes);
     };
@@ -106,6 +107,9 @@ struct viommu_engine {
     return options;
   }
 
+  /// Of a range that is dropped while somebody mirrors: a look, and what the host does for it, an ioctl and pages to pin.
+  static constexpr std::uint32_t mirrored_range_ns = 2000;
+  viommu::Atomic<std::uint32_t> range_ns{0};         ///< what the waist is told of that
   std::unique_ptr<viommu::capi::Recorder> recorder;  ///< null when nothing is recorded
   viommu::core::Host host;
   viommu::core::Waist waist;

@@ -204,7 +204,10 @@ viommu_result viommu_subscribe(viommu_engine* engine, uint16_t source, const vio
 
 viommu_result viommu_replay(viommu_engine* engine, uint64_t subscription) {
   if (engine == nullptr) return VIOMMU_E_ARGUMENT;
-  return alone(*engine, [&] { return result_of(engine->unit.consumers().replay(subscription)); });
+  return alone(*engine, [&] {
+    engine->range_ns.store(viommu_engine::mirrored_range_ns, std::memory_order_relaxed);
+    return result_of(engine->unit.consumers().replay(subscription));
+  });
 }
 
 viommu_result viommu_unsubscribe(viommu_engine* engine, uint64_t subscription) {

@@ -2,6 +2,7 @@
 #include "engine/consumer/consumers.hpp"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 namespace viommu::consumer {
@@ -241,15 +242,14 @@ void Consumers::dropped(const caches::Scope& scope) noexcept {
     reconsider(i, false);
     for_each_of(i, [](Slot& slot) { slot.mirror->tell_unmapped(all_iovas); });
   }
-  if (scope.kind == Kind::translations)
-    advance_together([](const Device& device) { return device.content.view == View::translated; });
+  if (scope.kind == Kind::translations) advance_side_by_side();
 }
 
 template <class Named>
-void Consumers::advance_together(const Named& named) noexcept {
+void Consumers::advance_in_turns(const Named& named) noexcept {
   const auto for_each_busy = [&](const auto& use) {
     for (Slot& slot : slots_)
-      if (slot.id != 0 && slot.replayed && named(devices_[slot.device]) && slot.current().busy()) use(slot.current());
+      if (slot.id != 0 && slot.replayed && named(slot) && slot.current().busy()) use(slot.current());
   };
   std::uint32_t several = 0;
   for_each_busy([&](const Mirror&) { ++several; });
@@ -263,8 +263,40 @@ void Consumers::advance_together(const Named& named) noexcept {
     });
   }
   if (several != 0) busy_.store(true, std::memory_order_relaxed);
-  for (std::uint32_t i = 0; i < device_count_; ++i)
-    if (devices_[i].known && named(devices_[i])) refresh_view(i);
+}
+
+std::uint32_t Consumers::apart(const Slot& slot) const noexcept {
+  constexpr std::uint32_t sharing = 1U << 17;
+  constexpr std::uint32_t alone = 1U << 16;
+  if (slot.shares) return sharing;
+  const Content& content = devices_[slot.device].content;
+  if (content.view == View::translated) return content.key.domain.value;
+  return alone + static_cast<std::uint32_t>(&slot - slots_.begin()) % alone;
+}
+
+void Consumers::advance_side_by_side() noexcept {
+  std::array<std::uint32_t, most_tasks> tasks{};
+  std::uint32_t count = 0;
+  for (Slot& slot : slots_) {
+    if (slot.id == 0 || !slot.replayed || !slot.current().busy()) continue;
+    const std::uint32_t task = apart(slot);
+    if (count < most_tasks && std::find(tasks.begin(), tasks.begin() + count, task) == tasks.begin() + count)
+      tasks[count++] = task;
+  }
+  if (count == 0) return;
+  const auto run = [&](std::uint32_t i) {
+    advance_in_turns([this, task = tasks[i]](const Slot& slot) { return apart(slot) == task; });
+  };
+  if (count == 1)
+    run(0);
+  else
+    host_.execute(count, run);
+  // Of those that were too many, too: they go on next time.
+  for (std::uint32_t i = 0; i < device_count_; ++i) {
+    if (!devices_[i].known) continue;
+    if (busy_device(i)) busy_.store(true, std::memory_order_relaxed);
+    refresh_view(i);
+  }
 }
 
 void Consumers::pages_dropped(std::span<const caches::PageScope> scopes) noexcept {
@@ -286,9 +318,12 @@ void Consumers::pages_dropped(std::span<const caches::PageScope> scopes) noexcep
       }
     });
   }
-  advance_together([&](const Device& device) {
+  const auto named = [&](const Device& device) {
     return device.content.view == View::translated && device.content.key.domain == scopes.front().domain;
-  });
+  };
+  advance_in_turns([&](const Slot& slot) { return named(devices_[slot.device]); });
+  for (std::uint32_t i = 0; i < device_count_; ++i)
+    if (devices_[i].known && named(devices_[i])) refresh_view(i);
 }
 
 void Consumers::device_tlb_dropped(SourceId source, IovaRange range) noexcept {
@@ -424,6 +459,7 @@ bool Consumers::advance() noexcept {
       if (devices_[i].known && devices_[i].content.view == View::blocked) reconsider(i, false);
   }
   if (!busy_.exchange(false, std::memory_order_relaxed)) return true;
+  advance_side_by_side();
   for (std::uint32_t i = 0; i < device_count_; ++i)
     if (devices_[i].known && (devices_[i].withdrawing || busy_device(i))) settle(i);
   Slice slice{slice_tables};

@@ -142,6 +142,7 @@ class Consumers {
   static constexpr std::uint32_t slice_tables = 4096;
   /// Of each in turn, where several look through the same tables: what one has read is in the cache for the others.
   static constexpr std::uint32_t turn_tables = 64;
+  static constexpr std::size_t most_tasks = 64;     ///< side by side
   static constexpr std::size_t first_devices = 16;  ///< there is room for; more are made room for
 
   [[nodiscard]] Tables tables() const noexcept { return {waist_.memory(), waist_.second_stage(), waist_.kernels()}; }
@@ -163,9 +164,14 @@ class Consumers {
       if (slot.id != 0 && slot.device == device) use(slot);
   }
   void advance(Slot& slot, Slice& slice) noexcept;
-  /// The mirrors of all devices that named(device) says, which may be side by side with those of others.
+  /// A slice for each that named(slot) says, a few tables at a time.
   template <class Named>
-  void advance_together(const Named& named) noexcept;
+  void advance_in_turns(const Named& named) noexcept;
+  /// A slice for everybody who has something to do, on the host's threads where it has some.
+  void advance_side_by_side() noexcept;
+  /// Who does not meet whom: consumers with different numbers have no mirror, and no function, in common. Those that
+  /// look through the same tables have one number.
+  [[nodiscard]] std::uint32_t apart(const Slot& slot) const noexcept;
 
   // ---- Host address spaces (sharing.cpp) ----
   void share(Slot& slot, const Content& content) noexcept;

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "caches/scope.hpp"
+#include "engine/base/atomic.hpp"
 
 namespace viommu::core {
 
@@ -20,8 +21,8 @@ struct DropListener {
   void (*pages)(void* opaque, std::span<const caches::PageScope> scopes) = nullptr;
   /// Anything that is not a set of ranges of one domain.
   void (*other)(void* opaque, const caches::Scope& scope) = nullptr;
-  /// What one range costs the listener, about: decides when other threads are worth their call.
-  std::uint32_t range_ns = 0;
+  /// What one range costs the listener by now, about: decides when other threads are worth their call. Null: nothing.
+  const Atomic<std::uint32_t>* range_ns = nullptr;
 };
 
 }  // namespace viommu::core

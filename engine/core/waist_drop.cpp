@@ -59,7 +59,8 @@ void Waist::drop(std::span<const caches::PageScope> scopes) noexcept {
 bool Waist::worth_handing_out(std::span<const caches::PageScope> scopes) const noexcept {
   if (scopes.size() < 2 || scopes.size() > DropGroups::most_in_run) return false;
   const std::uint64_t least_ns = options_.hand_out_ns;
-  std::uint64_t total_ns = scopes.size() * options_.listener.range_ns;
+  const Atomic<std::uint32_t>* const range_ns = options_.listener.range_ns;
+  std::uint64_t total_ns = range_ns == nullptr ? 0 : scopes.size() * range_ns->load(std::memory_order_relaxed);
   for (std::size_t i = 0; total_ns < least_ns && i < scopes.size(); ++i) total_ns += drop_ns(scopes[i]);
   return total_ns >= least_ns;
 }
