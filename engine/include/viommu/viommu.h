@@ -377,8 +377,9 @@ struct viommu_translation {
   uint64_t gpa;      /* address of the access itself */
   uint64_t mask;     /* size - 1 of the aligned block around iova (and gpa) in which every address translates alike */
   uint8_t kind;      /* VIOMMU_TRANSLATED ... */
-  uint8_t rights;    /* VIOMMU_READ | VIOMMU_WRITE that the tables grant. Where they have dirty flags a write is not
-                        among them before one was asked for */
+  uint8_t rights;    /* VIOMMU_READ | VIOMMU_WRITE that the tables grant, and VIOMMU_MMIO where it leads into a region
+                        with VIOMMU_REGION_MMIO. Where tables have dirty flags a write is not among them before one
+                        was asked for */
   uint8_t reason;    /* VT-d fault reason code, 0 without a fault */
   uint8_t status;    /* VIOMMU_FAULT_* */
   uint32_t reserved; /* 0 */
@@ -512,9 +513,9 @@ VIOMMU_API viommu_result viommu_translate_once(viommu_engine* engine, const stru
 struct viommu_piece {
   uint64_t iova;
   uint64_t gpa;
-  uint64_t length; /* bytes, not 0 */
-  uint8_t kind;    /* VIOMMU_TRANSLATED, _IDENTITY or _INTERRUPT */
-  uint8_t rights;
+  uint64_t length;     /* bytes, not 0 */
+  uint8_t kind;        /* VIOMMU_TRANSLATED, _IDENTITY or _INTERRUPT */
+  uint8_t rights;      /* as viommu_translation.rights */
   uint8_t reserved[6]; /* 0 */
 };
 
@@ -804,7 +805,7 @@ VIOMMU_API viommu_result viommu_view(viommu_engine* engine, uint16_t source, uin
 
 /** viommu_event.kind. */
 enum { VIOMMU_EVENT_MAP = 1, VIOMMU_EVENT_UNMAP = 2, VIOMMU_EVENT_DEVICE_UNMAP = 4 };
-/** Beside VIOMMU_READ and VIOMMU_WRITE in viommu_event.rights. */
+/** Beside VIOMMU_READ and VIOMMU_WRITE in the rights of events, translations and pieces. */
 enum { VIOMMU_MMIO = 4 /* a device's BAR, for peer-to-peer DMA */ };
 
 /** One change of what is mapped. Inclusive, so that all of 2^64 can be said. */
