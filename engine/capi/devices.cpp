@@ -32,6 +32,7 @@ using machine::RefusalCode;
     case RefusalCode::narrows_haw:           return VIOMMU_REFUSED_NARROWS_HAW;
     case RefusalCode::alias_conflict:        return VIOMMU_REFUSED_ALIAS_CONFLICT;
     case RefusalCode::migration_not_allowed: return VIOMMU_REFUSED_MIGRATION_NOT_ALLOWED;
+    case RefusalCode::invalid:               return VIOMMU_REFUSED_INVALID;
     case RefusalCode::vetoed:                return VIOMMU_REFUSED_VETOED;
   }
   return VIOMMU_REFUSED_INVALID;

@@ -735,7 +735,8 @@ struct viommu_device {
   uint32_t kind;           /* VIOMMU_DEVICE_* */
   uint32_t flags;          /* VIOMMU_DEVICE_HAS_ALIAS ... */
   uint32_t reserved_count; /* at most 256 */
-  /** `reserved_count` regions that firmware wants mapped one to one (RMRR). */
+  /** `reserved_count` regions that firmware wants mapped one to one (RMRR). They lie in regions of guest memory, of
+   *  whatever kind, when viommu_ready() is called, unless the device bypasses. */
   const struct viommu_range* reserved_memory;
   /** Of VIOMMU_DEVICE_HOST, needed unless it is bypassed; else NULL. */
   const struct viommu_host_facts* facts;
@@ -777,7 +778,9 @@ struct viommu_veto {
 VIOMMU_API viommu_result viommu_veto_add(viommu_engine* engine, const struct viommu_veto* veto);
 
 /**
- * All devices of the start are there and the guest is about to run: looks at them once more, and freezes CAP and ECAP.
+ * All devices and regions of the start are there and the guest is about to run: looks at them once more, and freezes
+ * CAP and ECAP. Refused are host-backed devices that the unit cannot announce mappings for (CachingModeRequired), and
+ * reserved memory that is in no region (Invalid, `field` "reserved_memory", `found` its first such address).
  * @param refusals  array of `capacity`, each with its size set (may be NULL when 0); ascending by source
  * @param count     receives how many there are
  * @return VIOMMU_OK (also a second time), VIOMMU_E_REFUSED: nothing is frozen; _E_BUSY as above. Threads: any.
