@@ -191,6 +191,7 @@ viommu_result viommu_device_add(viommu_engine* engine, const viommu_device* devi
     if (admitted == viommu::machine::Admitted::yes) {
       const viommu::SourceId source = described.candidate.source;
       static_cast<void>(engine->unit.consumers().add_device(source, described.candidate.bypassed));  // there is room
+      engine->bypassing.put(source, described.candidate.bypassed);
       return viommu::capi::refuse_nothing(refusal);
     }
     if (admitted == viommu::machine::Admitted::no_memory || described.asked.no_memory)

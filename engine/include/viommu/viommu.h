@@ -1022,7 +1022,8 @@ enum {
  * The machine as its units see it: the one source of the DMAR table and of the VMM's own routing.
  *
  * Bypassing. What `bypassed` names is in no scope of the table, and viommu_dmar_unit_of() finds no unit for it; that is
- * how a VMM excludes a bus, or a device with VIOMMU_DEVICE_BYPASSED. INCLUDE_ALL would claim it, so where something of
+ * how a VMM excludes a bus. So is what a unit's engine knows as VIOMMU_DEVICE_BYPASSED, in the segment of that unit: it
+ * need not be named. INCLUDE_ALL would claim it, so where something of
  * a segment bypasses the flag is off in the table, and the scopes of the unit that has it are listed instead. Give such
  * a unit scopes for all that is on the segment's root buses, bypassing or not: beside INCLUDE_ALL those of PCI devices
  * are left out, and of listed ones those that bypass are. A device plugged into a slot that no scope names is then
