@@ -89,10 +89,12 @@ struct viommu_engine {
   // What hangs on a device follows it. Called inside unit.exclusively().
   void on_device_removed(viommu::SourceId source) noexcept {
     unit.consumers().remove_device(source);
+    waist.forget_sources(source);
     bypassing.put(source, false);
   }  ///< before it is
   void on_bus_renumbered(std::uint8_t from, std::uint8_t to) noexcept {
     static_cast<void>(unit.consumers().renumber(from, to));
+    for (const std::uint8_t bus : {from, to}) waist.forget_sources({static_cast<std::uint16_t>(bus << 8)}, 0xFF);
     bypassing.renumber(from, to);
   }
 

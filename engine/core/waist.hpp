@@ -367,6 +367,9 @@ class Waist {
   /// All of them, which costs less than one by one: in order on this thread or, where it is worth it, several domains
   /// side by side on the host's executor (waist_drop.cpp). Called by the thread that calls drained() and reclaim().
   void drop(std::span<const caches::PageScope> scopes) noexcept;
+  /// Devices are no longer those they were: drops their contexts, and what is cached in the domains that these lead to.
+  /// Nobody is told. As drop(). @param ignored_bits  of the source ids that count
+  void forget_sources(SourceId source, std::uint8_t ignored_bits = 0) noexcept;
   /// Where a longer run for drop() may be put together; empty where it would not be handed out.
   [[nodiscard]] std::span<caches::PageScope> long_run() noexcept { return groups_.run(); }
   /// Everything dropped so far; drained when the guards open now, and the holds in `scopes` open now, have ended.
