@@ -66,7 +66,7 @@ bool Iotlb::fill(const FillGuard& guard, Place place, Iova iova, const CachedPag
     return false;  // F2
   const std::uint64_t into_block = iova.value & viommu::caches::mask_of(page.size) & frame_bits;
   std::uint64_t second = ((page.frame.value - (page.size == PageSize::kib32 ? into_block : 0)) & frame_bits) |
-                         std::uint64_t{page.pages} << pages_at | page.rights.bits();
+                         std::uint64_t{page.pages} << pages_at | page.rights.bits() | (page.mmio ? mmio_bit : 0);
   auto& entries = sets_[index].entries;
   const auto same = std::ranges::find_if(entries, [&](const AtomicPair& entry) { return entry.first() == word; });
   auto way = static_cast<std::size_t>(same - entries.begin());
@@ -190,7 +190,8 @@ std::size_t Iotlb::copy_group(std::size_t group, Tag tag,
                           {{entry.second & frame_bits},
                            size,
                            Rights::in(entry.second),
-                           static_cast<std::uint8_t>(entry.second >> pages_at)}};
+                           static_cast<std::uint8_t>(entry.second >> pages_at),
+                           (entry.second & mmio_bit) != 0}};
     }
   }
   return count;

@@ -78,6 +78,7 @@ struct CachedPage {
   PageSize size = PageSize::kib4;
   Rights rights;
   std::uint8_t pages = 0;  ///< of a block: bit i for page i, the asked one among them
+  bool mmio = false;       ///< memory of a device; all of it, or none
 
   friend constexpr bool operator==(const CachedPage&, const CachedPage&) = default;
 };

@@ -2,7 +2,7 @@
 // The bits of an IOTLB entry, and where it lies. For one address, or for several: W is a word or a vector of words.
 //
 //   first   63:48 tag of the address space | 47:3 page number | 2:1 size code | 0 valid
-//   second  63:56 pages of a block that are valid | 51:12 frame | 1:0 rights (RightBits)
+//   second  63:56 pages of a block that are valid | 51:12 frame | 2 of a device | 1:0 rights (RightBits)
 #pragma once
 
 #include <cstddef>

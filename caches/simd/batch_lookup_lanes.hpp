@@ -254,7 +254,7 @@ struct Lookup {
         hit |= in_block;
         within |= only(in_block, every(low_bits(iotlb_layout::block_shift)));
       }
-      const Words rights = second & all_right_bits;
+      const Words rights = second & answer_bits;
       hit &= (asked & ~rights) == Words{};
       const unsigned bits = bits_of(hit) & static_cast<unsigned>(eligible[i / 64] >> (i % 64));
       Words gpa = (second & iotlb_layout::frame_bits) + (iova & within);
@@ -305,7 +305,7 @@ struct Lookup {
       __m128i entries[lanes];
       for (std::size_t lane = 0; lane < lanes; ++lane) entries[lane] = entry_in<Isa>(host(line[lane]), word[lane]);
       const Entries entry{entries};
-      const Words rights = entry.second & all_right_bits;
+      const Words rights = entry.second & answer_bits;
       const Signs in_window =
           (iova & ~(interrupt_window.last - interrupt_window.first)) == every(interrupt_window.first);
       const Signs hit = (entry.first == word) & ((of(places.asked) & ~rights) == Words{}) & ~in_window;

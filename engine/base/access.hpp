@@ -10,6 +10,9 @@ namespace viommu {
 /// instruction counts.
 using RightBits = std::uint64_t;
 inline constexpr RightBits all_right_bits = 3;
+/// Beside them in an answer, and in the caches: it leads to a device's memory.
+inline constexpr RightBits mmio_bit = 4;
+inline constexpr RightBits answer_bits = all_right_bits | mmio_bit;
 
 /// A set of rights. As a request it says what is asked (an atomic asks for both); as an answer, what may be done. One
 /// byte, so that a struct with rights in it can be copied as soon as it is written.

@@ -96,6 +96,7 @@ void RegionMap::choose_spans() noexcept {
     else if (span.last_offset > plain_[1].last_offset)
       plain_[1] = span;
   }
+  has_devices_ = std::ranges::any_of(regions(), &Region::mmio);
   span_count_ = 0;
   for (const Region& region : regions()) {
     if (!region.accessible() || region.host == nullptr) continue;
@@ -107,6 +108,38 @@ void RegionMap::choose_spans() noexcept {
     spans_[place] = span;
     span_count_ = std::min(span_count_ + 1, view_spans);
   }
+}
+
+std::uint64_t RegionMap::Alike::mask_around(Gpa gpa) const noexcept {
+  std::uint64_t mask = ~std::uint64_t{0};
+  // A block with both in it begins at the highest bit that they differ in.
+  const auto leave_out = [&](std::uint64_t other) {
+    mask &= low_bits(static_cast<unsigned>(std::bit_width(gpa.value ^ other)) - 1);
+  };
+  if (range.first.value != 0) leave_out(range.first.value - 1);
+  if (range.last.value != ~std::uint64_t{0}) leave_out(range.last.value + 1);
+  return mask;
+}
+
+RegionMap::Alike RegionMap::alike(Gpa gpa) const noexcept {
+  constexpr std::ptrdiff_t most_steps = 64;
+  const std::span<const Region> all = regions();
+  const auto after = std::ranges::upper_bound(all, gpa, {}, [](const Region& r) { return r.range.first; });
+  const bool inside = after != all.begin() && std::prev(after)->range.contains(gpa);
+  if (inside && std::prev(after)->mmio) return {std::prev(after)->range, true};
+  Alike around{{{0}, {~std::uint64_t{0}}}, false};
+  const auto first = all.begin() + std::max<std::ptrdiff_t>(0, after - all.begin() - most_steps);
+  const auto last = all.end() - std::max<std::ptrdiff_t>(0, all.end() - after - most_steps);
+  if (first != all.begin()) around.range.first = first->range.first;
+  if (last != all.end()) around.range.last = {last->range.first.value - 1};
+  for (auto region = after; region != first;) {
+    if (!(--region)->mmio) continue;
+    around.range.first = region->range.last + 1;
+    break;
+  }
+  const auto next = std::find_if(after, last, [](const Region& region) { return region.mmio; });
+  if (next != last) around.range.last = {next->range.first.value - 1};
+  return around;
 }
 
 const Region* RegionMap::find(Gpa gpa) const noexcept {

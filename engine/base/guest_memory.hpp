@@ -93,6 +93,19 @@ class RegionMap {
   /// The two largest of plain memory, that is nothing but RAM; one that is not there has no address.
   [[nodiscard]] const std::array<MemorySpan, 2>& plain() const noexcept { return plain_; }
 
+  /// Whether there is memory of devices.
+  [[nodiscard]] bool has_devices() const noexcept { return has_devices_; }
+  /// What lies around an address and is a device's memory as it is, or none of it. Ends at the latest after some
+  /// regions, so that it costs no more than a few steps.
+  struct Alike {
+    GpaRange range{};
+    bool of_device = false;
+
+    /// size - 1 of the largest aligned block around an address in it that does not leave it.
+    [[nodiscard]] std::uint64_t mask_around(Gpa gpa) const noexcept;
+  };
+  [[nodiscard]] Alike alike(Gpa gpa) const noexcept;
+
  private:
   void choose_spans() noexcept;
 
@@ -101,6 +114,7 @@ class RegionMap {
   std::array<MemorySpan, view_spans> spans_{};
   std::size_t span_count_ = 0;
   std::array<MemorySpan, 2> plain_{};
+  bool has_devices_ = false;
 };
 
 /// Threads: loads and stores from any thread inside a guard; publish() by one thread at a time.

@@ -32,6 +32,7 @@ using machine::RefusalCode;
     case RefusalCode::narrows_haw:           return VIOMMU_REFUSED_NARROWS_HAW;
     case RefusalCode::alias_conflict:        return VIOMMU_REFUSED_ALIAS_CONFLICT;
     case RefusalCode::migration_not_allowed: return VIOMMU_REFUSED_MIGRATION_NOT_ALLOWED;
+    case RefusalCode::invalid:               return VIOMMU_REFUSED_INVALID;
     case RefusalCode::vetoed:                return VIOMMU_REFUSED_VETOED;
   }
   return VIOMMU_REFUSED_INVALID;
@@ -190,6 +191,7 @@ viommu_result viommu_device_add(viommu_engine* engine, const viommu_device* devi
     if (admitted == viommu::machine::Admitted::yes) {
       const viommu::SourceId source = described.candidate.source;
       static_cast<void>(engine->unit.consumers().add_device(source, described.candidate.bypassed));  // there is room
+      engine->bypassing.put(source, described.candidate.bypassed);
       return viommu::capi::refuse_nothing(refusal);
     }
     if (admitted == viommu::machine::Admitted::no_memory || described.asked.no_memory)

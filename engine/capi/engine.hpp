@@ -10,6 +10,7 @@
 #include <span>
 #include <utility>
 
+#include "engine/capi/bypassing.hpp"
 #include "engine/capi/recorder.hpp"
 #include "engine/core/host.hpp"
 #include "engine/core/waist.hpp"
@@ -89,9 +90,13 @@ struct viommu_engine {
   // What hangs on a device follows it. Called inside unit.exclusively().
   void on_device_removed(viommu::SourceId source) noexcept {
     unit.consumers().remove_device(source);
+    waist.forget_sources(source);
+    bypassing.put(source, false);
   }  ///< before it is
   void on_bus_renumbered(std::uint8_t from, std::uint8_t to) noexcept {
     static_cast<void>(unit.consumers().renumber(from, to));
+    for (const std::uint8_t bus : {from, to}) waist.forget_sources({static_cast<std::uint16_t>(bus << 8)}, 0xFF);
+    bypassing.renumber(from, to);
   }
 
   /// The consumers hear of what is dropped.
@@ -118,6 +123,7 @@ struct viommu_engine {
   viommu::machine::Machine machine;                                          ///< inside unit.exclusively()
   std::array<viommu::capi::VmmVeto, viommu::machine::most_vetoes> vetoes{};  ///< the machine's refer to them
   std::size_t veto_count = 0;
+  viommu::capi::Bypassing bypassing;  ///< of the machine's devices
   std::uint64_t hold_report_ns;
   std::uint64_t mapping_quota;
   const bool share_spaces;

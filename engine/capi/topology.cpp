@@ -12,6 +12,7 @@
 #include <iterator>
 #include <new>
 #include <span>
+#include <tuple>
 #include <vector>
 
 #include "engine/capi/engine.hpp"
@@ -256,6 +257,8 @@ class Description {
       satcs_.push_back({satc.segment, (satc.flags & VIOMMU_DMAR_ATC_REQUIRED) != 0, read_scopes(scopes_of(satc))});
     for (const viommu_dmar_bypass& bypass : bypassed_of(from))
       bypassed_.push_back({bypass.segment, {bypass.first}, {bypass.last}});
+    if (!machine::check(std::span<const machine::SourceRange>{bypassed_}))
+      add_known_bypassed(from);  // else they are refused
     topology_.units = units_;
     topology_.reserved_memory = rmrrs_;
     topology_.root_ports = atsrs_;
@@ -263,6 +266,25 @@ class Description {
     topology_.named_devices = andds_;
     topology_.integrated_atcs = satcs_;
     topology_.bypassed = bypassed_;
+  }
+  /// What engines know to bypass, beside what the VMM names: ascending, and apart from each other.
+  void add_known_bypassed(const viommu_dmar& from) {
+    for (const viommu_dmar_unit& unit : units_of(from))
+      if (unit.engine != nullptr)
+        unit.engine->bypassing.for_each(
+            [&](viommu::SourceId first, viommu::SourceId last) { bypassed_.push_back({unit.segment, first, last}); });
+    std::ranges::sort(bypassed_, {}, [](const machine::SourceRange& range) {
+      return std::tuple{range.segment, range.first, range.last};
+    });
+    std::size_t kept = 0;
+    for (const machine::SourceRange& range : bypassed_) {
+      machine::SourceRange* const before = kept == 0 ? nullptr : &bypassed_[kept - 1];
+      if (before != nullptr && before->segment == range.segment && range.first.value <= before->last.value + 1U)
+        before->last = std::max(before->last, range.last);
+      else
+        bypassed_[kept++] = range;
+    }
+    bypassed_.resize(kept);
   }
   /// There is room for all of them: what was read before stays where it is.
   [[nodiscard]] std::span<const Scope> read_scopes(List<viommu_dmar_scope> list) {

@@ -55,14 +55,16 @@ static_assert(kind_of(DmaKind::fault) == VIOMMU_FAULT && kind_of(DmaKind::transl
   translation.mask = mask;
   std::memcpy(&translation.kind, &tail, sizeof tail);
 }
-static_assert(VIOMMU_READ == viommu::read_only.bits() && VIOMMU_WRITE == viommu::write_only.bits());
+static_assert(VIOMMU_READ == viommu::read_only.bits() && VIOMMU_WRITE == viommu::write_only.bits() &&
+              VIOMMU_MMIO == viommu::mmio_bit);
 
 [[gnu::always_inline]] inline void write(viommu_translation& translation, const Waist::Hit& hit) noexcept {
   write(translation, hit.gpa.value, hit.mask, VIOMMU_TRANSLATED, hit.rights);
 }
 void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
-  write(translation, answer.gpa.value, answer.mask, kind_of(answer.kind), answer.rights.bits(),
-        static_cast<std::uint64_t>(answer.reason), static_cast<std::uint64_t>(answer.status));
+  write(translation, answer.gpa.value, answer.mask, kind_of(answer.kind),
+        answer.rights.bits() | (answer.mmio ? viommu::mmio_bit : 0), static_cast<std::uint64_t>(answer.reason),
+        static_cast<std::uint64_t>(answer.status));
 }
 
 [[nodiscard]] viommu_translation translation_of(const DmaAnswer& answer) noexcept {
@@ -434,13 +436,13 @@ viommu_result viommu_translate_range(viommu_reader* handle, const viommu_request
     part = viommu::vtd::translate_range(rest, {some.data(), room}, translate);
     for (std::size_t i = 0; i < part.pieces; ++i) {
       const viommu::vtd::Piece& piece = some[i];
+      const auto rights = static_cast<std::uint8_t>(piece.rights.bits() | (piece.mmio ? viommu::mmio_bit : 0));
       viommu_piece* const last = end->pieces == 0 ? nullptr : &pieces[end->pieces - 1];
-      if (last != nullptr && last->kind == kind_of(piece.kind) && last->rights == rights_of(piece.rights) &&
+      if (last != nullptr && last->kind == kind_of(piece.kind) && last->rights == rights &&
           last->gpa + last->length == piece.gpa.value) {
         last->length += piece.length;
       } else {
-        pieces[end->pieces++] = {piece.iova.value,    piece.gpa.value,         piece.length,
-                                 kind_of(piece.kind), rights_of(piece.rights), {}};
+        pieces[end->pieces++] = {piece.iova.value, piece.gpa.value, piece.length, kind_of(piece.kind), rights, {}};
       }
     }
     end->translated += part.translated;

@@ -98,6 +98,7 @@ class Replayer {
   void on(const trace::Unplug& unplug);
   void on(const trace::BusRenumbered& renumber);
   void on(const trace::PageRequested& page);
+  void on(const trace::HostFaulted& fault);
   void on(const trace::PageAnswered& reply);
   void on(const trace::ViewCheck& check);
   void on(const trace::CapabilitiesCheck& check);

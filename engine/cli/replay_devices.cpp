@@ -88,7 +88,7 @@ void Replayer::on(const trace::BusRenumbered& renumber) {
   }
 }
 
-// ---- Page requests ----
+// ---- Page requests and faults of real devices ----
 
 void Replayer::on(const trace::PageRequested& page) {
   if (!machine_is_ready("a page request")) return;
@@ -109,6 +109,23 @@ void Replayer::on(const trace::PageRequested& page) {
   // An answer at once goes the same way as one of the guest's.
   if (result == VIOMMU_PAGE_ANSWERED)
     host_.effects.push_back(reply_effect(request.source, page.pasid, request.group, code));
+}
+
+void Replayer::on(const trace::HostFaulted& fault) {
+  if (!machine_is_ready("a fault of the host")) return;
+  viommu_request request{};
+  request.iova = fault.iova;
+  request.source = static_cast<std::uint16_t>(fault.source_id);
+  request.access = rights_of(fault.access.rights);
+  if (fault.pasid != trace::no_pasid) {
+    request.pasid = fault.pasid;
+    request.flags = static_cast<std::uint8_t>(VIOMMU_HAS_PASID | (fault.access.supervisor ? VIOMMU_PRIVILEGED : 0) |
+                                              (fault.access.execute ? VIOMMU_EXECUTE : 0));
+  }
+  const viommu_result result = viommu_report_host_fault(unit_.engine->get(), &request, fault.reason, nullptr);
+  // Of a device that is not there it is dropped.
+  if (result != VIOMMU_OK && result != VIOMMU_E_NOT_FOUND)
+    mismatch(text_of(trace::Event{fault}), "it is reported", viommu_result_text(result));
 }
 
 void Replayer::on(const trace::PageAnswered& reply) {

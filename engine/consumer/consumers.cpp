@@ -51,6 +51,7 @@ bool Consumers::make_room() noexcept {
     to.content = from.content;
     to.target = from.target;
     to.seen.store(from.seen.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    to.mapped.store(from.mapped.load(std::memory_order_relaxed), std::memory_order_relaxed);
   }
   {
     const std::lock_guard lock{devices_lock_};
@@ -71,6 +72,7 @@ Result Consumers::add_device(SourceId source, bool bypasses) noexcept {
     added.source = source;
     added.withdrawing = false;
     added.known = true;
+    added.mapped.store(0, std::memory_order_relaxed);
     any_.store(true, std::memory_order_release);
   }
   Device& device = devices_[index];
@@ -138,6 +140,12 @@ std::optional<View> Consumers::view(SourceId source) const noexcept {
   return devices_[index].seen.load(std::memory_order_acquire);
 }
 
+std::uint64_t Consumers::mapped_bytes(SourceId source) const noexcept {
+  const std::lock_guard lock{devices_lock_};
+  const std::uint32_t index = index_of(source);
+  return index == nobody ? 0 : devices_[index].mapped.load(std::memory_order_relaxed);
+}
+
 // ---- Subscriptions ----
 
 Result Consumers::subscribe(SourceId source, const Subscription& wanted, std::uint64_t& id) noexcept {
@@ -186,9 +194,11 @@ Result Consumers::replay(std::uint64_t id) noexcept {
 Result Consumers::unsubscribe(std::uint64_t id) noexcept {
   Slot* const slot = slot_of(id);
   if (slot == nullptr) return Result::not_found;
+  const std::uint32_t device = slot->device;
   if (slot->shares) end_sharing(*slot, false);
   slot->clear();
   --slot_count_;
+  refresh_view(device);
   return Result::ok;
 }
 
@@ -340,6 +350,7 @@ void Consumers::track_writes(bool on) noexcept {
     if (!slot.mirror->declared().logs && !device.withdrawing) aim(slot, device.content);
     Slice slice{slice_tables};
     advance(slot, slice);
+    refresh_view(slot.device);
   }
 }
 
@@ -437,8 +448,13 @@ void Consumers::settle(std::uint32_t index) noexcept {
 
 void Consumers::refresh_view(std::uint32_t index) noexcept {
   Device& device = devices_[index];
-  const bool gave_up = std::ranges::any_of(
-      slots_, [&](Slot& slot) { return slot.id != 0 && slot.device == index && slot.current().gave_up(); });
+  bool gave_up = false;
+  std::uint64_t mapped = 0;
+  for_each_of(index, [&](Slot& slot) {
+    gave_up |= slot.current().gave_up();
+    mapped += slot.held().figures().bytes;
+  });
+  device.mapped.store(mapped, std::memory_order_relaxed);
   const View now = gave_up ? View::blocked : device.content.view;
   if (device.seen.exchange(now, std::memory_order_acq_rel) != now)
     host_.view_changed(device.source, static_cast<std::uint32_t>(now));

@@ -66,6 +66,8 @@ class Consumers {
   [[nodiscard]] Result renumber(std::uint8_t from, std::uint8_t to) noexcept;
   /// Nothing for a device that is not known.
   [[nodiscard]] std::optional<View> view(SourceId source) const noexcept;
+  /// What all consumers of a device hold together. Threads: any.
+  [[nodiscard]] std::uint64_t mapped_bytes(SourceId source) const noexcept;
 
   // ---- Subscriptions ----
   [[nodiscard]] Result subscribe(SourceId source, const Subscription& wanted, std::uint64_t& id) noexcept;
@@ -109,6 +111,7 @@ class Consumers {
     Content content{View::system, {}};
     Content target{View::system, {}};
     Atomic<View> seen{View::system};
+    Atomic<std::uint64_t> mapped{0};  ///< bytes
 
     Device() = default;
   };
@@ -154,6 +157,7 @@ class Consumers {
   void reconsider(std::uint32_t device, bool whole_range) noexcept;
   /// Publishes and delivers what was withdrawn for.
   void settle(std::uint32_t device) noexcept;
+  /// What others are told of a device, after something has happened to its consumers.
   void refresh_view(std::uint32_t device) noexcept;
   [[nodiscard]] bool busy_device(std::uint32_t device) noexcept;
   /// Whether something of it is still there that has to go.

@@ -66,12 +66,14 @@ struct Translation {
   Outcome outcome = Outcome::absent;
   Stage stage = Stage::second;
   Rights rights;           ///< a right to write that a dirty flag is still to be set for is none yet
+  bool mmio = false;       ///< it leads to a device's memory
   Gpa gpa;                 ///< of the address asked for
   std::uint64_t mask = 0;  ///< size - 1 of the aligned block in which every address translates alike
 
   void set(Outcome new_outcome, Rights new_rights, Gpa new_gpa = {}, std::uint64_t new_mask = 0) noexcept {
     outcome = new_outcome;
     rights = new_rights;
+    mmio = false;
     gpa = new_gpa;
     mask = new_mask;
   }
@@ -205,7 +207,7 @@ class Waist {
     } else if (space.key.interpretation == caches::Interpretation::pass_through) {
       identity(reader, iova, found);
     } else if (const Hit hit = look_up(reader, space, iova, asked.bits()); hit.found()) {
-      found.set(Outcome::translated, Rights::in(hit.rights), hit.gpa, hit.mask);
+      hit.write(found);
     } else {
       // Also when the cached rights do not suffice: a fault is always decided on what the tables say now.
       walk_and_fill(reader, space, iova, asked, from, found);
@@ -216,9 +218,17 @@ class Waist {
   struct Hit {
     Gpa gpa;
     std::uint64_t mask = 0;
-    RightBits rights = 0;  ///< 0: no hit; what grants nothing is not cached
+    RightBits rights = 0;  ///< with mmio_bit; 0: no hit, because what grants nothing is not cached
 
     [[nodiscard]] bool found() const noexcept { return rights != 0; }
+    /// Of what was translated.
+    [[nodiscard]] static Hit of(const Translation& found) noexcept {
+      return {found.gpa, found.mask, found.rights.bits() | (found.mmio ? mmio_bit : 0)};
+    }
+    void write(Translation& to) const noexcept {
+      to.set(Outcome::translated, Rights::in(rights), gpa, mask);
+      to.mmio = (rights & mmio_bit) != 0;
+    }
   };
   /// No hit for an address beyond the width, in pass-through, in the interrupt window, not cached, or without rights.
   [[nodiscard]] Hit look_up(Reader& reader, const caches::AddressSpace& space, Iova iova, RightBits asked) noexcept {
@@ -250,7 +260,7 @@ class Waist {
   template <caches::Iotlb::Few which>
   [[nodiscard, gnu::always_inline]] Hit look_up_small(caches::Place place, Iova iova, RightBits asked) const noexcept {
     const Pair entry = iotlb_.find_small<which>(place, iova, iotlb_.small_set(place, iova));
-    const RightBits rights = entry.second & all_right_bits;
+    const RightBits rights = entry.second & answer_bits;
     if ((asked & ~rights) != 0 || rights == 0) [[unlikely]]  // what was not found grants nothing
       return {};
     return {caches::Iotlb::small_gpa<which>(entry, iova), low_bits(page_shift), rights};
@@ -357,6 +367,9 @@ class Waist {
   /// All of them, which costs less than one by one: in order on this thread or, where it is worth it, several domains
   /// side by side on the host's executor (waist_drop.cpp). Called by the thread that calls drained() and reclaim().
   void drop(std::span<const caches::PageScope> scopes) noexcept;
+  /// Devices are no longer those they were: drops their contexts, and what is cached in the domains that these lead to.
+  /// Nobody is told. As drop(). @param ignored_bits  of the source ids that count
+  void forget_sources(SourceId source, std::uint8_t ignored_bits = 0) noexcept;
   /// Where a longer run for drop() may be put together; empty where it would not be handed out.
   [[nodiscard]] std::span<caches::PageScope> long_run() noexcept { return groups_.run(); }
   /// Everything dropped so far; drained when the guards open now, and the holds in `scopes` open now, have ended.
@@ -404,6 +417,12 @@ class Waist {
   bool reclaim_regions(std::uint64_t told_version = ~std::uint64_t{0}) noexcept;
 
   // ---- What a walk comes to ----
+  /// Marks an answer that leads to a device's memory, and cuts it where that begins or ends. Inside a guard.
+  void mark_device(Translation& found) const noexcept {
+    const RegionMap* const map = memory_.map();
+    if (map != nullptr && map->has_devices()) [[unlikely]]
+      mark_device(*map, found);
+  }
   [[nodiscard]] static bool overlaps_window(Gpa frame, std::uint64_t mask) noexcept {
     return Range<std::uint64_t>{frame.value, frame.value + mask}.overlaps(interrupt_window);
   }
@@ -487,9 +506,10 @@ class Waist {
   [[nodiscard]] static constexpr bool grants(Rights granted, Rights asked) noexcept {
     return asked.none() ? !granted.none() : granted.covers(asked);
   }
-  static void identity(Reader& reader, Iova iova, Translation& found) noexcept {
+  void identity(Reader& reader, Iova iova, Translation& found) const noexcept {
     reader.count(Count::pass_throughs, caches::Use::identities);
     judge_identity(iova, found);
+    mark_device(found);
   }
   static void beyond_width(Reader& reader, const caches::AddressSpaceKey& key, Translation& found) noexcept {
     reader.counters.add(Count::beyond_width);
@@ -519,8 +539,12 @@ class Waist {
   void conclude(Reader& reader, caches::AddressSpace& space, const Start& start, Rights asked,
                 const walkers::WalkAnswer& walk, Translation& found) noexcept;
   /// What is known without the caches. @return whether it may be cached
-  [[nodiscard]] static bool answer_walk(Iova iova, Rights asked, const walkers::WalkAnswer& walk,
-                                        Translation& found) noexcept;
+  [[nodiscard]] bool answer_walk(Iova iova, Rights asked, const walkers::WalkAnswer& walk,
+                                 Translation& found) const noexcept;
+  static void mark_device(const RegionMap& map, Translation& found) noexcept;
+  /// The same for what is to be cached; a block of which only part is a device's becomes the page that was asked for.
+  /// @return false for a larger page of which only part is one's: it cannot be cached
+  [[nodiscard]] static bool mark_device(const RegionMap& map, Iova iova, caches::CachedPage& page) noexcept;
   /// Of a walk that answer_walk() has looked at.
   static void count_walk(Reader& reader, const walkers::WalkAnswer& walk, const Translation& found) noexcept {
     reader.count(Count::walks, caches::Use::walks);
@@ -547,13 +571,13 @@ class Waist {
   void fill_staged(Reader& reader, caches::AddressSpace& space, const Start& start, Iova iova,
                    const caches::CachedPage& page) noexcept;
   /// @return whether it may be cached; `page` is then what for
-  [[nodiscard]] static bool conclude_stages(Reader& reader, Iova iova, const StageWalk& walked, Translation& found,
-                                            caches::CachedPage& page) noexcept;
+  [[nodiscard]] bool conclude_stages(Reader& reader, Iova iova, const StageWalk& walked, Translation& found,
+                                     caches::CachedPage& page) const noexcept;
   /// @return whether it may be cached; `page` is then what for
   [[nodiscard]] bool walk_stages(Reader& reader, const caches::AddressSpaceKey& key, Iova iova, Rights asked,
                                  Translation& found, caches::CachedPage& page) const noexcept;
   void fill_page(Reader& reader, caches::AddressSpace& space, const Start& start, Iova iova,
-                 const caches::CachedPage& page) noexcept;
+                 caches::CachedPage page) noexcept;
   void fill_table(caches::AddressSpace& space, const Start& start, Iova iova, const walkers::WalkAnswer& walk) noexcept;
   void walk_ahead(Reader& reader, caches::AddressSpace& space, const Start& start, Iova next,
                   const walkers::WalkAnswer& walk) noexcept;

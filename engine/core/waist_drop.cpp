@@ -56,6 +56,25 @@ void Waist::drop(std::span<const caches::PageScope> scopes) noexcept {
   if (options_.listener.pages != nullptr) tell_in_order(scopes);
 }
 
+void Waist::forget_sources(SourceId source, std::uint8_t ignored_bits) noexcept {
+  caches::Scope scope;
+  scope.kind = caches::Scope::Kind::source_contexts;
+  scope.source = source;
+  scope.ignored_source_bits = ignored_bits;
+  full_fence();  // B1
+  const std::lock_guard lock{caches_lock_};
+  const auto forget = [this](caches::ContextEntry context) {
+    if (context)
+      spaces_.for_each_of(context.space().key.domain, [this](caches::AddressSpace& space) { spaces_.forget(space); });
+  };
+  for (unsigned bits = 0; bits <= 0xFF; ++bits)
+    if ((bits & ~ignored_bits) == 0) forget(contexts_.find(SourceId{static_cast<std::uint16_t>(source.value ^ bits)}));
+  const caches::PasidCache& pasids = contexts_.pasids();
+  for (std::size_t place = 0; place < pasids.places(); ++place)
+    if (const std::optional held = pasids.held_at(place); held && scope.names(held->key.source)) forget(held->entry);
+  contexts_.drop(scope);
+}
+
 bool Waist::worth_handing_out(std::span<const caches::PageScope> scopes) const noexcept {
   if (scopes.size() < 2 || scopes.size() > DropGroups::most_in_run) return false;
   const std::uint64_t least_ns = options_.hand_out_ns;

@@ -107,15 +107,33 @@ void Waist::put_in_force(const RegionMap* next, std::optional<std::uint64_t> coo
   retired.version = regions_version_.load(std::memory_order_relaxed) + 1;
   retired.map = memory_.publish(next);
   caches::ScopeSet scopes;
-  if (cookie) {
-    drop_from_caches(caches::Scope{});  // a listener is not told: a lock is held
-    scopes.add({});
-  }
+  // A device's memory that comes is not marked in what is cached of its addresses.
+  if (cookie || next->has_devices()) drop_from_caches(caches::Scope{});  // a listener is not told: a lock is held
+  if (cookie) scopes.add({});
   retired.ticket = ticket(scopes);
   retired.cookie = cookie.value_or(0);
   retired.tell = cookie.has_value();
   maps_retired_.store(true, std::memory_order_seq_cst);
   regions_version_.store(retired.version, std::memory_order_release);
+}
+
+void Waist::mark_device(const RegionMap& map, Translation& found) noexcept {
+  const RegionMap::Alike around = map.alike(found.gpa);
+  found.mmio = around.of_device;
+  found.mask &= around.mask_around(found.gpa);
+}
+
+bool Waist::mark_device(const RegionMap& map, Iova iova, caches::CachedPage& page) noexcept {
+  const std::uint64_t mask = caches::mask_of(page.size);
+  const bool is_block = page.size == caches::PageSize::kib32;
+  const Gpa first{page.frame.value - (is_block ? iova.value & mask & ~low_bits(page_shift) : 0)};
+  const RegionMap::Alike around = map.alike(page.frame);
+  page.mmio = around.of_device;
+  if (around.range.contains(first) && around.range.contains(first + mask)) return true;
+  if (!is_block) return page.size == caches::PageSize::kib4;
+  page.size = caches::PageSize::kib4;
+  page.pages = 0;
+  return true;
 }
 
 bool Waist::reclaim_regions(std::uint64_t told_version) noexcept {

@@ -18,10 +18,11 @@ bool Waist::walk_stages(Reader& reader, const caches::AddressSpaceKey& key, Iova
 }
 
 bool Waist::conclude_stages(Reader& reader, Iova iova, const StageWalk& walked, Translation& found,
-                            caches::CachedPage& page) noexcept {
+                            caches::CachedPage& page) const noexcept {
   reader.count(Count::walks, caches::Use::walks);
   reader.counters.add(Count::walk_loads, walked.loads);
   const bool cacheable = core::conclude(iova, walked, found, page);
+  if (found.outcome == Outcome::translated) mark_device(found);
   tracepoint::walk_end(iova.value, static_cast<std::uint32_t>(found.outcome), found.gpa.value, walked.loads);
   if (found.outcome == Outcome::translated) reader.counters.add(Count::answers_with_walk);
   return cacheable && !interrupt_window.contains(iova.value);
@@ -126,7 +127,7 @@ void Waist::translate_beyond_last(Reader& reader, caches::AddressSpace& space, I
                                   Translation& found) noexcept {
   if (!space.key.is_upper(iova)) return beyond_width(reader, space.key, found);
   const Hit hit = look_up_folded(reader, space, {space.key.folded(iova.value)}, asked.bits());
-  if (hit.found()) return found.set(Outcome::translated, Rights::in(hit.rights), hit.gpa, hit.mask);
+  if (hit.found()) return hit.write(found);
   walk_stages_and_fill(reader, space, iova, asked, found);
 }
 

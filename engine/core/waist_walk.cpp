@@ -37,7 +37,7 @@ Waist::Hit Waist::look_up_more(Reader& reader, const caches::AddressSpace& space
   const std::uint64_t mask = caches::Iotlb::mask_of(entry);
   if (count_charged_hit(reader)) remember(reader, place, iova, mask);
   const std::uint64_t clear = mask == low_bits(page_shift) ? mask : mask & mask_clear_of_interrupts(iova.value);
-  return {caches::Iotlb::gpa_in(entry, iova), clear, entry.second & all_right_bits};
+  return {caches::Iotlb::gpa_in(entry, iova), clear, entry.second & answer_bits};
 }
 
 void Waist::begin_at_root(const caches::AddressSpace& space, Iova iova, walkers::WalkRequest& request) noexcept {
@@ -78,7 +78,10 @@ void Waist::start_walk(const caches::AddressSpace& space, Iova iova, WalkFrom fr
 }
 
 void Waist::fill_page(Reader& reader, caches::AddressSpace& space, const Start& start, Iova iova,
-                      const caches::CachedPage& page) noexcept {
+                      caches::CachedPage page) noexcept {
+  const RegionMap* const map = memory_.map();
+  if (map != nullptr && map->has_devices()) [[unlikely]]
+    if (!mark_device(*map, iova, page)) return;
   if (!announce(space.sizes, space.fillable, start.fillable, page.size)) return;
   const bool filled = iotlb_.fill(start.pages, start.place, iova, page, &reader.recent);
   reader.counters.add(filled ? Count::fills : Count::fills_refused);
@@ -130,7 +133,8 @@ void Waist::finish_walk(Reader& reader, caches::AddressSpace& space, Start& star
   conclude(reader, space, start, asked, walk, found);
 }
 
-inline bool Waist::answer_walk(Iova iova, Rights asked, const walkers::WalkAnswer& walk, Translation& found) noexcept {
+inline bool Waist::answer_walk(Iova iova, Rights asked, const walkers::WalkAnswer& walk,
+                               Translation& found) const noexcept {
   bool cacheable = false;
   if (walk.end != walkers::WalkEnd::leaf) [[unlikely]] {
     found.set(outcome_of(walk.end), walk.rights);
@@ -138,6 +142,7 @@ inline bool Waist::answer_walk(Iova iova, Rights asked, const walkers::WalkAnswe
     found.set(Outcome::denied, walk.rights);
   } else {
     cacheable = judge(iova, walk.frame, size_at(walk.level), walk.rights, found);
+    mark_device(found);
   }
   tracepoint::walk_end(iova.value, static_cast<std::uint32_t>(found.outcome), found.gpa.value, walk.loads);
   return cacheable;

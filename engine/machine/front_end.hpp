@@ -83,6 +83,8 @@ struct FrontEnd {
   unsigned (*host_address_width)(const void* opaque) = nullptr;
   /// Last address of guest memory; nothing while there is none.
   std::optional<Gpa> (*memory_end)(const void* opaque) = nullptr;
+  /// First address of a range that is in no region; nothing where all of it is in one or several.
+  std::optional<Gpa> (*memory_hole)(const void* opaque, GpaRange range) = nullptr;
   /// The name of what could not be with these widths; empty when all can.
   std::string_view (*problem)(const void* opaque, Widths widths) = nullptr;
   /// Makes them those in force, everywhere, as if the front end had been created with them.

@@ -18,6 +18,23 @@ void Machine::refuse_for_announcing(SourceId source, Refusal& why) const noexcep
   why.words = "needed by a host-backed device, which has to be told of new mappings";
 }
 
+bool Machine::lacks_memory(const Device& device, Refusal& why) const noexcept {
+  if (device.bypassed) return false;  // the table does not tell of it
+  for (const GpaRange& range : device.reserved_memory) {
+    const std::optional<Gpa> hole = front_end_.memory_hole(front_end_.opaque, range);
+    if (!hole) continue;
+    why = {};
+    why.code = RefusalCode::invalid;
+    why.source = device.source;
+    why.expected = range.first.value;
+    why.found = hole->value;
+    why.field = "reserved_memory";
+    why.words = "reserved memory that is in no region";
+    return true;
+  }
+  return false;
+}
+
 bool Machine::vetoed(const Candidate& candidate, Refusal& why) const noexcept {
   for (const Veto& veto : std::span{vetoes_}.first(veto_count_)) {
     why.veto_text = {};

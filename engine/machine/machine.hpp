@@ -58,8 +58,9 @@ class Machine {
     bool all = true;
     registry_.for_each([&](const Device& device) {
       Refusal why;
-      if (!lacks_announcing(device.kind, device.bypassed) || device.facts_withdrawn) return;
-      refuse_for_announcing(device.source, why);
+      const bool is_mirrored = lacks_announcing(device.kind, device.bypassed) && !device.facts_withdrawn;
+      if (is_mirrored) refuse_for_announcing(device.source, why);
+      if (!is_mirrored && !lacks_memory(device, why)) return;
       tell(why);
       all = false;
     });
@@ -89,6 +90,9 @@ class Machine {
     return kind == DeviceKind::host && !bypassed && front_end_.announces(front_end_.opaque) == AnnounceAbility::none;
   }
   void refuse_for_announcing(SourceId source, Refusal& why) const noexcept;
+  /// Whether memory that is to be mapped one to one for a device is none: a guest would map it, and the device would go
+  /// nowhere.
+  [[nodiscard]] bool lacks_memory(const Device& device, Refusal& why) const noexcept;
   /// A number for its facts: of another device that has the same, or a new one.
   [[nodiscard]] std::uint64_t class_of(const Device& added) noexcept;
   [[nodiscard]] bool vetoed(const Candidate& candidate, Refusal& why) const noexcept;

@@ -23,6 +23,7 @@ enum class RefusalCode : std::uint8_t {
   narrows_haw,
   alias_conflict,
   migration_not_allowed,
+  invalid,
   vetoed,
 };
 

@@ -144,6 +144,8 @@ struct TopologyCounts {
   std::size_t scopes = 0;
 };
 [[nodiscard]] TopologyError check(const TopologyCounts& counts) noexcept;
+/// Whether they ascend, apart from each other.
+[[nodiscard]] TopologyError check(std::span<const SourceRange> bypassed) noexcept;
 
 /// Everything that would make the table illegal, or ambiguous: two units that claim one source id, whichever of them an
 /// operating system would find first. The other functions are for descriptions that pass.

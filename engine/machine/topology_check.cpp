@@ -82,9 +82,9 @@ using Error = TopologyError;
   return {};
 }
 
-[[nodiscard]] Error check_bypassed(const Topology& t) noexcept {
-  for (std::size_t i = 0; i < t.bypassed.size(); ++i) {
-    const SourceRange& range = t.bypassed[i];
+[[nodiscard]] Error check_ranges(std::span<const SourceRange> ranges) noexcept {
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    const SourceRange& range = ranges[i];
     const Error here{.field = "bypassed", .element = i, .source = range.first};
     const auto failed = [&here](const char* words, std::uint64_t expected, std::uint64_t found) {
       Error error = here;
@@ -95,7 +95,7 @@ using Error = TopologyError;
     };
     if (range.last < range.first) return failed("ends before it begins", range.first.value, range.last.value);
     if (i == 0) continue;
-    const SourceRange& before = t.bypassed[i - 1];
+    const SourceRange& before = ranges[i - 1];
     if (std::tuple{range.segment, range.first} <= std::tuple{before.segment, before.last})
       return failed("not behind the range before it", before.last.value, range.first.value);
   }
@@ -341,10 +341,12 @@ TopologyError check(const TopologyCounts& counts) noexcept {
   return {};
 }
 
+TopologyError check(std::span<const SourceRange> bypassed) noexcept { return check_ranges(bypassed); }
+
 TopologyError check(const Topology& topology) noexcept {
   if (const Error error = check(counts_of(topology))) return error;
   if (const Error error = check_header(topology)) return error;
-  if (const Error error = check_bypassed(topology)) return error;
+  if (const Error error = check(topology.bypassed)) return error;
   if (const Error error = check_units(topology)) return error;
   if (const Error error = check_each(topology, topology.reserved_memory.size(), check_reserved_memory)) return error;
   if (const Error error = check_each(topology, topology.root_ports.size(), check_root_ports)) return error;

@@ -71,6 +71,7 @@ struct FirstField {
   std::string_view operator()(const Process&) const noexcept { return "process"; }
   std::string_view operator()(const ClockForward&) const noexcept { return "clock"; }
   std::string_view operator()(const PageRequested&) const noexcept { return "hostpage"; }
+  std::string_view operator()(const HostFaulted&) const noexcept { return "hostfault"; }
   std::string_view operator()(const PageAnswered&) const noexcept { return "reply"; }
   std::string_view operator()(const PartChanged& e) const noexcept { return parts[static_cast<std::size_t>(e.part)]; }
   std::string_view operator()(const StateStep& e) const noexcept {

@@ -191,7 +191,8 @@ using Event = std::variant<
     RamAdded, RamRemoved, MemoryCheck, PartChanged, RegionGone, Ready, MachineReset, RoutesChanged, BusBypassed, Plug,
     FactsUnset, Unplug, BusRenumbered, Subscribe, Unsubscribe, FailNext, ShadowCheck, ShadowExtent, DeltaCheck,
     CountCheck, ErrorsCheck, PinsCheck, ViewCheck, CapabilitiesCheck, WidthCheck, BlockersCheck, HoldOpened,
-    HoldReleased, StateStep, DirtySwitch, BitmapCheck, DirtyRun, Process, ClockForward, PageRequested, PageAnswered>;
+    HoldReleased, StateStep, DirtySwitch, BitmapCheck, DirtyRun, Process, ClockForward, PageRequested, HostFaulted,
+    PageAnswered>;
 
 // A writer in the middle of the engine visits an event: no alternative may be able to fail in a copy.
 static_assert(std::is_trivially_copyable_v<Event>);

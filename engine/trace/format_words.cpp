@@ -86,6 +86,9 @@ void write_fields(LineOut& out, const ClockForward& e) noexcept { out.decimal(e.
 void write_fields(LineOut& out, const PageRequested& e) noexcept {
   out.hex(e.source_id).pasid(e.pasid).hex(e.iova).access(e.access).hex(e.group).word(switches[e.last ? 1 : 0]);
 }
+void write_fields(LineOut& out, const HostFaulted& e) noexcept {
+  out.hex(e.source_id).pasid(e.pasid).hex(e.iova).access(e.access).hex(e.reason);
+}
 void write_fields(LineOut& out, const PageAnswered& e) noexcept {
   out.hex(e.source_id).pasid(e.pasid).hex(e.group).hex(e.code);
 }

@@ -42,6 +42,7 @@ void write_fields(LineOut& out, const DirtyRun& e) noexcept;
 void write_fields(LineOut& out, const Process& e) noexcept;
 void write_fields(LineOut& out, const ClockForward& e) noexcept;
 void write_fields(LineOut& out, const PageRequested& e) noexcept;
+void write_fields(LineOut& out, const HostFaulted& e) noexcept;
 void write_fields(LineOut& out, const PageAnswered& e) noexcept;
 
 }  // namespace viommu::trace

@@ -288,6 +288,16 @@ ParseError parse_hostpage(Fields& fields, Event& event) noexcept {
   return finish(fields, page, event);
 }
 
+ParseError parse_hostfault(Fields& fields, Event& event) noexcept {
+  HostFaulted fault;
+  fault.source_id = source_id(fields);
+  fault.pasid = pasid(fields);
+  fault.iova = fields.hex("IOVA", 64);
+  fault.access = fields.access("ACC");
+  fault.reason = static_cast<std::uint8_t>(fields.hex("REASON", 8));
+  return finish(fields, fault, event);
+}
+
 ParseError parse_reply(Fields& fields, Event& event) noexcept {
   PageAnswered reply;
   reply.source_id = source_id(fields);
@@ -343,6 +353,7 @@ constexpr Row rows[] = {
     {"process", parse_process},
     {"clock", parse_count_of<ClockForward>},
     {"hostpage", parse_hostpage},
+    {"hostfault", parse_hostfault},
     {"reply", parse_reply},
 };
 

@@ -314,6 +314,16 @@ struct PageRequested {
   friend constexpr bool operator==(const PageRequested&, const PageRequested&) = default;
 };
 
+/// `hostfault SID PASID IOVA ACC REASON`.
+struct HostFaulted {
+  std::uint64_t iova = 0;
+  std::uint32_t source_id = 0;
+  std::uint32_t pasid = no_pasid;
+  Access access{};
+  std::uint8_t reason = 0;
+  friend constexpr bool operator==(const HostFaulted&, const HostFaulted&) = default;
+};
+
 /// `reply SID PASID GROUP CODE`.
 struct PageAnswered {
   std::uint32_t source_id = 0;

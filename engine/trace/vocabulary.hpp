@@ -57,9 +57,8 @@ inline constexpr std::string_view error_names[] = {"CachingModeRequired",
   return std::find(std::begin(error_names), std::end(error_names), text.substr(0, colon)) != std::end(error_names);
 }
 
-// Scenario lines of the format that bring virtio-iommu, and faults of real devices.
-inline constexpr std::string_view later_words[] = {"C",       "Q",         "E",   "driver",  "isolatable",
-                                                   "inscope", "hostfault", "req", "eventbuf"};
+// Scenario lines of the format that bring virtio-iommu.
+inline constexpr std::string_view later_words[] = {"C", "Q", "E", "driver", "isolatable", "inscope", "req", "eventbuf"};
 
 inline constexpr std::string_view recorded_letters[] = {"u", "U", "S", "O", "N", "P", "B", "Z"};
 

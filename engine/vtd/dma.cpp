@@ -181,16 +181,21 @@ FaultReason mode_fault(const Capabilities& capabilities, TableMode in_force, con
   return FaultReason::none;
 }
 
+DmaAnswer Dma::untranslated(Iova iova) const noexcept {
+  core::Translation found;
+  found.set(core::Outcome::translated, read_write, {iova.value},
+            interrupt_window.contains(iova.value) ? low_bits(page_shift) : mask_clear_of_interrupts(iova.value));
+  waist_.mark_device(found);
+  DmaAnswer identity{DmaKind::identity, found.rights, found.gpa, found.mask};
+  identity.mmio = found.mmio;
+  return identity;
+}
+
 DmaAnswer Dma::translate_special(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept {
   if (mode.has(Mode::logging)) return logged(request, translate_special(reader, request, mode.unlogged()));
   if (!mode.has(Mode::translating)) {
     reader.counters.add(core::Count::identities);
-    const DmaAnswer identity{DmaKind::identity,
-                             read_write,
-                             {request.iova.value},
-                             interrupt_window.contains(request.iova.value)
-                                 ? low_bits(page_shift)
-                                 : mask_clear_of_interrupts(request.iova.value)};
+    const DmaAnswer identity = untranslated(request.iova);
     return mode.has(Mode::protecting) ? unless_protected(reader, request, identity) : identity;
   }
   if (!request.has_pasid && interrupt_window.contains(request.iova.value))

@@ -60,6 +60,7 @@ struct DmaAnswer {
   DomainId domain{};
   std::optional<Pasid> pasid = std::nullopt;
   bool first_stage = false;
+  bool mmio = false;  ///< it leads to a device's memory
 };
 
 /// How a request of address translation services is completed.
@@ -195,8 +196,8 @@ class Dma {
                                                             const caches::AddressSpaceKey& key) noexcept {
     const DmaKind kind =
         key.interpretation == caches::Interpretation::pass_through ? DmaKind::identity : DmaKind::translated;
-    return {kind,      found.rights,         found.gpa, found.mask, FaultReason::none, FaultStatus::none, key.domain,
-            key.pasid, key.has_first_stage()};
+    return {kind,      found.rights,          found.gpa, found.mask, FaultReason::none, FaultStatus::none, key.domain,
+            key.pasid, key.has_first_stage(), found.mmio};
   }
 
   using Misses = Scratch<core::Miss, core::batch_width>;
@@ -275,7 +276,7 @@ class Dma {
       const core::Miss& miss = misses[m];
       const core::Translation& found = miss.found;
       if (found.outcome == core::Outcome::translated) [[likely]]
-        batch.hit(miss.index, core::Waist::Hit{found.gpa, found.mask, found.rights.bits()});
+        batch.hit(miss.index, core::Waist::Hit::of(found));
       else
         batch.answer(miss.index, fault_in(reader, batch.request(miss.index), found, miss.space().key,
                                           miss.context.fault_disable()));
@@ -304,6 +305,8 @@ class Dma {
   [[nodiscard]] DmaAnswer translate_without_context(core::Reader& reader, const DmaRequest& request,
                                                     Mode mode) noexcept;
   [[nodiscard]] DmaAnswer translate_special(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept;
+  /// While translation is off.
+  [[nodiscard]] DmaAnswer untranslated(Iova iova) const noexcept;
   /// The answer as it is given while writes are logged (dma_logged.cpp).
   [[nodiscard]] DmaAnswer logged(const DmaRequest& request, DmaAnswer found) noexcept;
   [[nodiscard]] DmaAnswer access_interrupt_window(core::Reader& reader, const DmaRequest& request) noexcept;

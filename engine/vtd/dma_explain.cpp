@@ -39,14 +39,8 @@ void Dma::explain(const DmaRequest& request, DmaExplanation& why) noexcept {
     why.protected_region = is_protected(answer.gpa);
     if (why.protected_region) why.answer = {};
   };
-  const bool in_window = interrupt_window.contains(request.iova.value);
-  if (!why.translating) {
-    return decide(AnsweredBy::mode, {DmaKind::identity,
-                                     read_write,
-                                     {request.iova.value},
-                                     in_window ? low_bits(page_shift) : mask_clear_of_interrupts(request.iova.value)});
-  }
-  if (!request.has_pasid && in_window) {
+  if (!why.translating) return decide(AnsweredBy::mode, untranslated(request.iova));
+  if (!request.has_pasid && interrupt_window.contains(request.iova.value)) {
     const Rights rights = rights_in_interrupt_window(request);
     if (rights.none()) return decide(AnsweredBy::mode, blocked(FaultReason::not_an_interrupt));
     return decide(AnsweredBy::mode, {DmaKind::interrupt, rights, {request.iova.value}, 3});
@@ -64,7 +58,10 @@ void Dma::explain(const DmaRequest& request, DmaExplanation& why) noexcept {
     return reason_of(path.found, key, request.asked);
   };
   const auto answered = [&](const caches::AddressSpaceKey& key, const core::PathSeen& path, FaultReason reason) {
-    return reason == FaultReason::none ? answer(path.found, key) : blocked(reason);
+    if (reason != FaultReason::none) return blocked(reason);
+    core::Translation found = path.found;
+    waist_.mark_device(found);
+    return answer(found, key);
   };
   why.walked = true;
   explain_context(waist_.memory(), capabilities_, why.root, why.mode, request, why.contexts);
@@ -83,6 +80,7 @@ void Dma::explain(const DmaRequest& request, DmaExplanation& why) noexcept {
   if (why.page && why.page->rights.covers(asked)) {
     core::Translation found;
     found.set(core::Outcome::translated, why.page->rights, why.page->gpa, why.page->mask);
+    waist_.mark_device(found);
     return decide(AnsweredBy::iotlb, answer(found, key));
   }
   const bool same = why.contexts.fault == FaultReason::none && key == why.contexts.key;

@@ -77,6 +77,16 @@ constexpr Fields fields = make_fields();
   return map->regions().back().range.last;
 }
 
+[[nodiscard]] std::optional<Gpa> memory_hole(const void* opaque, GpaRange range) {
+  const RegionMap* const map = side(opaque).memory.map();
+  Gpa next = range.first;
+  while (const Region* const region = map == nullptr ? nullptr : map->find(next)) {  // ends: `next` grows
+    if (region->range.last >= range.last) return std::nullopt;
+    next = region->range.last + 1;
+  }
+  return next;
+}
+
 }  // namespace
 
 std::span<const CapabilityField> capability_fields() noexcept { return fields; }
@@ -105,6 +115,7 @@ machine::FrontEnd MachineSide::front_end() noexcept {
   };
   table.host_address_width = [](const void* opaque) { return side(opaque).unit.capabilities().host_address_width; };
   table.memory_end = memory_end;
+  table.memory_hole = memory_hole;
   table.problem = problem;
   table.apply = [](void* opaque, machine::Widths widths) {
     Unit& narrowed = static_cast<MachineSide*>(opaque)->unit;

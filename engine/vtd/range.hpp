@@ -18,6 +18,7 @@ struct Piece {
   std::uint64_t length = 0;
   DmaKind kind = DmaKind::fault;
   Rights rights;
+  bool mmio = false;
 };
 
 struct RangeEnd {
@@ -52,12 +53,12 @@ RangeEnd translate_range(DmaRequest request, std::span<Piece> pieces, Translate&
     const std::uint64_t bytes = std::min(rest, length - end.translated - 1) + 1;
     Piece* const last = end.pieces == 0 ? nullptr : &pieces[end.pieces - 1];
     const bool goes_on = last != nullptr && last->kind == answer.kind && last->rights == answer.rights &&
-                         last->gpa.value + last->length == answer.gpa.value;
+                         last->mmio == answer.mmio && last->gpa.value + last->length == answer.gpa.value;
     if (goes_on) {
       last->length += bytes;
     } else {
       if (end.pieces == pieces.size()) return end;
-      pieces[end.pieces++] = {request.iova, answer.gpa, bytes, answer.kind, answer.rights};
+      pieces[end.pieces++] = {request.iova, answer.gpa, bytes, answer.kind, answer.rights, answer.mmio};
     }
     end.translated += bytes;
   }

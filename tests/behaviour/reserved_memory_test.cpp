@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "tests/behaviour/machine.hpp"
@@ -96,6 +97,56 @@ TEST_CASE("reserved memory that the guest does not map is blocked like any other
   machine.driver.submit_and_wait();
   CHECK(machine.blocked(device, first) == 6);
   CHECK(machine.lands(device, first + 0x1000) == first + 0x1000);
+}
+
+TEST_CASE("reserved memory that is in no region is an error when the machine is to be ready",
+          "[behaviour][admission][refusal][S4.17]") {
+  Machine machine;
+  viommu_engine* const engine = machine.engine.get();
+  const auto add_region = [&](std::uint64_t gpa, std::uint64_t length, std::uint64_t flags) {
+    const viommu_region region{gpa, length, nullptr, flags};
+    REQUIRE(viommu_region_add(engine, &region) == VIOMMU_OK);
+  };
+  const std::array<viommu_range, 2> reserved{{{0x1000, 0x1FFF}, {first, last}}};
+  viommu_device added{};
+  added.size = sizeof added;
+  added.source = device;
+  added.reserved_count = 2;
+  added.reserved_memory = reserved.data();
+  add_region(0, Machine::ram_bytes, VIOMMU_REGION_UNMAPPED);
+  std::uint32_t count = 0;
+  viommu_refusal refusal{};
+  refusal.size = sizeof refusal;
+  const auto refused_at = [&](std::uint64_t hole) {
+    CHECK(viommu_ready(engine, &refusal, 1, &count) == VIOMMU_E_REFUSED);
+    CHECK(count == 1);
+    CHECK(refusal.code == VIOMMU_REFUSED_INVALID);
+    CHECK(refusal.source == device);
+    CHECK(refusal.expected == first);
+    CHECK(refusal.found == hole);
+    CHECK(std::string{refusal.field} == "reserved_memory");
+  };
+  SECTION("of a device that passes the unit") {
+    REQUIRE(viommu_device_add(engine, &added, nullptr) == VIOMMU_OK);
+    SECTION("all of it") { refused_at(first); }
+    SECTION("all but its beginning") {
+      add_region(first - 0x1000, 0x2000, VIOMMU_REGION_UNMAPPED);
+      refused_at(first + 0x1000);
+      add_region(first + 0x1000, last - first + 1 - 0x1000,
+                 VIOMMU_REGION_READ_ONLY | VIOMMU_REGION_UNMAPPED);  // what was missing
+      CHECK(viommu_ready(engine, nullptr, 0, nullptr) == VIOMMU_OK);
+    }
+    SECTION("but not once the device is gone") {
+      REQUIRE(viommu_device_remove(engine, device) == VIOMMU_OK);
+      CHECK(viommu_ready(engine, nullptr, 0, &count) == VIOMMU_OK);
+      CHECK(count == 0);
+    }
+  }
+  SECTION("but of a device that bypasses nobody is told") {
+    added.flags = VIOMMU_DEVICE_BYPASSED;
+    REQUIRE(viommu_device_add(engine, &added, nullptr) == VIOMMU_OK);
+    CHECK(viommu_ready(engine, nullptr, 0, nullptr) == VIOMMU_OK);
+  }
 }
 
 }  // namespace viommu::test

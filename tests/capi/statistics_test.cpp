@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tests/capi/machine.hpp"
+#include "tests/support/mirror_model.hpp"
 #include "tests/support/random.hpp"
 
 namespace viommu::capi {
@@ -265,6 +266,60 @@ TEST_CASE("devices and domains have exact counts of their own, and the sums are 
   CHECK(seven.walks - walks_before == all.walks - before.walks);
   CHECK(seven.iotlb_domain == 1);
   CHECK(seven.iotlb_page == 0);
+}
+
+TEST_CASE("a device's mapped and pinned bytes are those of all its consumers, and go with them",
+          "[capi][statistics][consumer][S5.9]") {
+  constexpr std::uint64_t large_page = 0x20'0000;
+  constexpr std::uint16_t other = 0x0220;
+  viommu_vtd_options options = default_options();
+  options.accounts = 16;
+  options.capability = create().mmio_read(0x08, 8) | 0x80;  // caching mode
+  Machine machine{options};
+  viommu_engine* const engine = machine.engine.get();
+  const viommu_region more{0x4000'0000, 0x4000'0000, nullptr, VIOMMU_REGION_UNMAPPED};
+  REQUIRE(viommu_region_add(engine, &more) == VIOMMU_OK);
+  machine.map(base_iova, 0x4000'5000);
+  machine.map(base_iova + large_page, 0x4000'0000 + large_page, test::entry_read_write, 2);
+  machine.map(base_iova + 3 * page_bytes, 0x9000'0000);  // nothing is there
+  machine.invalidate_all();
+  const auto mapped = [&](std::uint16_t source) {
+    viommu_part_statistics part{};
+    part.size = sizeof part;
+    REQUIRE(viommu_device_statistics_get(engine, source, &part) == VIOMMU_OK);
+    CHECK(part.pinned_bytes == part.mapped_bytes);
+    return part.mapped_bytes;
+  };
+  CHECK(mapped(device) == 0);
+  test::MirrorModel low{0, 0, base_iova + large_page - 1};
+  test::MirrorModel high{0, base_iova + large_page, ~std::uint64_t{0}};
+  low.join(machine.engine, device);
+  CHECK(mapped(device) == page_bytes);
+  high.join(machine.engine, device);
+  CHECK(mapped(device) == page_bytes + large_page);
+  CHECK(mapped(other) == 0);
+  machine.tables.unmap(machine.tree, base_iova);
+  machine.invalidate_all();
+  CHECK(mapped(device) == large_page);
+  SECTION("one that leaves takes its own along") {
+    REQUIRE(viommu_unsubscribe(engine, high.id) == VIOMMU_OK);
+    CHECK(mapped(device) == 0);
+  }
+  SECTION("a device that is gone holds nothing") {
+    REQUIRE(viommu_device_remove(engine, device) == VIOMMU_OK);
+    CHECK(mapped(device) == 0);
+  }
+  SECTION("what cannot be logged is withdrawn while writes are") {
+    REQUIRE(viommu_dirty_tracking(engine, VIOMMU_DIRTY_ON) == VIOMMU_OK);
+    static_cast<void>(machine.engine.process());
+    CHECK(mapped(device) == 0);
+  }
+  SECTION("it can be asked for while the consumer is told") {
+    std::uint64_t seen = ~std::uint64_t{0};
+    high.on_event = [&] { seen = mapped(device); };
+    machine.driver.enable_translation(false);
+    CHECK(seen != ~std::uint64_t{0});
+  }
 }
 
 TEST_CASE("a domain id that is used again begins at 0, and a device that is gone keeps its counts",

@@ -40,6 +40,11 @@ struct MockFrontEnd {
     table.words = [](const void* self) { return of(self).words; };
     table.host_address_width = [](const void* self) { return of(self).haw; };
     table.memory_end = [](const void* self) { return of(self).end; };
+    table.memory_hole = [](const void* self, GpaRange range) -> std::optional<Gpa> {
+      const std::optional<Gpa> last = of(self).end;
+      if (last && range.last <= *last) return std::nullopt;
+      return last ? std::max(range.first, *last + 1) : range.first;
+    };
     table.problem = [](const void* self, Widths) { return of(self).problem; };
     table.apply = [](void* self, Widths widths) {
       auto& front_end = *static_cast<MockFrontEnd*>(self);

@@ -148,6 +148,11 @@ class MirrorModel {
     return all;
   }
   [[nodiscard]] std::size_t units() const { return held_.size(); }
+  /// Whether something is held between them.
+  [[nodiscard]] bool holds_any(std::uint64_t first, std::uint64_t last) const {
+    const auto next = held_.upper_bound(last);
+    return next != held_.begin() && std::prev(next)->second.iova + (std::prev(next)->second.length - 1) >= first;
+  }
 
  private:
   [[nodiscard]] bool declares(std::uint32_t flag) const { return (consumer.declares & flag) != 0; }
@@ -168,9 +173,7 @@ class MirrorModel {
       return;
     }
     if (map) {
-      const auto next = held_.upper_bound(event.last);
-      if (next != held_.begin() && std::prev(next)->second.iova + (std::prev(next)->second.length - 1) >= event.iova)
-        complain("over what is held", event);
+      if (holds_any(event.iova, event.last)) complain("over what is held", event);
       held_[event.iova] = {event.iova, length, event.gpa, event.rights};
       return;
     }

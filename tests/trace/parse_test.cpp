@@ -144,6 +144,9 @@ TEST_CASE("Each word about devices gives its event", "[trace][Words]") {
   CHECK(parsed(parser, "pins 1000") == Event{trace::PinsCheck{1000}});
   CHECK(parsed(parser, "hostpage 100 5 6000 w 3 1") ==
         Event{trace::PageRequested{0x6000, 0x100, 5, {{false, true}}, 3, true}});
+  CHECK(parsed(parser, "hostfault 100 5 5000 r 71") ==
+        Event{trace::HostFaulted{0x5000, 0x100, 5, {{true, false}}, 0x71}});
+  CHECK(problem(parser, "hostfault 100 5 5000 r 171") == Problem::too_long);
   CHECK(parsed(parser, "reply 100 - 3 f") == Event{trace::PageAnswered{0x100, trace::no_pasid, 3, 15}});
 }
 
@@ -223,8 +226,8 @@ TEST_CASE("A recording's unknown first field is skipped, a scenario's is an erro
   CHECK(refused(in_scenario(), "Ram 0 1000") == ParseError{Problem::unknown_word, 0, {}, "Ram"});
   for (const std::string_view line : {"u 0 8", "U 0 8", "S 8 ffffffff 1", "O", "Z", "N 8 unmap 0 fff 0 -", "P 8"})
     CHECK(refused(in_scenario(), line) == ParseError{Problem::recorded_only, 0, {}, line.substr(0, 1)});
-  for (const std::string_view line : {"driver 100 1 ok", "isolatable 100 1", "inscope 100 0", "hostfault 100 - 0 r 6",
-                                      "req 4 00 00", "eventbuf 2", "C features=1 bypass=0", "Q 00 00", "E 00"})
+  for (const std::string_view line : {"driver 100 1 ok", "isolatable 100 1", "inscope 100 0", "req 4 00 00",
+                                      "eventbuf 2", "C features=1 bypass=0", "Q 00 00", "E 00"})
     CHECK(refused(in_scenario(), line) == ParseError{Problem::later_word, 0, {}, line.substr(0, line.find(' '))});
 }
 

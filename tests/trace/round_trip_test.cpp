@@ -108,7 +108,7 @@ class Events {
     const std::uint64_t first = number(63);
     const std::uint64_t last = first + number(63);
     const bool yes = flag();
-    switch (random_.below(38)) {
+    switch (random_.below(39)) {
       case 0:  return trace::RamAdded{first, last, yes};
       case 1:  return trace::RamAdded{0, ~std::uint64_t{0}, false};
       case 2:  return trace::RamRemoved{first, last};
@@ -146,6 +146,7 @@ class Events {
       case 34: return trace::Process{static_cast<trace::ProcessMode>(random_.below(3))};
       case 35: return trace::ClockForward{number(64)};
       case 36: return page();
+      case 38: return host_fault();
       case 37: return trace::PageAnswered{id(), yes ? trace::no_pasid : narrow(20), group(), code()};
       default: return trace::Marker{"no such number"};
     }
@@ -169,6 +170,15 @@ class Events {
     hold.ok = flag();
     if (!hold.ok) hold.reason = static_cast<std::uint8_t>(number(8));
     return hold;
+  }
+  Event host_fault() {
+    trace::HostFaulted fault;
+    fault.iova = number(64);
+    fault.source_id = id();
+    fault.pasid = flag() ? trace::no_pasid : narrow(20);
+    fault.access = {perm(), false, false, flag(), false, flag()};
+    fault.reason = static_cast<std::uint8_t>(number(8));
+    return fault;
   }
   Event page() {
     trace::PageRequested page;
@@ -215,7 +225,7 @@ TEST_CASE("What is written reads back as the same event, on one line that fits",
       REQUIRE_FALSE(parser.parse(line.substr(0, line.size() - 1), back));
       REQUIRE(back == event);
     }
-    CHECK(kinds.size() >= (shape == Shape::recording ? 14u : shape == Shape::scenario ? 42u : 6u));
+    CHECK(kinds.size() >= (shape == Shape::recording ? 14u : shape == Shape::scenario ? 43u : 6u));
   }
 }
 

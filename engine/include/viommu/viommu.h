@@ -377,8 +377,9 @@ struct viommu_translation {
   uint64_t gpa;      /* address of the access itself */
   uint64_t mask;     /* size - 1 of the aligned block around iova (and gpa) in which every address translates alike */
   uint8_t kind;      /* VIOMMU_TRANSLATED ... */
-  uint8_t rights;    /* VIOMMU_READ | VIOMMU_WRITE that the tables grant. Where they have dirty flags a write is not
-                        among them before one was asked for */
+  uint8_t rights;    /* VIOMMU_READ | VIOMMU_WRITE that the tables grant, and VIOMMU_MMIO where it leads into a region
+                        with VIOMMU_REGION_MMIO. Where tables have dirty flags a write is not among them before one
+                        was asked for */
   uint8_t reason;    /* VT-d fault reason code, 0 without a fault */
   uint8_t status;    /* VIOMMU_FAULT_* */
   uint32_t reserved; /* 0 */
@@ -512,9 +513,9 @@ VIOMMU_API viommu_result viommu_translate_once(viommu_engine* engine, const stru
 struct viommu_piece {
   uint64_t iova;
   uint64_t gpa;
-  uint64_t length; /* bytes, not 0 */
-  uint8_t kind;    /* VIOMMU_TRANSLATED, _IDENTITY or _INTERRUPT */
-  uint8_t rights;
+  uint64_t length;     /* bytes, not 0 */
+  uint8_t kind;        /* VIOMMU_TRANSLATED, _IDENTITY or _INTERRUPT */
+  uint8_t rights;      /* as viommu_translation.rights */
   uint8_t reserved[6]; /* 0 */
 };
 
@@ -734,7 +735,8 @@ struct viommu_device {
   uint32_t kind;           /* VIOMMU_DEVICE_* */
   uint32_t flags;          /* VIOMMU_DEVICE_HAS_ALIAS ... */
   uint32_t reserved_count; /* at most 256 */
-  /** `reserved_count` regions that firmware wants mapped one to one (RMRR). */
+  /** `reserved_count` regions that firmware wants mapped one to one (RMRR). They lie in regions of guest memory, of
+   *  whatever kind, when viommu_ready() is called, unless the device bypasses. */
   const struct viommu_range* reserved_memory;
   /** Of VIOMMU_DEVICE_HOST, needed unless it is bypassed; else NULL. */
   const struct viommu_host_facts* facts;
@@ -756,14 +758,15 @@ struct viommu_device {
  */
 VIOMMU_API viommu_result viommu_device_add(viommu_engine* engine, const struct viommu_device* device,
                                            struct viommu_refusal* refusal);
-/** The device is gone: its subscriptions end (withdrawn first), its facts go. Capabilities, and blockers of migration,
+/** The device is gone: its subscriptions end (withdrawn first), its facts go, and what is cached of its contexts and in
+ *  the domains that these lead to: one that is plugged there later starts cold. Capabilities, and blockers of migration,
  *  stay as they are. VIOMMU_OK also when there is none. _E_BUSY as above. Threads: any. */
 VIOMMU_API viommu_result viommu_device_remove(viommu_engine* engine, uint16_t source);
 /** Its host facts are withdrawn, the device stays; repeatable. They can be set again by viommu_device_add(), which is
  *  a duplicate no longer then. Threads: any. */
 VIOMMU_API viommu_result viommu_host_facts_unset(viommu_engine* engine, uint16_t source);
-/** The guest gave a bus another number: its devices, their facts and subscriptions go with it. _E_EXISTS when there is
- *  a device on the new one. Threads: any. */
+/** The guest gave a bus another number: its devices, their facts and subscriptions go with it, and nothing is cached of
+ *  either number any more. _E_EXISTS when there is a device on the new one. Threads: any. */
 VIOMMU_API viommu_result viommu_bus_renumber(viommu_engine* engine, uint8_t from, uint8_t to);
 
 /** Whether a device may be plugged while the guest runs: a pure question, asked in the order of adding, and not for a
@@ -776,7 +779,9 @@ struct viommu_veto {
 VIOMMU_API viommu_result viommu_veto_add(viommu_engine* engine, const struct viommu_veto* veto);
 
 /**
- * All devices of the start are there and the guest is about to run: looks at them once more, and freezes CAP and ECAP.
+ * All devices and regions of the start are there and the guest is about to run: looks at them once more, and freezes
+ * CAP and ECAP. Refused are host-backed devices that the unit cannot announce mappings for (CachingModeRequired), and
+ * reserved memory that is in no region (Invalid, `field` "reserved_memory", `found` its first such address).
  * @param refusals  array of `capacity`, each with its size set (may be NULL when 0); ascending by source
  * @param count     receives how many there are
  * @return VIOMMU_OK (also a second time), VIOMMU_E_REFUSED: nothing is frozen; _E_BUSY as above. Threads: any.
@@ -804,7 +809,7 @@ VIOMMU_API viommu_result viommu_view(viommu_engine* engine, uint16_t source, uin
 
 /** viommu_event.kind. */
 enum { VIOMMU_EVENT_MAP = 1, VIOMMU_EVENT_UNMAP = 2, VIOMMU_EVENT_DEVICE_UNMAP = 4 };
-/** Beside VIOMMU_READ and VIOMMU_WRITE in viommu_event.rights. */
+/** Beside VIOMMU_READ and VIOMMU_WRITE in the rights of events, translations and pieces. */
 enum { VIOMMU_MMIO = 4 /* a device's BAR, for peer-to-peer DMA */ };
 
 /** One change of what is mapped. Inclusive, so that all of 2^64 can be said. */
@@ -1025,7 +1030,8 @@ enum {
  * The machine as its units see it: the one source of the DMAR table and of the VMM's own routing.
  *
  * Bypassing. What `bypassed` names is in no scope of the table, and viommu_dmar_unit_of() finds no unit for it; that is
- * how a VMM excludes a bus, or a device with VIOMMU_DEVICE_BYPASSED. INCLUDE_ALL would claim it, so where something of
+ * how a VMM excludes a bus. So is what a unit's engine knows as VIOMMU_DEVICE_BYPASSED, in the segment of that unit: it
+ * need not be named. INCLUDE_ALL would claim it, so where something of
  * a segment bypasses the flag is off in the table, and the scopes of the unit that has it are listed instead. Give such
  * a unit scopes for all that is on the segment's root buses, bypassing or not: beside INCLUDE_ALL those of PCI devices
  * are left out, and of listed ones those that bypass are. A device plugged into a slot that no scope names is then
@@ -1238,6 +1244,9 @@ struct viommu_part_statistics {
   uint64_t iotlb_domain;             /* of this domain; of a device 0 */
   uint64_t iotlb_page;               /* the same */
   uint64_t device_tlb_invalidations; /* of this device; of a domain 0 */
+  uint64_t mapped_bytes;             /* now, of all consumers of this device; of a domain 0 */
+  uint64_t pinned_bytes;             /* now, in the host address spaces that were made for it: as long as none is shared
+                                        the same; of a domain 0 */
 };
 
 /**
