@@ -209,6 +209,19 @@ TEST_CASE("parts without memory, and a device's, are not backed, whatever the ho
   RegionMap::destroy({}, memory.publish(nullptr));
 }
 
+TEST_CASE("a region that is not mapped is backed by the host's functions, or not at all",
+          "[base][guest-memory][SEC-2]") {
+  Callbacks host;
+  for (const bool asks : {false, true}) {
+    GuestMemory memory{asks ? host.functions() : MemoryCallbacks{}};
+    RegionMap* const map = RegionMap::create({}, 1);
+    map->assign_with(nullptr, {{{0x10000}, {0x13FFF}}, nullptr});
+    RegionMap::destroy({}, memory.publish(map));
+    for (const bool written : {false, true}) CHECK(memory.backed({{0x10000}, {0x13FFF}}, written) == asks);
+    RegionMap::destroy({}, memory.publish(nullptr));
+  }
+}
+
 TEST_CASE("a region may end at the last address, begin at 0, or lie at 2^52", "[base][guest-memory][SEC-1]") {
   GuardedRegion ram{0, 0x1000};
   ram.store_u64(0, 11);
