@@ -67,6 +67,20 @@ TEST_CASE("a packed chain has the id of its last descriptor, and comes back in t
   }
 }
 
+TEST_CASE("a packed descriptor is available when AVAIL is the counter and USED is not", "[virtqueue][packed]") {
+  for (const bool wrap : {true, false})
+    for (const bool available : {true, false})
+      for (const bool used : {true, false}) {
+        World world{Reach::mapped};
+        REQUIRE(world.queue.load(world.driver.config(), {0, 0, wrap, wrap}) == ConfigProblem::none);
+        world.raw(0, readable);
+        const unsigned flags = (available ? PackedDriver::flag_available : 0u) | (used ? PackedDriver::flag_used : 0u);
+        world.guest.put(PackedDriver::ring + 14, static_cast<std::uint16_t>(flags));
+        CHECK((world.take() == Taken::chain) == (available == wrap && used != wrap));
+        CHECK(world.queue.problem() == Problem::none);
+      }
+}
+
 TEST_CASE("of the flags in a packed table WRITE alone counts", "[virtqueue][packed][indirect]") {
   for (const Reach reach : reaches)
     for (std::size_t before = 0; before <= 2; ++before) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // The split ring: what a driver may do, and each thing it may not, with its answer.
+#include <algorithm>
 #include <array>
 #include <catch2/catch.hpp>
 #include <cstdint>
@@ -253,6 +254,17 @@ TEST_CASE("each descriptor of a chain is read once, flags first", "[virtqueue][s
                                             Access{false, first + 24, 8},
                                             Access{false, first + 16, 8},  // refers to the table
                                             Access{false, table + 8, 8}, Access{false, table, 8}});
+}
+
+TEST_CASE("the index that announces several chains is read once for all of them", "[virtqueue][split]") {
+  World world{Reach::callbacks};
+  for (unsigned i = 0; i < 3; ++i) world.driver.add(direct({readable}));
+  world.driver.publish();
+  for (unsigned i = 0; i < 3; ++i) REQUIRE(world.take() == Taken::chain);
+  const RingGuest::Access index{false, SplitDriver::available - 2, 8};
+  CHECK(std::ranges::count(world.guest.accesses, index) == 2);  // once for the first entry, which stands beside it
+  CHECK(world.take() == Taken::empty);
+  CHECK(std::ranges::count(world.guest.accesses, index) == 3);
 }
 
 TEST_CASE("a used element is written before the index that shows it", "[virtqueue][split][Used-ring writes]") {
