@@ -19,13 +19,29 @@ template <class Word>
 }  // namespace
 
 bool load_bytes(const MemoryView& memory, Gpa gpa, std::span<std::byte> to) noexcept {
-  for (std::size_t done = 0; done < to.size();) {
-    const Gpa at = gpa + done;
-    const std::size_t skipped = at.value % sizeof(std::uint64_t);
-    const std::optional<std::uint64_t> word = memory.load_u64({at.value - skipped});
+  constexpr std::size_t word_bytes = sizeof(std::uint64_t);
+  if (to.empty()) return true;
+  // All of it in one piece, which is usual, is looked up once: its words are where its bytes are, in whole pages.
+  const std::size_t skipped = gpa.value % word_bytes;
+  const Gpa first{gpa.value - skipped};
+  std::byte* host = nullptr;
+  for (const MemorySpan& span : memory.spans)
+    if (span.contains(first) && span.contains(gpa + (to.size() - 1))) host = span.at(first);
+  const auto load = [&](std::size_t offset) {
+    return host != nullptr ? std::optional{load_mapped_u64(host + offset, std::memory_order_relaxed)}
+                           : memory.load_u64(first + offset);
+  };
+  std::size_t done = 0;
+  for (std::size_t offset = 0; done < to.size(); offset += word_bytes) {
+    const std::optional<std::uint64_t> word = load(offset);
     if (!word) return false;
-    const std::size_t count = std::min(sizeof *word - skipped, to.size() - done);
-    std::memcpy(to.data() + done, reinterpret_cast<const std::byte*>(&*word) + skipped, count);
+    const std::size_t before = offset == 0 ? skipped : 0;
+    const std::size_t count = std::min(word_bytes - before, to.size() - done);
+    if (count == word_bytes) {
+      std::memcpy(to.data() + done, &*word, word_bytes);
+    } else {
+      std::memcpy(to.data() + done, reinterpret_cast<const std::byte*>(&*word) + before, count);
+    }
     done += count;
   }
   return true;

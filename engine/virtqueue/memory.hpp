@@ -32,10 +32,14 @@ class Memory {
   /// A descriptor at any address. Of an aligned one the word with the flags is loaded first: in a packed ring that word
   /// says whether the other is the driver's yet.
   [[nodiscard]] std::optional<DescriptorWords> load_descriptor(Gpa gpa) const noexcept {
-    if (gpa.value % sizeof(std::uint64_t) != 0) return load_unaligned_descriptor(gpa);
-    const std::optional<std::uint64_t> high = load_u64(gpa + sizeof(std::uint64_t));
+    if (gpa.value % descriptor_bytes != 0) return load_unaligned_descriptor(gpa);  // it may cross a page
+    if (std::byte* const host = view_.find(gpa); host != nullptr) {
+      const std::uint64_t high = load_mapped_u64(host + sizeof(std::uint64_t), std::memory_order_acquire);
+      return DescriptorWords{{load_mapped_u64(host, std::memory_order_acquire)}, high};
+    }
+    const std::optional<std::uint64_t> high = view_.any_u64(view_.opaque, gpa + sizeof(std::uint64_t));
     if (!high) return std::nullopt;
-    const std::optional<std::uint64_t> low = load_u64(gpa);
+    const std::optional<std::uint64_t> low = view_.any_u64(view_.opaque, gpa);
     if (!low) return std::nullopt;
     return DescriptorWords{{*low}, *high};
   }

@@ -111,21 +111,26 @@ std::optional<bool> wants_notification(Ring& ring, const Memory& memory) noexcep
   return true;  // so does a reserved value: a notification too many does no harm
 }
 
-bool listen(Ring& ring, const Memory& memory, bool on) noexcept {
+bool listen(Ring& ring, const Memory& memory) noexcept {
+  namespace e = event_suppression;
   const Config& config = ring.config;
   const State& state = ring.state;
-  ring.listening = on ? Listening::yes : Listening::no;
-  if (config.features.event_index && !on) return true;  // an event that lies behind does as well
-  namespace e = event_suppression;
-  EventSuppression event{};
+  ring.listening = Listening::yes;
+  EventSuppression event = with(EventSuppression{}, e::flags, EventFlags::enable);
   if (config.features.event_index) {
     event = with(event, e::offset, state.next_available);
     event = with(event, e::wrap, state.available_wrap);
     event = with(event, e::flags, EventFlags::at_descriptor);
-  } else if (!on) {
-    event = with(event, e::flags, EventFlags::disable);
   }
   const bool done = memory.store_u32(config.device_area, event.raw);
+  if (!done) ring.fail(Problem::ring_unwritable);
+  return done;
+}
+
+bool hush(Ring& ring, const Memory& memory) noexcept {
+  ring.listening = Listening::no;
+  const EventSuppression event = with(EventSuppression{}, event_suppression::flags, EventFlags::disable);
+  const bool done = memory.store_u32(ring.config.device_area, event.raw);
   if (!done) ring.fail(Problem::ring_unwritable);
   return done;
 }

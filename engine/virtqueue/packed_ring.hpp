@@ -14,6 +14,7 @@ namespace viommu::virtqueue::packed {
 [[nodiscard]] Taken take(Ring& ring, const Memory& memory, Chain& chain) noexcept;
 [[nodiscard]] bool put(Ring& ring, const Memory& memory, Token token, std::uint32_t used_bytes) noexcept;
 [[nodiscard]] std::optional<bool> wants_notification(Ring& ring, const Memory& memory) noexcept;
-[[nodiscard]] bool listen(Ring& ring, const Memory& memory, bool on) noexcept;
+[[nodiscard]] bool listen(Ring& ring, const Memory& memory) noexcept;
+[[nodiscard]] bool hush(Ring& ring, const Memory& memory) noexcept;
 
 }  // namespace viommu::virtqueue::packed

@@ -22,10 +22,14 @@ bool Queue::notification_due(const Memory& memory) noexcept {
   return wanted.value_or(false);
 }
 
-bool Queue::tell(const Memory& memory, bool listening) noexcept {
+bool Queue::listen(const Memory& memory) noexcept {
   if (!usable()) return false;
-  return ring_.config.features.packed ? packed::listen(ring_, memory, listening)
-                                      : split::listen(ring_, memory, listening);
+  return ring_.config.features.packed ? packed::listen(ring_, memory) : split::listen(ring_, memory);
+}
+
+bool Queue::hush(const Memory& memory) noexcept {
+  if (ring_.config.features.event_index || ring_.listening == Listening::no) return true;
+  return ring_.config.features.packed ? packed::hush(ring_, memory) : split::hush(ring_, memory);
 }
 
 }  // namespace viommu::virtqueue

@@ -73,7 +73,7 @@ class Queue {
   [[nodiscard]] bool notification_due(const Memory& memory) noexcept;
   /// Asks the driver to notify of new chains. @return false when it is broken. Afterwards take() may find one that came
   /// in between.
-  [[nodiscard]] bool listen(const Memory& memory) noexcept { return tell(memory, true); }
+  [[nodiscard]] bool listen(const Memory& memory) noexcept;
   void fail(Problem problem) noexcept { ring_.fail(problem); }
 
   /// @param serve  Served(const Chain&), called for each chain in order
@@ -88,7 +88,8 @@ class Queue {
 
  private:
   [[nodiscard]] bool usable() const noexcept { return enabled() && ring_.problem == Problem::none; }
-  [[nodiscard]] bool tell(const Memory& memory, bool listening) noexcept;
+  /// Asks it not to, where that takes a word.
+  [[nodiscard]] bool hush(const Memory& memory) noexcept;
 
   template <class Serve>
   [[nodiscard]] RunResult::Stop serve_all(const Memory& memory, Chain& chain, std::uint32_t budget,
@@ -99,14 +100,13 @@ class Queue {
         case Taken::broken: return Stop::broken;
         case Taken::empty:
           if (!enabled() || ring_.listening == Listening::yes) return Stop::idle;
-          if (!tell(memory, true)) return Stop::broken;
+          if (!listen(memory)) return Stop::broken;
           full_fence();  // the driver looks at the wish after it has made a chain available: one of both sees the other
           continue;
         case Taken::chain: break;
       }
       ++count;
-      if (!ring_.config.features.event_index && ring_.listening != Listening::no && !tell(memory, false))
-        return Stop::broken;
+      if (!hush(memory)) return Stop::broken;
       const Served served = serve(static_cast<const Chain&>(chain));
       switch (served.outcome) {
         case Served::Outcome::done:        break;

@@ -93,17 +93,20 @@ std::optional<bool> wants_notification(Ring& ring, const Memory& memory) noexcep
   return !get(RingFlags{*word}, ring_flags::no_notification);
 }
 
-bool listen(Ring& ring, const Memory& memory, bool on) noexcept {
+bool listen(Ring& ring, const Memory& memory) noexcept {
   const Config& config = ring.config;
-  bool done = true;
-  if (config.features.event_index) {
-    // Not listening is an event that lies behind; the flags stay 0.
-    if (on) done = memory.store_u16(available_event(config), ring.state.next_available);
-  } else {
-    const RingFlags flags = with(RingFlags{}, ring_flags::no_notification, !on);
-    done = memory.store_u16(used_flags(config), static_cast<std::uint16_t>(flags.raw));
-  }
-  ring.listening = on ? Listening::yes : Listening::no;
+  ring.listening = Listening::yes;
+  // With an event index the flags stay 0.
+  const bool done = config.features.event_index ? memory.store_u16(available_event(config), ring.state.next_available)
+                                                : memory.store_u16(used_flags(config), 0);
+  if (!done) ring.fail(Problem::ring_unwritable);
+  return done;
+}
+
+bool hush(Ring& ring, const Memory& memory) noexcept {
+  ring.listening = Listening::no;
+  const RingFlags flags = with(RingFlags{}, ring_flags::no_notification, true);
+  const bool done = memory.store_u16(used_flags(ring.config), static_cast<std::uint16_t>(flags.raw));
   if (!done) ring.fail(Problem::ring_unwritable);
   return done;
 }

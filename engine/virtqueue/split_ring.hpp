@@ -18,7 +18,9 @@ namespace viommu::virtqueue::split {
 [[nodiscard]] bool put(Ring& ring, const Memory& memory, Token token, std::uint32_t used_bytes) noexcept;
 /// Whether the driver wants to be notified of what was put since it was last asked. Nothing: broken.
 [[nodiscard]] std::optional<bool> wants_notification(Ring& ring, const Memory& memory) noexcept;
-/// Asks the driver to notify of chains from the next one on, or not to. Afterwards a fence, and a look at the ring.
-[[nodiscard]] bool listen(Ring& ring, const Memory& memory, bool on) noexcept;
+/// Asks the driver to notify of chains from the next one on. Afterwards a fence, and a look at the ring.
+[[nodiscard]] bool listen(Ring& ring, const Memory& memory) noexcept;
+/// Asks it not to. Without an event index: with one, the event that was asked for lies behind when a chain is taken.
+[[nodiscard]] bool hush(Ring& ring, const Memory& memory) noexcept;
 
 }  // namespace viommu::virtqueue::split

@@ -95,10 +95,12 @@ TEST_CASE("a driver on another thread gets every answer, in order", "[virtqueue]
   SharedGuest guest;
   constexpr std::uint16_t size = 16;
   constexpr std::uint32_t total = 50'000;
+  Queue queue;
+  REQUIRE(queue.enable(config_of(false, false)) == ConfigProblem::none);
   std::atomic<bool> done{false};
+  std::uint32_t got = 0;
   std::thread driver{[&] {
     std::uint32_t sent = 0;
-    std::uint32_t got = 0;
     while (got < total && !done.load(std::memory_order_relaxed)) {
       while (sent < total && sent - got < size / 2) {
         const std::uint64_t slot = sent % (size / 2);
@@ -127,10 +129,7 @@ TEST_CASE("a driver on another thread gets every answer, in order", "[virtqueue]
       ++got;
     }
     done.store(true, std::memory_order_relaxed);
-    CHECK(got == total);
   }};
-  Queue queue;
-  CHECK(queue.enable(config_of(false, false)) == ConfigProblem::none);
   Chain chain;
   const Memory memory{guest.memory};
   while (!done.load(std::memory_order_relaxed)) {
@@ -146,6 +145,7 @@ TEST_CASE("a driver on another thread gets every answer, in order", "[virtqueue]
   }
   done.store(true, std::memory_order_relaxed);
   driver.join();
+  CHECK(got == total);
   CHECK(queue.problem() == Problem::none);
 }
 

@@ -27,7 +27,7 @@ class Bytes {
  public:
   explicit Bytes(std::uint8_t type) { add(type, 1), add(0, 3); }
   Bytes& add(std::uint64_t value, unsigned size) {
-    for (unsigned i = 0; i < size; ++i) bytes_.push_back(static_cast<std::byte>(value >> 8 * i & 0xFF));
+    for (unsigned i = 0; i < size; ++i) bytes_.push_back(static_cast<std::byte>(i < 8 ? value >> 8 * i & 0xFF : 0));
     return *this;
   }
   Bytes& set(std::size_t offset, std::uint8_t value) {

@@ -159,6 +159,10 @@ TEST_CASE("a malformed split ring breaks the queue, and nothing else", "[virtque
              w.guest.put<std::uint16_t>(RingGuest::last - 1, 1);
          w.raw(0, {RingGuest::last - 15, 32, false}, refers), w.offer(0);
        }},
+      {"a descriptor of a table that ends behind memory", Problem::not_memory,
+       [](World& w) { w.raw(0, {RingGuest::last - 7, 16, false}, refers), w.offer(0); }},
+      {"a descriptor of a table that begins before memory", Problem::not_memory,
+       [](World& w) { w.raw(0, {RingGuest::first - 8, 16, false}, refers), w.offer(0); }},
       {"a table that wraps", Problem::address_wraps,
        [](World& w) { w.raw(0, {~std::uint64_t{0} - 15, 32, false}, refers), w.offer(0); }},
       {"a next outside its table", Problem::next_index,
