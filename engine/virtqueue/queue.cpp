@@ -28,7 +28,7 @@ bool Queue::listen(const Memory& memory) noexcept {
 }
 
 bool Queue::hush(const Memory& memory) noexcept {
-  if (ring_.config.features.event_index || ring_.listening == Listening::no) return true;
+  if (ring_.listening == Listening::no) return true;  // always, with an event index: the event lies behind
   return ring_.config.features.packed ? packed::hush(ring_, memory) : split::hush(ring_, memory);
 }
 

@@ -17,8 +17,8 @@ constexpr ReservedRegion hole{{{0x8000000000}, {~std::uint64_t{0}}}, ReservedMem
 std::vector<std::uint8_t> encoded(const std::vector<ReservedRegion>& regions, std::size_t size, bool fits = true) {
   std::vector<std::byte> bytes(size, std::byte{0xEE});
   CHECK(encode_properties(regions, bytes) == fits);
-  std::vector<std::uint8_t> out;
-  for (const std::byte byte : bytes) out.push_back(std::to_integer<std::uint8_t>(byte));
+  std::vector<std::uint8_t> out(size);
+  std::ranges::transform(bytes, out.begin(), [](std::byte byte) { return std::to_integer<std::uint8_t>(byte); });
   return out;
 }
 

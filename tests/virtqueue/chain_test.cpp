@@ -83,7 +83,7 @@ TEST_CASE("a chain is full at 1024 segments, and goes on where the last one ends
   Chain chain;
   for (std::uint64_t i = 0; i < Chain::most_segments; ++i)
     REQUIRE(chain.add(memory, writable(data + 2 * i, 1)) == Problem::none);
-  CHECK(chain.add(memory, writable(data + 2 * (Chain::most_segments - 1) + 1, 1)) == Problem::none);
+  CHECK(chain.add(memory, writable(data + 2 * std::uint64_t{Chain::most_segments} - 1, 1)) == Problem::none);
   CHECK(chain.add(memory, writable(data + 4096, 1)) == Problem::too_long);
   chain.begin();
   CHECK(chain.writable().empty());

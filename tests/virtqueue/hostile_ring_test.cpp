@@ -58,7 +58,7 @@ void lie_to(std::uint16_t size, bool event_index, std::uint64_t seed, std::set<P
     guest.accesses.clear();
     met.insert(once(queue, guest, chain));
     // Per chain: two words of each descriptor, one before them, and what is read and written.
-    REQUIRE(guest.accesses.size() <= 4 * (4u * Chain::most_segments + 100));
+    REQUIRE(guest.accesses.size() <= 4 * (std::size_t{4} * Chain::most_segments + 100));
   }
 }
 

@@ -162,9 +162,7 @@ TEST_CASE("a malformed packed ring breaks the queue, and nothing else", "[virtqu
 
 TEST_CASE("a packed table of 1024 descriptors is taken whole", "[virtqueue][packed][indirect]") {
   World world{Reach::mapped};
-  std::vector<Piece> pieces;
-  for (std::uint64_t i = 0; i < Chain::most_segments; ++i) pieces.push_back({data + 2 * i, 1, true});
-  world.driver.add(indirect(pieces, table));
+  world.driver.add(indirect(test::single_bytes(data, Chain::most_segments, 2, 0), table));
   world.driver.publish();
   REQUIRE(world.take() == Taken::chain);
   CHECK(world.chain.writable().size() == Chain::most_segments);
@@ -182,8 +180,7 @@ TEST_CASE("a chain of as many descriptors as a packed ring has is whole, and goe
     CHECK(world.take() == Taken::empty);
     CHECK(world.driver.collect() == std::vector{UsedBuffer{id, 0}});
   };
-  std::vector<Piece> whole;
-  for (std::uint64_t i = 0; i < size; ++i) whole.push_back({data + 2 * i, 1, false});
+  const std::vector<Piece> whole = test::single_bytes(data, size, 2, size);
   for (std::uint16_t round = 0; round < 2 * size; ++round) {  // each starts one further
     pass(whole);
     pass({readable});

@@ -2,6 +2,7 @@
 // What both rings have: how they are set up, saved, run over, and who notifies whom.
 #include "engine/virtqueue/queue.hpp"
 
+#include <algorithm>
 #include <array>
 #include <catch2/catch.hpp>
 #include <cstdint>
@@ -137,9 +138,7 @@ TEMPLATE_TEST_CASE("a chain has at most 1024 descriptors, however large the queu
     TestType driver{guest, 2048, false};
     Queue queue;
     REQUIRE(queue.enable(driver.config()) == ConfigProblem::none);
-    std::vector<Piece> pieces;  // one segment in all
-    for (std::uint64_t i = 0; i < count; ++i) pieces.push_back({data + i, 1, true});
-    driver.add(direct(pieces));
+    driver.add(direct(test::single_bytes(data, count, 1, 0)));  // one segment in all
     driver.publish();
     Chain chain;
     CHECK((queue.take(Memory{guest.memory()}, chain) == Taken::chain) == (count == Chain::most_segments));
@@ -249,6 +248,43 @@ TEMPLATE_TEST_CASE("an idle device listens, a busy one does not", "[virtqueue][n
   CHECK_FALSE(world.driver.device_listens());
 }
 
+TEMPLATE_TEST_CASE("a run tells its wish for notifications at its first chain and at its end, no more often",
+                   "[virtqueue][notifications]", SplitDriver, PackedDriver) {
+  for (const bool event_index : {false, true}) {
+    World<TestType> world{event_index, Reach::callbacks};
+    const std::uint64_t wish = std::is_same_v<TestType, PackedDriver> ? PackedDriver::device_event
+                               : event_index                          ? SplitDriver::available_event(size)
+                                                                      : SplitDriver::used;
+    const auto told = [&] {
+      return std::ranges::count_if(world.guest.accesses,
+                                   [&](const RingGuest::Access& a) { return a.write && a.gpa == wish; });
+    };
+    CHECK(world.run().stop == Stop::idle);
+    CHECK(told() == 1);
+    CHECK(world.run().stop == Stop::idle);
+    CHECK(told() == 1);
+    world.add(4);
+    CHECK(world.run().stop == Stop::idle);
+    CHECK(told() == (event_index ? 2 : 3));
+  }
+}
+
+TEMPLATE_TEST_CASE("a wish for notifications that cannot be told breaks the queue, before anything is served",
+                   "[virtqueue][notifications][B98]", SplitDriver, PackedDriver) {
+  World<TestType> world{false, Reach::callbacks};
+  world.add();
+  const std::uint64_t wish = std::is_same_v<TestType, PackedDriver> ? PackedDriver::device_event : SplitDriver::used;
+  world.guest.hole = [&](std::uint64_t gpa) { return gpa == wish; };
+  unsigned served = 0;
+  const RunResult result = world.queue.run(Memory{world.guest.memory()}, world.chain, 100, [&](const Chain&) {
+    ++served;
+    return Served{};
+  });
+  CHECK(result.stop == Stop::broken);
+  CHECK(served == 0);
+  CHECK(world.queue.problem() == Problem::ring_unwritable);
+}
+
 TEMPLATE_TEST_CASE("with an event index an idle device listens for the next buffer", "[virtqueue][notifications]",
                    SplitDriver, PackedDriver) {
   World<TestType> world{true};
@@ -268,7 +304,7 @@ TEMPLATE_TEST_CASE("a buffer that comes while the device begins to listen is not
     World<TestType> world{event_index, Reach::callbacks};
     world.add();
     const std::uint64_t wish = std::is_same_v<TestType, PackedDriver> ? PackedDriver::device_event
-                               : event_index                          ? SplitDriver::used + 4 + 8 * size
+                               : event_index                          ? SplitDriver::available_event(size)
                                                                       : SplitDriver::used;
     unsigned late = 3;  // after each of the first wishes there is one more
     world.guest.after = [&](const RingGuest::Access& access) {
@@ -340,7 +376,7 @@ TEMPLATE_TEST_CASE("a wish for notifications that cannot be read breaks the queu
   World<TestType> world{true, Reach::callbacks};
   world.add();
   const std::uint64_t wish =
-      std::is_same_v<TestType, PackedDriver> ? PackedDriver::driver_event : SplitDriver::available + 4 + 2 * size;
+      std::is_same_v<TestType, PackedDriver> ? PackedDriver::driver_event : SplitDriver::used_event(size);
   world.guest.hole = [&](std::uint64_t gpa) { return gpa == wish / 8 * 8; };
   const RunResult result = world.run();
   CHECK(result.stop == Stop::broken);

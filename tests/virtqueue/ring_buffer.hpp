@@ -34,6 +34,14 @@ struct RingBuffer {
   return {std::move(pieces), direct, table};
 }
 
+/// `count` pieces of one byte, `stride` apart; those from `first_writable` on are the device's to write.
+[[nodiscard]] inline std::vector<Piece> single_bytes(std::uint64_t gpa, std::size_t count, std::uint64_t stride,
+                                                     std::size_t first_writable) {
+  std::vector<Piece> pieces(count);
+  for (std::size_t i = 0; i < count; ++i) pieces[i] = {gpa + stride * i, 1, i >= first_writable};
+  return pieces;
+}
+
 struct UsedBuffer {
   std::uint32_t id = 0;
   std::uint32_t length = 0;

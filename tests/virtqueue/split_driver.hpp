@@ -81,7 +81,7 @@ class SplitDriver {
   /// The driver wants a notification when the (n+1)th buffer from now comes back.
   void want_after(std::uint64_t n) {
     wanted_ = seen_ + n;
-    if (event_index_) guest_->put<std::uint16_t>(available + 4 + 2 * size_, static_cast<std::uint16_t>(wanted_));
+    if (event_index_) guest_->put(used_event(size_), static_cast<std::uint16_t>(wanted_));
   }
   void want(bool any) { guest_->put<std::uint16_t>(available, any ? 0 : 1); }
   /// Whether a notification is due when the buffers from `before` up to `after` came back: by counters without wraps.
@@ -95,7 +95,7 @@ class SplitDriver {
   [[nodiscard]] bool device_listens() const {
     if (!event_index_) return guest_->get<std::uint16_t>(used) == 0;
     return guest_->get<std::uint16_t>(used) == 0 &&
-           guest_->get<std::uint16_t>(used + 4 + 8 * size_) == static_cast<std::uint16_t>(made_);
+           guest_->get<std::uint16_t>(available_event(size_)) == static_cast<std::uint16_t>(made_);
   }
 
   // For what no good driver does.
@@ -115,6 +115,8 @@ class SplitDriver {
   static constexpr std::uint64_t table = RingGuest::first + 0x10;
   static constexpr std::uint64_t available = RingGuest::first + 0x10002;
   static constexpr std::uint64_t used = RingGuest::first + 0x18004;
+  static constexpr std::uint64_t used_event(std::uint64_t size) { return available + 4 + 2 * size; }
+  static constexpr std::uint64_t available_event(std::uint64_t size) { return used + 4 + 8 * size; }
 
  private:
   RingGuest* guest_;

@@ -210,8 +210,8 @@ TEST_CASE("as many buffers as entries are available at once, around the end of t
   Queue queue;
   REQUIRE(queue.load(driver.config(), {start, start}) == ConfigProblem::none);
   Chain chain;
-  std::vector<UsedBuffer> expected;
-  for (std::uint32_t i = 0; i < size; ++i) expected.push_back({driver.add(direct({writable})), i});
+  std::vector<UsedBuffer> expected(size);
+  for (std::uint32_t i = 0; i < size; ++i) expected[i] = {driver.add(direct({writable})), i};
   driver.publish();
   std::uint32_t length = 0;
   const auto result = queue.run(Memory{guest.memory()}, chain, 100,
@@ -223,9 +223,7 @@ TEST_CASE("as many buffers as entries are available at once, around the end of t
 
 TEST_CASE("a chain of as many descriptors as the ring has is whole", "[virtqueue][split]") {
   World world{Reach::mapped};
-  std::vector<Piece> pieces;
-  for (std::uint64_t i = 0; i < size; ++i) pieces.push_back({data + 2 * i, 1, i >= 4});
-  world.driver.add(direct(pieces));
+  world.driver.add(direct(test::single_bytes(data, size, 2, 4)));
   world.driver.publish();
   REQUIRE(world.take() == Taken::chain);
   CHECK(world.chain.readable().size() == 4);
@@ -236,9 +234,7 @@ TEST_CASE("an indirect table may have more entries than the ring, up to 1024 seg
           "[virtqueue][split][indirect]") {
   for (const std::uint64_t count : {1024u, 1025u}) {
     World world{Reach::mapped};
-    std::vector<Piece> pieces;
-    for (std::uint64_t i = 0; i < count; ++i) pieces.push_back({data + 2 * i, 1, true});
-    world.driver.add(indirect(pieces, table));
+    world.driver.add(indirect(test::single_bytes(data, count, 2, 0), table));
     world.driver.publish();
     CHECK((world.take() == Taken::chain) == (count == Chain::most_segments));
     CHECK((world.queue.problem() == Problem::too_long) == (count > Chain::most_segments));
