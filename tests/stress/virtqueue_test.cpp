@@ -93,7 +93,7 @@ TEST_CASE("rings that change while they are read end in bounded work", "[virtque
 TEST_CASE("a driver on another thread gets every answer, in order", "[virtqueue][threads]") {
   // A split ring of one-descriptor requests: a number goes in by a readable buffer, and comes out by a writable one.
   SharedGuest guest;
-  constexpr std::uint16_t size = 16;
+  constexpr std::uint64_t size = 16;
   constexpr std::uint32_t total = 50'000;
   Queue queue;
   REQUIRE(queue.enable(config_of(false, false)) == ConfigProblem::none);

@@ -117,7 +117,7 @@ TEST_CASE("a malformed split ring breaks the queue, and nothing else", "[virtque
     std::function<void(World&)> spoil;
     bool may_indirect = true;
   };
-  constexpr auto next = SplitDriver::flag_next;
+  constexpr auto goes_on = SplitDriver::flag_next;
   constexpr auto refers = SplitDriver::flag_indirect;
   constexpr std::uint64_t nowhere = 0x40000000;
   const std::vector<Row> rows{
@@ -125,11 +125,11 @@ TEST_CASE("a malformed split ring breaks the queue, and nothing else", "[virtque
       {"an index that goes back", Problem::available_index, [](World& w) { w.driver.announce(0xFFFF); }},
       {"a head outside the ring", Problem::head_index, [](World& w) { w.offer(size); }},
       {"a head far outside", Problem::head_index, [](World& w) { w.offer(0xFFFF); }},
-      {"a next outside the ring", Problem::next_index, [](World& w) { w.raw(0, readable, next, size), w.offer(0); }},
-      {"a loop of one", Problem::too_long, [](World& w) { w.raw(0, readable, next, 0), w.offer(0); }},
+      {"a next outside the ring", Problem::next_index, [](World& w) { w.raw(0, readable, goes_on, size), w.offer(0); }},
+      {"a loop of one", Problem::too_long, [](World& w) { w.raw(0, readable, goes_on, 0), w.offer(0); }},
       {"a loop of two", Problem::too_long,
-       [](World& w) { w.raw(0, readable, next, 1), w.raw(1, readable, next, 0), w.offer(0); }},
-      {"a loop of nothing", Problem::too_long, [](World& w) { w.raw(0, {0, 0, false}, next, 0), w.offer(0); }},
+       [](World& w) { w.raw(0, readable, goes_on, 1), w.raw(1, readable, goes_on, 0), w.offer(0); }},
+      {"a loop of nothing", Problem::too_long, [](World& w) { w.raw(0, {0, 0, false}, goes_on, 0), w.offer(0); }},
       {"readable after writable", Problem::readable_after_writable,
        [](World& w) { w.driver.add(direct({writable, readable})), w.driver.publish(); }},
       {"readable after writable in a table", Problem::readable_after_writable,
@@ -150,12 +150,12 @@ TEST_CASE("a malformed split ring breaks the queue, and nothing else", "[virtque
       {"indirect of 24 bytes", Problem::indirect_length,
        [](World& w) { w.raw(0, {table, 24, false}, refers), w.offer(0); }},
       {"indirect with next", Problem::indirect_with_next,
-       [](World& w) { w.raw(0, {table, 16, false}, refers | next, 1), w.raw(1, writable), w.offer(0); }},
+       [](World& w) { w.raw(0, {table, 16, false}, refers | goes_on, 1), w.raw(1, writable), w.offer(0); }},
       {"a table that is no memory", Problem::not_memory,
        [](World& w) { w.raw(0, {nowhere, 16, false}, refers), w.offer(0); }},
       {"a table that ends behind memory", Problem::not_memory,
        [](World& w) {
-         w.guest.put<std::uint16_t>(RingGuest::last - 15 + 12, next),
+         w.guest.put<std::uint16_t>(RingGuest::last - 15 + 12, goes_on),
              w.guest.put<std::uint16_t>(RingGuest::last - 1, 1);
          w.raw(0, {RingGuest::last - 15, 32, false}, refers), w.offer(0);
        }},
@@ -167,17 +167,17 @@ TEST_CASE("a malformed split ring breaks the queue, and nothing else", "[virtque
        [](World& w) { w.raw(0, {~std::uint64_t{0} - 15, 32, false}, refers), w.offer(0); }},
       {"a next outside its table", Problem::next_index,
        [](World& w) {
-         w.driver.descriptor(table, 0, readable, next, 2);
+         w.driver.descriptor(table, 0, readable, goes_on, 2);
          w.raw(0, {table, 32, false}, refers), w.offer(0);
        }},
       {"a loop in a table", Problem::too_long,
        [](World& w) {
-         w.driver.descriptor(table, 0, readable, next, 1), w.driver.descriptor(table, 1, readable, next, 0);
+         w.driver.descriptor(table, 0, readable, goes_on, 1), w.driver.descriptor(table, 1, readable, goes_on, 0);
          w.raw(0, {table, 32, false}, refers), w.offer(0);
        }},
       {"a loop in a table of all there is", Problem::too_long,
        [](World& w) {
-         w.driver.descriptor(table, 0, {0, 0, false}, next, 0);
+         w.driver.descriptor(table, 0, {0, 0, false}, goes_on, 0);
          w.raw(0, {table, 0xFFFFFFF0, false}, refers), w.offer(0);
        }},
       {"a buffer that wraps", Problem::address_wraps,
