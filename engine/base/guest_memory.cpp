@@ -253,11 +253,12 @@ MemoryView GuestMemory::view() const noexcept {
   return view;
 }
 
-bool GuestMemory::store_u32(Gpa gpa, std::uint32_t value) const noexcept {
+template <class Word>
+bool GuestMemory::store(Gpa gpa, Word value) const noexcept {
   bool done = false;
   if (const Place place = find(gpa); place.host != nullptr) {
     if (!place.read_only) {
-      std::atomic_ref{*reinterpret_cast<std::uint32_t*>(place.host)}.store(value, std::memory_order_release);
+      std::atomic_ref{*reinterpret_cast<Word*>(place.host)}.store(value, std::memory_order_release);
       done = true;
     }
   } else if (!place.read_only) {
@@ -265,6 +266,29 @@ bool GuestMemory::store_u32(Gpa gpa, std::uint32_t value) const noexcept {
   }
   tell_stored(gpa, done, value, sizeof value);
   return done;
+}
+
+bool GuestMemory::store_u8(Gpa gpa, std::uint8_t value) const noexcept { return store(gpa, value); }
+bool GuestMemory::store_u16(Gpa gpa, std::uint16_t value) const noexcept { return store(gpa, value); }
+bool GuestMemory::store_u32(Gpa gpa, std::uint32_t value) const noexcept { return store(gpa, value); }
+bool GuestMemory::store_u64(Gpa gpa, std::uint64_t value) const noexcept { return store(gpa, value); }
+
+bool GuestMemory::backed(GpaRange range, bool written) const noexcept {
+  const bool behind_callbacks = written ? callbacks_.write != nullptr : callbacks_.read != nullptr;
+  const RegionMap* const map = this->map();
+  if (map == nullptr) return behind_callbacks;
+  for (const MemorySpan& plain : map->plain())
+    if (plain.contains(range.first) && plain.contains(range.last) && plain.host != nullptr) return true;
+  Gpa next = range.first;  // all before it is backed
+  for (const Region& region : map->regions()) {
+    if (!region.range.overlaps({next, range.last})) continue;
+    if (!region.accessible() || (written && region.read_only)) return false;
+    const bool hole = next < region.range.first;
+    if ((hole || region.host == nullptr) && !behind_callbacks) return false;
+    if (range.last <= region.range.last) return true;
+    next = region.range.last + 1;
+  }
+  return behind_callbacks;
 }
 
 std::optional<std::uint64_t> GuestMemory::fetch_or_u64(Gpa gpa, std::uint64_t bits) const noexcept {

@@ -136,8 +136,12 @@ class GuestMemory {
   /// The 4 KiB page at `gpa`, mapped, for who reads many words of it; null where no region is or a tap wants to see
   /// each access: then load them one by one. Good as long as the guard, or the role, that it was asked under.
   [[nodiscard]] std::byte* page(Gpa gpa) const noexcept;
-  /// Release store of 4 bytes at an aligned address. False when nothing writable is there: nothing is written then.
+  /// Release store of 1, 2, 4 or 8 bytes at an aligned address. False when nothing writable is there: nothing is written
+  /// then.
+  [[nodiscard]] bool store_u8(Gpa gpa, std::uint8_t value) const noexcept;
+  [[nodiscard]] bool store_u16(Gpa gpa, std::uint16_t value) const noexcept;
   [[nodiscard]] bool store_u32(Gpa gpa, std::uint32_t value) const noexcept;
+  [[nodiscard]] bool store_u64(Gpa gpa, std::uint64_t value) const noexcept;
   /// Compare-exchange of an aligned word; `expected` receives what was found when it is lost.
   [[nodiscard]] Exchange compare_exchange_u64(Gpa gpa, std::uint64_t& expected, std::uint64_t desired) const noexcept;
 
@@ -147,6 +151,10 @@ class GuestMemory {
     const Place place = find(gpa);
     return place.host != nullptr ? !place.read_only : !place.read_only && callbacks_.compare_exchange != nullptr;
   }
+
+  /// Whether all of `range` is memory of the kind that loads, or `written` stores, reach; behind the callbacks, as far as
+  /// can be told without asking. At most one look at each region.
+  [[nodiscard]] bool backed(GpaRange range, bool written) const noexcept;
 
   /// Sets bits of an aligned word, in one step whatever others do to it. @return the word before; nothing where nothing
   /// writable is, or where a host function's exchange is lost too often (64 times).
@@ -172,6 +180,8 @@ class GuestMemory {
   template <class Word>
   void tell_loaded(Gpa gpa, const std::optional<Word>& word) const noexcept;
   void tell_stored(Gpa gpa, bool done, std::uint64_t value, std::size_t size_bytes) const noexcept;
+  template <class Word>
+  [[nodiscard]] bool store(Gpa gpa, Word value) const noexcept;
 
   Atomic<const RegionMap*> map_{nullptr};
   Atomic<const WriteLog*> write_log_{nullptr};

@@ -121,6 +121,107 @@ TEST_CASE("the last word of a region is written, and no byte beside it", "[base]
   CHECK(memory->compare_exchange_u64({0x11000}, expected, 1) == Exchange::failed);
 }
 
+TEST_CASE("a store of each size writes its own bytes, and none outside a region", "[base][guest-memory][SEC-1]") {
+  GuardedRegion ram{0x10000, 0x1000};
+  Memory memory;
+  memory.add(ram);
+  CHECK(memory->store_u64({0x10FF8}, 0x1122334455667788));
+  CHECK(memory->store_u32({0x10FFC}, 0xAAAAAAAA));
+  CHECK(memory->store_u16({0x10FFA}, 0xBBBB));
+  CHECK(memory->store_u8({0x10FF9}, 0xCC));
+  CHECK(ram.load_u64(0x10FF8) == 0xAAAAAAAABBBBCC88);
+  CHECK(memory->store_u8({0x10FFF}, 0xDD));
+  CHECK(ram.load_u64(0x10FF8) == 0xDDAAAAAABBBBCC88);
+  CHECK_FALSE(memory->store_u8({0x11000}, 1));
+  CHECK_FALSE(memory->store_u8({0xFFFF}, 1));
+  CHECK_FALSE(memory->store_u16({0x11000}, 1));
+  CHECK_FALSE(memory->store_u64({0x11000}, 1));
+}
+
+TEST_CASE("a range is backed when each byte of it is, to be read or to be written", "[base][guest-memory][SEC-1]") {
+  constexpr bool read = false;
+  constexpr bool write = true;
+  GuardedRegion low{0x10000, 0x1000};
+  GuardedRegion next{0x11000, 0x1000};
+  GuardedRegion rom{0x12000, 0x1000};
+  GuardedRegion high{0x14000, 0x1000};
+  const auto fill = [&](Memory& memory) {
+    memory.add(low);
+    memory.add(next);
+    memory.add(rom, true);
+    memory.add(high);
+  };
+  Memory alone;
+  CHECK_FALSE(alone->backed({{0}, {0}}, read));  // no map
+  fill(alone);
+  for (const bool written : {read, write}) {
+    CHECK(alone->backed({{0x10000}, {0x10000}}, written));
+    CHECK(alone->backed({{0x10000}, {0x11FFF}}, written));
+    CHECK(alone->backed({{0x14000}, {0x14FFF}}, written));
+    CHECK_FALSE(alone->backed({{0xFFFF}, {0x10000}}, written));
+    CHECK_FALSE(alone->backed({{0x12FFF}, {0x13000}}, written));
+    CHECK_FALSE(alone->backed({{0x12000}, {0x14000}}, written));
+    CHECK_FALSE(alone->backed({{0x14FFF}, {0x15000}}, written));
+    CHECK_FALSE(alone->backed({{0}, {last_address}}, written));
+    CHECK_FALSE(alone->backed({{last_address}, {last_address}}, written));
+    CHECK(alone->backed({{0x10000}, {0x12000}}, written) == (written == read));
+    CHECK(alone->backed({{0x12FFF}, {0x12FFF}}, written) == (written == read));
+  }
+  // Who can only be asked for one of both has memory for that; a read-only region stays one.
+  Callbacks host;
+  MemoryCallbacks functions = host.functions();
+  for (const bool can_write : {false, true}) {
+    if (!can_write) functions.write = nullptr;
+    if (can_write) functions = host.functions();
+    Memory memory{functions};
+    CHECK(memory->backed({{0}, {last_address}}, write) == can_write);
+    fill(memory);
+    CHECK(memory->backed({{0}, {last_address}}, read));
+    CHECK(memory->backed({{0x13000}, {0x14FFF}}, write) == can_write);
+    CHECK(memory->backed({{0x14000}, {0x15000}}, write) == can_write);
+    CHECK(memory->backed({{0x20000}, {0x20000}}, write) == can_write);
+    CHECK_FALSE(memory->backed({{0x11000}, {0x12000}}, write));
+  }
+  CHECK(host.calls.empty());
+}
+
+TEST_CASE("parts without memory, and a device's, are not backed, whatever the host says",
+          "[base][guest-memory][SEC-14]") {
+  GuardedRegion ram{0x10000, 0x4000};
+  Callbacks host;
+  GuestMemory memory{host.functions()};
+  for (const Part part : {Part::discarded, Part::private_to}) {
+    RegionMap* const whole = RegionMap::create({}, 1);
+    whole->assign_with(nullptr, {{{0x10000}, {0x13FFF}}, ram.data()});
+    RegionMap* const map = RegionMap::create({}, 3);
+    map->assign_part(*whole, {{0x11000}, {0x11FFF}}, part);
+    RegionMap::destroy({}, whole);
+    RegionMap::destroy({}, memory.publish(map));
+    CHECK(memory.backed({{0x10000}, {0x10FFF}}, true));
+    CHECK(memory.backed({{0x12000}, {0x14000}}, true));
+    CHECK_FALSE(memory.backed({{0x10FFF}, {0x11000}}, false));
+    CHECK_FALSE(memory.backed({{0x11FFF}, {0x12000}}, true));
+  }
+  RegionMap* const map = RegionMap::create({}, 1);
+  map->assign_with(nullptr, {{{0x10000}, {0x13FFF}}, nullptr, false, true});
+  RegionMap::destroy({}, memory.publish(map));
+  CHECK_FALSE(memory.backed({{0x10000}, {0x10000}}, false));
+  RegionMap::destroy({}, memory.publish(nullptr));
+}
+
+TEST_CASE("a region that is not mapped is backed by the host's functions, or not at all",
+          "[base][guest-memory][SEC-2]") {
+  Callbacks host;
+  for (const bool asks : {false, true}) {
+    GuestMemory memory{asks ? host.functions() : MemoryCallbacks{}};
+    RegionMap* const map = RegionMap::create({}, 1);
+    map->assign_with(nullptr, {{{0x10000}, {0x13FFF}}, nullptr});
+    RegionMap::destroy({}, memory.publish(map));
+    for (const bool written : {false, true}) CHECK(memory.backed({{0x10000}, {0x13FFF}}, written) == asks);
+    RegionMap::destroy({}, memory.publish(nullptr));
+  }
+}
+
 TEST_CASE("a region may end at the last address, begin at 0, or lie at 2^52", "[base][guest-memory][SEC-1]") {
   GuardedRegion ram{0, 0x1000};
   ram.store_u64(0, 11);

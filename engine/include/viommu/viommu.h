@@ -92,7 +92,8 @@ struct viommu_host {
    * the guest rewrites meanwhile would look malformed. 0, or negative when there is no memory: the guest then sees the
    * specification's access fault. */
   int32_t (*memory_read)(void* opaque, uint64_t gpa, void* data, uint64_t size);
-  /** Writes `size` (4 or 8) bytes, aligned, outside all regions. 0 or negative. Must refuse what is not RAM. */
+  /** Writes `size` (4 or 8, for a virtqueue also 1 or 2) bytes, aligned, outside all regions: as a whole, and visible
+   * to the guest after all writes before it. 0 or negative. Must refuse what is not RAM. */
   int32_t (*memory_write)(void* opaque, uint64_t gpa, const void* data, uint64_t size);
   /** Compare-exchange of an aligned 8-byte word outside all regions: 0 done, 1 lost (*expected is what was found),
    *  negative when there is no memory. */
