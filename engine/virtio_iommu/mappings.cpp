@@ -83,10 +83,8 @@ void prefetch_leaf(NodeWord leaf, std::uint64_t address) noexcept {
     __builtin_prefetch(&pages.words[Pages::index_of(address)]);
     __builtin_prefetch(&pages.mappings);
   } else if (leaf.kind() == NodeKind::list) {
-    const List& list = leaf.as<List>();
-    constexpr std::size_t line = 8;
-    for (std::size_t key = 0; key < node_keys; key += line) __builtin_prefetch(&list.lasts[key]);
-    __builtin_prefetch(&list.live);
+    leaf.as<List>().prefetch();
+    __builtin_prefetch(&leaf.as<List>().live);
   }
 }
 
@@ -215,6 +213,7 @@ Mappings::Leaf Mappings::leaf_of(std::uint64_t address) const noexcept {
   Leaf leaf{{root_.load(std::memory_order_acquire)}, no_key};  // M1
   while (leaf.node.kind() == NodeKind::inner) {
     const Inner& inner = leaf.node.as<Inner>();
+    inner.prefetch();
     const std::size_t slot = inner.slot_of(address);
     leaf.high = std::min(leaf.high, inner.keys[slot].load(std::memory_order_relaxed));
     leaf.node.raw = inner.children[slot].load(std::memory_order_acquire);  // M1
@@ -228,11 +227,13 @@ void Mappings::descend(std::uint64_t address, Path& path) const noexcept {
   path.leaf = {{root_.load(std::memory_order_relaxed)}, no_key};
   while (path.leaf.node.kind() == NodeKind::inner) {
     Inner& inner = path.leaf.node.as<Inner>();
+    inner.prefetch();
     const std::size_t slot = inner.slot_of(address);
     path.steps[path.depth++] = {&inner, slot, path.leaf.high};
     path.leaf.high = std::min(path.leaf.high, inner.keys[slot].load(std::memory_order_relaxed));
     path.leaf.node.raw = inner.children[slot].load(std::memory_order_relaxed);
   }
+  prefetch_leaf(path.leaf.node, address);
 }
 
 /// Where the node below the first `level` steps hangs.

@@ -159,10 +159,12 @@ inline std::optional<Mapping> Mappings::find(Iova iova) const noexcept {
   NodeWord node{root_.load(std::memory_order_acquire)};  // M1
   while (node.kind() == NodeKind::inner) {               // ends: a tree's depth is bounded
     const Inner& inner = node.as<Inner>();
+    inner.prefetch();
     node.raw = inner.children[inner.slot_of(iova.value)].load(std::memory_order_acquire);  // M1
   }
   if (node.kind() == NodeKind::list) {
     const List& list = node.as<List>();
+    list.prefetch();
     const std::size_t index = keys_below(list.lasts, iova.value);
     const List::Entry& entry = list.entries[index];
     const std::uint64_t first = entry.first.load(std::memory_order_relaxed);
