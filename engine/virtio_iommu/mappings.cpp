@@ -128,7 +128,7 @@ class Mappings::Change {
   }
   template <class Node>
   [[nodiscard]] Node* make() noexcept {
-    Node* const node = nodes_.take<Node>();
+    auto* const node = nodes_.take<Node>();
     if (node != nullptr) made_.put(made_count_++, NodeWord::of(*node));
     return node;
   }
@@ -187,7 +187,7 @@ class Mappings::Children {
       parents.keep(children_[from]);
       return true;
     }
-    Inner* const inner = change.make<Inner>();
+    auto* const inner = change.make<Inner>();
     if (inner == nullptr) return false;
     std::uint64_t height = 0;
     for (std::size_t i = from; i < to; ++i) {
@@ -226,7 +226,7 @@ void Mappings::descend(std::uint64_t address, Path& path) const noexcept {
   path.depth = 0;
   path.leaf = {{root_.load(std::memory_order_relaxed)}, no_key};
   while (path.leaf.node.kind() == NodeKind::inner) {
-    Inner& inner = path.leaf.node.as<Inner>();
+    auto& inner = path.leaf.node.as<Inner>();
     inner.prefetch();
     const std::size_t slot = inner.slot_of(address);
     path.steps[path.depth++] = {&inner, slot, path.leaf.high};
@@ -346,7 +346,7 @@ Inserted Mappings::insert(const Mapping& mapping) noexcept {
 
 Inserted Mappings::insert_into_none(const Path& path, const Mapping& mapping) noexcept {
   if (!nodes_.may_add_mapping()) return Inserted::limit;
-  List* const list = nodes_.take<List>();
+  auto* const list = nodes_.take<List>();
   if (list == nullptr) return lacking();
   set_entry(*list, 0, item_of(mapping));
   finish_list(*list, 1);
@@ -355,7 +355,7 @@ Inserted Mappings::insert_into_none(const Path& path, const Mapping& mapping) no
 }
 
 Inserted Mappings::insert_into_list(const Path& path, const Mapping& mapping) noexcept {
-  List& list = path.leaf.node.as<List>();
+  auto& list = path.leaf.node.as<List>();
   const Item added_item = item_of(mapping);
   std::size_t index = keys_below(list.lasts, added_item.first);
   for (std::size_t i = index; i < list.used; ++i) {
@@ -378,7 +378,7 @@ Inserted Mappings::insert_into_list(const Path& path, const Mapping& mapping) no
     for (std::size_t i = index; i < list_room; ++i) items.add(item_at(list, i));
     return insert_into_full_list(path, items, index);
   }
-  List* const copy = nodes_.take<List>();
+  auto* const copy = nodes_.take<List>();
   if (copy == nullptr) return lacking();
   std::size_t count = 0;
   const auto copy_live = [&](std::size_t from, std::size_t to) {
@@ -472,7 +472,7 @@ Inserted Mappings::insert_into_full_list(const Path& path, const Items& items, s
 }
 
 Inserted Mappings::insert_into_pages(const Path& path, const Mapping& mapping) noexcept {
-  Pages& pages = path.leaf.node.as<Pages>();
+  auto& pages = path.leaf.node.as<Pages>();
   const Item item = item_of(mapping);
   if (!fits_pages(item) || (item.first & ~block_mask) != pages.base) return insert_beside_pages(path, mapping);
   const std::size_t last = Pages::index_of(item.last);
@@ -511,14 +511,14 @@ Inserted Mappings::insert_beside_pages(const Path& path, const Mapping& mapping)
     change.replaces(path.leaf.node);
     for (std::size_t from = 0; from < items.count();) {
       const std::size_t to = std::min(from + list_of_pages, items.count());
-      List* const list = change.make<List>();
+      auto* const list = change.make<List>();
       if (list == nullptr) return lacking();
       items.fill(*list, from, to);
       leaves.add({NodeWord::of(*list), to == items.count() ? path.leaf.high : border_before(items[to - 1], items[to])});
       from = to;
     }
   } else {
-    List* const list = change.make<List>();
+    auto* const list = change.make<List>();
     if (list == nullptr) return lacking();
     set_entry(*list, 0, item);
     finish_list(*list, 1);
@@ -598,12 +598,12 @@ bool Mappings::move_border(Path& path, std::uint64_t first, std::uint64_t high) 
 void Mappings::take_out(const Path& path, const Mapping& mapping) noexcept {
   const NodeWord leaf = path.leaf.node;
   if (leaf.kind() == NodeKind::list) {
-    List& list = leaf.as<List>();
+    auto& list = leaf.as<List>();
     Atomic<std::uint64_t>& word = list.entries[keys_below(list.lasts, mapping.range.first.value)].word;
     word.store(0, std::memory_order_release);  // M4
     --list.live;
   } else {
-    Pages& pages = leaf.as<Pages>();
+    auto& pages = leaf.as<Pages>();
     const std::size_t last = Pages::index_of(mapping.range.last.value);
     for (std::size_t index = Pages::index_of(mapping.range.first.value); index <= last; ++index)
       pages.words[index].store(0, std::memory_order_release);  // M4
@@ -624,7 +624,7 @@ void Mappings::tidy(Path& path) noexcept {
   const Pages& pages = leaf.as<Pages>();
   if (pages.mappings == 0) return prune(path);
   if (pages.mappings > no_longer_dense) return;
-  List* const list = nodes_.take<List>();
+  auto* const list = nodes_.take<List>();
   if (list == nullptr) return;  // it stays as it is
   std::size_t count = 0;
   for (std::optional<Mapping> found = first_in(leaf, 0); found; found = first_in(leaf, found->range.last.value + 1)) {
@@ -676,7 +676,7 @@ void Mappings::merge(const Path& path) noexcept {
     const List& other = node_at(right).as<List>();
     if (std::size_t{one.live} + other.live > most_merged) return false;
     Change change{nodes_};
-    List* const list = change.make<List>();
+    auto* const list = change.make<List>();
     if (list == nullptr) return true;
     Items items;
     items.add_live(one);
@@ -688,14 +688,17 @@ void Mappings::merge(const Path& path) noexcept {
     static_cast<void>(replace(path, left, right, {&child, 1}, change));
     return true;
   };
-  std::size_t left = step.slot;
-  while (left != 0 && node_at(--left).none()) {
+  for (std::size_t left = step.slot; left != 0;) {
+    --left;
+    if (node_at(left).none()) continue;
+    if (merged(left, step.slot)) return;
+    break;
   }
-  if (left != step.slot && merged(left, step.slot)) return;
-  std::size_t right = step.slot;
-  while (right != last && node_at(++right).none()) {
+  for (std::size_t right = step.slot + 1; right <= last; ++right) {
+    if (node_at(right).none()) continue;
+    static_cast<void>(merged(step.slot, right));
+    return;
   }
-  if (right != step.slot) static_cast<void>(merged(step.slot, right));
 }
 
 void Mappings::clear() noexcept {

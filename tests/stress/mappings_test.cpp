@@ -117,6 +117,7 @@ TEST_CASE("what is looked up while mappings come and go was true at that time",
           "[virtio-iommu][stress][S3.15][P1][SEC-10]") {
   Bed bed;
   std::vector<std::thread> threads;
+  threads.reserve(readers);
   std::array<std::atomic<std::uint64_t>, readers> looks{};
   for (std::size_t reader = 0; reader < readers; ++reader)
     threads.emplace_back([&bed, &looks, reader] {

@@ -87,6 +87,7 @@ TEST_CASE("the specification's examples of UNMAP", "[virtio-iommu][S3.10][A28]")
       for (const auto& which : example.mapped) REQUIRE(domain.mappings.insert(mapped(which)) == Inserted::ok);
       CHECK(domain.remove(granules(example.unmapped)) == example.result);
       std::vector<Mapping> left;
+      left.reserve(example.left.size());
       for (const auto& which : example.left) left.push_back(mapped(which));
       CHECK(seen(domain.mappings) == left);
       CHECK(domain.gone.size() == example.mapped.size() - example.left.size());
