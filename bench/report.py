@@ -40,6 +40,7 @@ QUESTIONS = [
              r"queue(_alone)?<(Serial|Parallel|Independent)>/((4|64)/(0|1000)|0)/iterations"),
     Question("strict_unmap", "strict unmaps beside a reader", 5, r"<(Viommu|QemuShape)>"),
     Question("interference", "a reader beside invalidations", 5, r"<(Viommu|QemuShape)>/[0-9]+/1024/0/"),
+    Question("virtio_map", "mappings of virtio-iommu", 5, r"<(Viommu|GTreeMutex)>/\w+/1048576/(manual_time$|iterations)"),
     Question("interrupt_route", "interrupts", 5, r"<(Viommu|ViommuRoute|QemuShape|Floor)>/65536/manual_time(/threads:2)?$"),
     Question("replacement", "which entries are kept", 1, None),
     Question("memory", "memory of an entry", 3, None),
@@ -214,6 +215,20 @@ def aims():
     return rows
 
 
+def virtio_aims():
+    rows = []
+    for shape, translate, change in (("dense", 20, 8), ("sparse", 3, 3)):
+        for mappings in (1024, 65536, 1 << 20):
+            for question, what, aim in (("translate", "lookup", translate), ("map", "MAP", change),
+                                        ("unmap", "UNMAP", change)):
+                for peer in ("GTreeMutex", "SharedMutexMap"):
+                    aimed = aim if mappings == 1 << 20 and peer == "GTreeMutex" else None
+                    rows.append(at_least(f"{what} among {count(mappings)} mappings, {shape}",
+                                         f"virtio_{question}<Viommu>/{shape}/{mappings}",
+                                         f"virtio_{question}<{peer}>/{shape}/{mappings}", aimed))
+    return rows
+
+
 def thread_aims(results):
     """The more threads together against as many times one."""
     rows = []
@@ -321,7 +336,8 @@ LOOKS = {
 LABELS = {
     "Viommu": "Viommu", "ViommuC": "Viommu, C ABI", "QemuShape": "QEMU's shape",
     "QemuShapeCapped": "QEMU's shape, 1,024 entries", "TbbMap": "oneTBB hash map",
-    "SharedMutexMap": "ordered map, shared mutex", "RwlockList": "sorted list, rwlock", "Floor": "floor",
+    "SharedMutexMap": "ordered map, shared mutex", "GTreeMutex": "GLib's tree, mutex",
+    "RwlockList": "sorted list, rwlock", "Floor": "floor",
     "FloorChase": "floor, dependent loads",
 }
 ORDER = list(LOOKS)
@@ -577,7 +593,7 @@ def main():
             results = {name: Result(**result) for name, result in json.load(kept).items()}
     else:
         results = collect(arguments.folder, questions, arguments.full)
-    lines = judge(aims(), results)
+    lines = judge(aims() + virtio_aims(), results)
     print()
     print_table(lines)
     if arguments.keep:
