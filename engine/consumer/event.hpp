@@ -52,6 +52,8 @@ struct Declared {
   bool shares = false;       ///< and the unit lets it
   bool whole_range = false;  ///< one UNMAP of the whole range may stand for all that is in it
 
+  /// Whether a leaf of 1 GiB is one unit.
+  [[nodiscard]] constexpr bool takes_large() const noexcept { return large || units == Units::leaf; }
   /// Whether runs go on from table to table.
   [[nodiscard]] constexpr bool joins() const noexcept { return large && units == Units::table && !powers_of_two; }
 

@@ -66,6 +66,7 @@ bool Mirror::withdraw_whole_range() noexcept {
   if (delivery.failed()) return false;  // then one by one
   shadow_.clear();
   sections_.clear();
+  left_out_ = 0;
   figures_.mappings = 0;
   figures_.bytes = 0;
   return true;
@@ -148,6 +149,13 @@ void Mirror::put_back(const Event& event) noexcept {
   const std::uint64_t frame = event.gpa - (event.iova - first);
   std::uint64_t at = first;
   for (;;) {  // ends: as in erase()
+    const std::uint64_t large_last = at | low_bits(shift_of(2));
+    if ((at & low_bits(shift_of(2))) == 0 && large_last <= event.last && declared_.takes_large() &&
+        put_back_large({at}, MappedRun::of(0, table_pages, {frame + (at - first)}, Rights::in(event.rights), mmio))) {
+      if (large_last == event.last) return;
+      at = large_last + 1;
+      continue;
+    }
     const std::uint64_t slot = at & ~low_bits(slot_shift);
     const std::uint64_t last = std::min(event.last, slot | low_bits(slot_shift));
     const auto from = static_cast<unsigned>(at >> page_shift & low_bits(9));
@@ -158,6 +166,20 @@ void Mirror::put_back(const Event& event) noexcept {
     if (last == event.last) return;
     at = slot + (std::uint64_t{1} << slot_shift);
   }
+}
+
+/// A unit of 1 GiB, where nothing is. @return false where something is, or may be
+bool Mirror::put_back_large(Iova iova, const MappedRun& run) noexcept {
+  if (shadow_.root() == nullptr) shadow_.root() = shadow_.make_node();
+  Shadow::Node* node = shadow_.root();
+  for (unsigned level = top_level; node != nullptr && level > 2; --level)
+    node = shadow_.node_at(*node, iova.value >> shift_of(level) & low_bits(9));
+  const std::size_t index = iova.value >> shift_of(2) & low_bits(9);
+  if (node == nullptr || !node->slots[index].empty()) return false;
+  shadow_.put_word(*node, index, run.word);
+  ++figures_.mappings;
+  figures_.bytes += std::uint64_t{1} << shift_of(2);
+  return true;
 }
 
 /// Takes pages out of a slot of level 1, or puts a run in where nothing is.
@@ -182,39 +204,52 @@ void Mirror::edit_slot(Iova slot, bool make, unsigned first, unsigned last, cons
   }
   Runs after;
   std::uint64_t mappings = 0;
+  std::uint64_t left_out = 0;
   std::uint64_t bytes = 0;
   const Shadow::Slot held = node->slots[indexes[1]];
   if (make && held.is_joined()) return;  // something took its place
   const auto keep = [&](MappedRun run) {
     after.push(run);
-    if (is_left_out(run)) return;
+    if (is_left_out(run)) {
+      ++left_out;
+      return;
+    }
     mappings += is_joined(run) ? 0U : 1U;
     bytes += std::uint64_t{run.pages()} << page_shift;
   };
   bool placed = instead == nullptr;
   for (MappedRun run : Shadow::runs(held)) {
-    if (!is_left_out(run)) {
+    if (is_left_out(run)) {
+      --left_out_;
+    } else {
       figures_.mappings -= is_joined(run) ? 0U : 1U;
       figures_.bytes -= std::uint64_t{run.pages()} << page_shift;
     }
     run.word &= ~unit_marks;
     const bool overlaps = run.first() <= last && run.last() >= first;
-    if (instead != nullptr && overlaps) placed = true;  // something took its place
+    // What is left out was never delivered: what did not go is still there.
+    const bool stands = instead != nullptr && !is_left_out(run);
+    if (stands && overlaps) placed = true;  // something took its place
     if (!placed && run.first() > last) {
       keep(*instead);
       placed = true;
     }
-    if (!overlaps || instead != nullptr) {
+    if (!overlaps || stands) {
       keep(run);
       continue;
     }
     if (run.first() < first) keep(part_of(run, run.first(), first - 1));
+    if (!placed && run.last() > last) {
+      keep(*instead);
+      placed = true;
+    }
     if (run.last() > last) keep(part_of(run, last + 1, run.last()));
   }
   if (!placed) keep(*instead);
   if (shadow_.put_runs(*node, indexes[1], after.span())) {
     figures_.mappings += mappings;
     figures_.bytes += bytes;
+    left_out_ += left_out;
   } else {
     static_cast<void>(shadow_.put_runs(*node, indexes[1], {}));
   }

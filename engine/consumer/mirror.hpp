@@ -119,10 +119,19 @@ class Mirror {
     Iova next{};  ///< where to go on
   };
 
+  /// Whether all that is known of is more than the quota, or takes more memory: few mappings far apart have a tree
+  /// above them.
+  [[nodiscard]] bool beyond_quota(std::uint64_t more = 0) const noexcept {
+    constexpr std::uint64_t tree_bytes = std::uint64_t{64} << 20;
+    constexpr std::uint64_t mapping_bytes = 16;
+    if (gave_up_) return false;  // what is there goes
+    return figures_.mappings + left_out_ + more > quota_ || shadow_.bytes() > tree_bytes + mapping_bytes * quota_;
+  }
   void give_up(Delivery& delivery) noexcept;
   void apply_failures(Delivery& delivery) noexcept;
   void erase(IovaRange range) noexcept;
   void put_back(const Event& event) noexcept;
+  [[nodiscard]] bool put_back_large(Iova iova, const MappedRun& run) noexcept;
   void edit_slot(Iova slot, bool make, unsigned first, unsigned last, const MappedRun* instead) noexcept;
 
   Shadow shadow_;
@@ -135,6 +144,7 @@ class Mirror {
   std::uint64_t quota_;
   Content content_;
   Job job_;
+  std::uint64_t left_out_ = 0;  ///< runs that are mapped and not delivered: they take room as mappings do
   Broken broken_;  ///< unit of more than a slot that was withdrawn as a whole, until all is looked through again
   bool gave_up_ = false;
   bool unsupported_ = false;  ///< to be reported

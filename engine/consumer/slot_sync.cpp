@@ -18,10 +18,6 @@ constexpr std::uint64_t slot_bytes = std::uint64_t{1} << slot_shift;
          (held.empty() || std::memcmp(held.data(), wanted.data(), held.size_bytes()) == 0);
 }
 
-[[nodiscard]] std::uint64_t delivered(std::span<const MappedRun> runs) noexcept {
-  return static_cast<std::uint64_t>(std::ranges::count_if(runs, [](MappedRun run) { return !is_left_out(run); }));
-}
-
 [[nodiscard]] walkers::RunWindow window_of(const MemorySpan& span) noexcept {
   walkers::RunWindow window{span.first, span.last_offset, 0, 0};
   if (span.host == nullptr) return window;
@@ -61,8 +57,7 @@ SlotSync::End SlotSync::run(Shadow::Node& node, std::size_t index, const GuestEn
   const std::uint64_t marks = entry.kind == GuestEntry::Kind::leaf ? large_leaf_bit : 0;
   // What is held was looked at as memory before; if that has not changed since, it need not be again.
   if (!mirror_.job_.regions && marks == (held_marks & large_leaf_bit) && same(held, wanted_.span())) return End::done;
-  if (held.empty() && !partial && inside(at) && delivery_.takes_plain() &&
-      mirror_.figures_.mappings + wanted_.size() <= mirror_.quota_)
+  if (held.empty() && !partial && inside(at) && delivery_.takes_plain() && !mirror_.beyond_quota(wanted_.size()))
     return add(node, index, at, marks, leaves);
   if (!all_plain()) {
     filter(0);
@@ -160,7 +155,7 @@ SlotSync::End SlotSync::add(Shadow::Node& node, std::size_t index, std::uint64_t
 SlotSync::End SlotSync::change(Shadow::Node& node, std::size_t index, std::uint64_t at, std::uint64_t marks,
                                std::span<const MappedRun> held) noexcept {
   const std::span<const MappedRun> wanted = wanted_.span();
-  if (mirror_.figures_.mappings - delivered(held) + delivered(wanted) > mirror_.quota_) return End::quota;
+  if (wanted.size() > held.size() && mirror_.beyond_quota(wanted.size() - held.size())) return End::quota;
   std::span<const MappedRun> after = wanted;
   const auto give = [&](MappedRun run) { deliver(at, run); };
   if (held.empty()) {
@@ -201,7 +196,7 @@ SlotSync::End SlotSync::keep(Shadow::Node& node, std::size_t index, std::uint64_
     static_cast<void>(mirror_.shadow_.put_runs(node, index, {}));
     return End::no_memory;
   }
-  return mirror_.figures_.mappings > mirror_.quota_ ? End::quota : End::done;
+  return mirror_.beyond_quota() ? End::quota : End::done;
 }
 
 // ---- Units of more than a slot ----
@@ -247,19 +242,24 @@ void SlotSync::count_split(std::uint64_t at, std::span<const MappedRun> given) n
 // ---- Events ----
 
 void SlotSync::count(std::span<const MappedRun> before, std::span<const MappedRun> after) noexcept {
-  const auto add = [](std::span<const MappedRun> runs, std::uint64_t& mappings, std::uint64_t& bytes) {
-    for (const MappedRun run : runs) {
-      if (is_left_out(run)) continue;
-      ++mappings;
-      bytes += std::uint64_t{run.pages()} << page_shift;
-    }
+  struct Sum {
+    std::uint64_t mappings = 0;
+    std::uint64_t left_out = 0;
+    std::uint64_t bytes = 0;
   };
-  std::uint64_t fewer = 0;
-  std::uint64_t fewer_bytes = 0;
-  add(before, fewer, fewer_bytes);
-  add(after, mirror_.figures_.mappings, mirror_.figures_.bytes);
-  mirror_.figures_.mappings -= fewer;
-  mirror_.figures_.bytes -= fewer_bytes;
+  const auto sum_of = [](std::span<const MappedRun> runs) {
+    Sum sum;
+    for (const MappedRun run : runs) {
+      ++(is_left_out(run) ? sum.left_out : sum.mappings);
+      if (!is_left_out(run)) sum.bytes += std::uint64_t{run.pages()} << page_shift;
+    }
+    return sum;
+  };
+  const Sum fewer = sum_of(before);
+  const Sum more = sum_of(after);
+  mirror_.figures_.mappings += more.mappings - fewer.mappings;
+  mirror_.figures_.bytes += more.bytes - fewer.bytes;
+  mirror_.left_out_ += more.left_out - fewer.left_out;
 }
 
 bool SlotSync::clip(std::uint64_t base, MappedRun run, IovaRange& range, std::uint64_t& inside) const noexcept {

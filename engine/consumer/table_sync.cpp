@@ -95,9 +95,8 @@ bool TableSync::keep_large(Shadow::Node& node, std::size_t index, const GuestEnt
   const Shadow::Slot slot = node.slots[index];
   if (slot.is_pointer()) return false;
   const Declared& declared = mirror_.declared();
-  const bool may_be_unit = declared.large || declared.units == Units::leaf;
   MappedRun now;
-  if (may_be_unit && entry.kind == GuestEntry::Kind::leaf && mirror_.range_.first.value <= at &&
+  if (declared.takes_large() && entry.kind == GuestEntry::Kind::leaf && mirror_.range_.first.value <= at &&
       mirror_.range_.last.value >= at + low_bits(shift_of(2))) {
     const Gpa frame = entry.table.at;
     const Piece piece = backing_.piece(frame, frame + low_bits(shift_of(2)));

@@ -78,6 +78,7 @@ class Guest {
   }
 
   void store(std::uint64_t gpa, std::uint64_t value) { REQUIRE(ram_.store_u64(gpa, value)); }
+  [[nodiscard]] std::uint64_t load(std::uint64_t gpa) { return ram_.load_u64(gpa).value(); }
   void fill(std::uint64_t table, std::uint64_t entry) {
     for (std::uint64_t i = 0; i < entries; ++i) store(table + 8 * i, entry);
   }
@@ -262,6 +263,44 @@ TEST_CASE(
     CHECK(guest.consumer.held() == 0);
     CHECK(guest.consumer.quota_reports == 2);
   }
+}
+
+TEST_CASE("a few tables that make a wide tree take no more memory than the quota allows",
+          "[behaviour][consumer][SEC-7][SEC-8]") {
+  constexpr std::uint64_t quota = 100'000;
+  Guest guest{quota};
+  const test::Tree tree = guest.tables.create_tree(4);
+  guest.tables.map(tree, 0, gib);  // and the same in each of 2^18 GiB
+  for (const unsigned level : {3U, 4U}) {
+    const std::uint64_t slot = guest.tables.slot(tree, 0, level);
+    guest.fill(slot & ~(page_bytes - 1), guest.load(slot));
+  }
+  guest.attach(tree);
+  guest.check_given_up();
+  CHECK(guest.consumer.most < quota);
+  CHECK(guest.most_bytes() <= 64 * mib + 16 * quota + mib);
+  guest.check_queue_goes_on();
+}
+
+TEST_CASE("mappings that are left out count as others do", "[behaviour][consumer][SEC-7][SEC-8]") {
+  constexpr std::uint64_t quota = 700;
+  Guest guest{quota};
+  const test::Tree tree = guest.tables.create_tree(4);
+  const auto map = [&](std::uint64_t count) {
+    for (std::uint64_t i = 0; i < count; ++i) guest.tables.map(tree, i * page_bytes, 8 * gib + 2 * i * page_bytes);
+  };
+  SECTION("as many as may be") {
+    map(quota);
+    guest.attach(tree);
+    CHECK(guest.consumer.other_reports == quota);
+    CHECK(guest.view(hostile) == VIOMMU_VIEW_TRANSLATED);
+  }
+  SECTION("one more") {
+    map(quota + 1);
+    guest.attach(tree);
+    guest.check_given_up();
+  }
+  guest.check_queue_goes_on();
 }
 
 }  // namespace viommu::capi

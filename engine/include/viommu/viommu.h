@@ -225,7 +225,8 @@ struct viommu_vtd_options {
                                  60 s, the shortest of PCI Express. Without host.now_ns none does */
   uint32_t policy;            /* VIOMMU_POLICY_*: what becomes of capabilities that a device's host does not have */
   uint32_t subscriptions;     /* consumers at a time; default 256, at most 65,536 */
-  uint64_t mapping_quota;     /* mappings of one consumer at a time, 8 to 16 bytes each; default 2^24 */
+  uint64_t mapping_quota;     /* mappings of one consumer at a time, 16 bytes for each and 64 MiB at most;
+                                 default 2^24 */
 };
 
 /** viommu_vtd_options.policy. */
