@@ -20,7 +20,8 @@ constexpr std::uint64_t mib = std::uint64_t{1} << 20;
 constexpr std::uint64_t gib = 1024 * mib;
 constexpr std::uint64_t ram_bytes = 4 * mib;
 constexpr std::uint64_t entries = 512;
-constexpr std::uint64_t most_tables = 2 * 4096;  // that one call looks through: a slice where it begins, and one more
+constexpr std::uint64_t most_tables =
+    std::uint64_t{2} * 4096;  // that one call looks through: a slice where it begins, and one more
 constexpr std::uint64_t default_quota = std::uint64_t{1} << 24;
 constexpr std::uint16_t hostile = 0x0100;
 constexpr std::uint16_t neighbour = 0x0200;

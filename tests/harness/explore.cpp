@@ -15,8 +15,9 @@ bool long_run() { return std::getenv("VIOMMU_LONG") != nullptr; }
 
 std::vector<Scenario> all_scenarios() {
   std::vector<Scenario> all;
-  for (const std::span<const Scenario> some : {epoch_scenarios(), iotlb_scenarios(), tag_scenarios(), waist_scenarios(),
-                                               drop_scenarios(), worker_scenarios(), mapping_scenarios()})
+  for (const std::span<const Scenario> some :
+       {epoch_scenarios(), iotlb_scenarios(), tag_scenarios(), waist_scenarios(), drop_scenarios(), worker_scenarios(),
+        mapping_scenarios(), consumer_scenarios()})
     all.insert(all.end(), some.begin(), some.end());
   return all;
 }

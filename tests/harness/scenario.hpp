@@ -75,6 +75,7 @@ class Thing {
 [[nodiscard]] std::span<const Scenario> drop_scenarios();
 [[nodiscard]] std::span<const Scenario> worker_scenarios();
 [[nodiscard]] std::span<const Scenario> mapping_scenarios();
+[[nodiscard]] std::span<const Scenario> consumer_scenarios();
 
 /// The checker checked: what small programs of known outcome do here. @return whether all is as it must be
 [[nodiscard]] bool run_litmus_tests();

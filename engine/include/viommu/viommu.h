@@ -761,8 +761,8 @@ struct viommu_device {
 VIOMMU_API viommu_result viommu_device_add(viommu_engine* engine, const struct viommu_device* device,
                                            struct viommu_refusal* refusal);
 /** The device is gone: its subscriptions end (withdrawn first), its facts go, and what is cached of its contexts and in
- *  the domains that these lead to: one that is plugged there later starts cold. Capabilities, and blockers of migration,
- *  stay as they are. VIOMMU_OK also when there is none. _E_BUSY as above. Threads: any. */
+ *  the domains that these lead to: one that is plugged there later starts cold. Capabilities, and blockers of
+ *  migration, stay as they are. VIOMMU_OK also when there is none. _E_BUSY as above. Threads: any. */
 VIOMMU_API viommu_result viommu_device_remove(viommu_engine* engine, uint16_t source);
 /** Its host facts are withdrawn, the device stays; repeatable. They can be set again by viommu_device_add(), which is
  *  a duplicate no longer then. Threads: any. */
