@@ -17,9 +17,7 @@ constexpr Iova page_last(Iova iova) noexcept { return {iova.value | low_bits(pag
 
 void Mirror::aim(const Content& content) noexcept {
   content_ = content;
-  // A first stage is the guest's own affair: it announces no new mapping, so what it maps cannot be mirrored.
-  unsupported_ = declared_.map && content.view == View::translated &&
-                 content.key.interpretation != caches::Interpretation::second_stage;
+  unsupported_ = !supports(content);
   gave_up_ = unsupported_;
   touch(range_);
 }

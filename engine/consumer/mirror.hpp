@@ -127,6 +127,11 @@ class Mirror {
     if (gave_up_) return false;  // what is there goes
     return figures_.mappings + left_out_ + more > quota_ || shadow_.bytes() > tree_bytes + mapping_bytes * quota_;
   }
+  /// A first stage is the guest's own affair: it announces no new mapping, so what it maps cannot be mirrored.
+  [[nodiscard]] bool supports(const Content& content) const noexcept {
+    return !declared_.map || content.view != View::translated ||
+           content.key.interpretation == caches::Interpretation::second_stage;
+  }
   void give_up(Delivery& delivery) noexcept;
   void apply_failures(Delivery& delivery) noexcept;
   void erase(IovaRange range) noexcept;

@@ -75,7 +75,7 @@ bool Worker::load(const RegisterFile& loaded, const PageGroups& groups) noexcept
     interrupts_.set_mode(table, loaded.interrupt_remapping_enabled(), loaded.compatibility_format_allowed());
     waist_.drop(caches::Scope{});
     consumers_.mode_changed();
-    consumers_.finish();
+    if (!consumers_.advance()) host_.wake();  // the rest goes on in process(), before anything else
     const std::uint32_t routed = std::exchange(routed_entries_, table.entries);
     tell_routes(0, std::max({table.entries, routed, entries_before}));
   });

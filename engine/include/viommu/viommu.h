@@ -843,11 +843,12 @@ enum {
 
 /** viommu_consumer_report.what. */
 enum {
-  VIOMMU_REPORT_FAILED = 0,     /* an event failed: `event.status` */
-  VIOMMU_REPORT_NO_MEMORY = 1,  /* a mapping to an address that is no guest memory was left out */
-  VIOMMU_REPORT_MMIO = 2,       /* left out: of a device's BAR */
-  VIOMMU_REPORT_DISCARDED = 3,  /* left out: discarded or private */
-  VIOMMU_REPORT_QUOTA = 4,      /* more mappings than `quota`: all are withdrawn, the device is blocked */
+  VIOMMU_REPORT_FAILED = 0,    /* an event failed: `event.status` */
+  VIOMMU_REPORT_NO_MEMORY = 1, /* a mapping to an address that is no guest memory was left out */
+  VIOMMU_REPORT_MMIO = 2,      /* left out: of a device's BAR */
+  VIOMMU_REPORT_DISCARDED = 3, /* left out: discarded or private */
+  VIOMMU_REPORT_QUOTA = 4,     /* more mappings than `quota`: all are withdrawn, the device is blocked until its context
+                                   is invalidated and they fit */
   VIOMMU_REPORT_UNSUPPORTED = 5 /* tables that cannot be mirrored (first stage): the device is blocked */
 };
 struct viommu_consumer_report {
@@ -1113,8 +1114,9 @@ VIOMMU_API viommu_result viommu_quiesce(viommu_engine* engine, struct viommu_ref
 VIOMMU_API viommu_result viommu_save(viommu_engine* engine, void* state, size_t capacity, size_t* length,
                                      struct viommu_refusal* refusal);
 /** Takes a state into an engine with its regions, devices and subscriptions there, whatever it was before: page
- *  requests that are open in it are answered with failure, as by viommu_reset(). Views are made before it returns, and
- *  the VMM is told of the whole interrupt table; devices are let in afterwards. States of older versions load.
+ *  requests that are open in it are answered with failure, as by viommu_reset(). Views are made and consumers told
+ *  before it returns, but for long tables, which go on in viommu_process(); the VMM is told of the whole interrupt table.
+ *  Devices are let in when viommu_process() says IDLE. States of older versions load.
  *  VIOMMU_E_REFUSED: the engine is as it was. BadState: `field` is "header", "checksum", "version", or the section;
  *  FieldMismatch: the first field of VER, CAP or ECAP, "HAW" or "fault compression" that differs. VIOMMU_E_BUSY while
  *  another thread is at the unit's work; VIOMMU_E_UNSUPPORTED in an engine that records. Threads: any. */
