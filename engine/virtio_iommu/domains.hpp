@@ -6,7 +6,8 @@
 //            reserved memory -> quota -> listener: the first that fails is the answer, and nothing has changed
 //   UNMAP    the same as far as it has them; a mapping partly covered -> RANGE, and nothing has changed
 //
-// Length, type, features and flags have been looked at (request.hpp). Source: Virtio, "IOMMU Device", "Device operations".
+// Length, type, features and flags have been looked at (request.hpp). Source: Virtio, "Device operations" of the IOMMU
+// device.
 // Threads: one at a time (the role that works the request queue), but for what Mappings lets readers do. Bounded: as
 // many domains, endpoints and mappings as Limits says; more is NOMEM.
 #pragma once

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// From a number of 32 bits that a guest or a VMM chooses to the place of what it names: open addressing in an array that
-// is sized once, at most half full. Any choice of numbers is found in a bounded number of steps, the usual one in one or
-// two, because a seed that the guest does not know scatters them. Threads: one at a time.
+// From a number of 32 bits that a guest or a VMM chooses to the place of what it names: open addressing in an array
+// that is sized once, at most half full. Any choice of numbers is found in a bounded number of steps, the usual one in
+// one or two, because a seed that the guest does not know scatters them. Threads: one at a time.
 #pragma once
 
 #include "engine/base/host_memory.hpp"
