@@ -42,8 +42,9 @@ viommu_result viommu_device_statistics_get(viommu_engine* engine, uint16_t sourc
   const auto figures = engine->waist.figures_of(id);
   viommu_part_statistics s = part_of(figures, [&](FaultReason reason) { return faults.of(id, reason); });
   s.device_tlb_invalidations = figures.of(Dropped::pages);
-  s.mapped_bytes = engine->unit.consumers().mapped_bytes(id);
-  s.pinned_bytes = s.mapped_bytes;  // no host address space is another device's
+  const viommu::consumer::Bytes bytes = engine->unit.consumers().bytes_of(id);
+  s.mapped_bytes = bytes.mapped;
+  s.pinned_bytes = bytes.pinned;
   hand_over(s, *statistics);
   return VIOMMU_OK;
 }

@@ -52,6 +52,7 @@ bool Consumers::make_room() noexcept {
     to.target = from.target;
     to.seen.store(from.seen.load(std::memory_order_relaxed), std::memory_order_relaxed);
     to.mapped.store(from.mapped.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    to.pinned.store(from.pinned.load(std::memory_order_relaxed), std::memory_order_relaxed);
   }
   {
     const std::lock_guard lock{devices_lock_};
@@ -73,6 +74,7 @@ Result Consumers::add_device(SourceId source, bool bypasses) noexcept {
     added.withdrawing = false;
     added.known = true;
     added.mapped.store(0, std::memory_order_relaxed);
+    added.pinned.store(0, std::memory_order_relaxed);
     any_.store(true, std::memory_order_release);
   }
   Device& device = devices_[index];
@@ -140,10 +142,12 @@ std::optional<View> Consumers::view(SourceId source) const noexcept {
   return devices_[index].seen.load(std::memory_order_acquire);
 }
 
-std::uint64_t Consumers::mapped_bytes(SourceId source) const noexcept {
+Bytes Consumers::bytes_of(SourceId source) const noexcept {
   const std::lock_guard lock{devices_lock_};
   const std::uint32_t index = index_of(source);
-  return index == nobody ? 0 : devices_[index].mapped.load(std::memory_order_relaxed);
+  if (index == nobody) return {};
+  const Device& device = devices_[index];
+  return {device.mapped.load(std::memory_order_relaxed), device.pinned.load(std::memory_order_relaxed)};
 }
 
 // ---- Subscriptions ----
@@ -206,7 +210,7 @@ std::uint64_t Consumers::pinned_bytes() const noexcept {
   std::uint64_t bytes = 0;
   for (const Slot& slot : slots_)
     if (slot.id != 0) bytes += slot.mirror->figures().bytes;
-  spaces_.for_each([&](const Space& space) { bytes += space.room->figures().bytes; });
+  spaces_.for_each([&](const Space& space) { bytes += space.mirror().figures().bytes; });
   return bytes;
 }
 
@@ -450,11 +454,16 @@ void Consumers::refresh_view(std::uint32_t index) noexcept {
   Device& device = devices_[index];
   bool gave_up = false;
   std::uint64_t mapped = 0;
+  std::uint64_t pinned = 0;
   for_each_of(index, [&](Slot& slot) {
     gave_up |= slot.current().gave_up();
-    mapped += slot.held().figures().bytes;
+    const std::uint64_t bytes = slot.held().figures().bytes;
+    mapped += bytes;
+    const bool tells = slot.space == nullptr || &slots_[slot.space->teller] == &slot;
+    pinned += tells ? bytes : 0;
   });
   device.mapped.store(mapped, std::memory_order_relaxed);
+  device.pinned.store(pinned, std::memory_order_relaxed);
   const View now = gave_up ? View::blocked : device.content.view;
   if (device.seen.exchange(now, std::memory_order_acq_rel) != now)
     host_.view_changed(device.source, static_cast<std::uint32_t>(now));

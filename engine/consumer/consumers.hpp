@@ -43,6 +43,12 @@ struct Subscription {
   std::uint64_t facts = 0;
 };
 
+/// Of a device, now.
+struct Bytes {
+  std::uint64_t mapped = 0;
+  std::uint64_t pinned = 0;  ///< a host address space is counted for one of those that share it
+};
+
 enum class Result : std::uint8_t { ok, limit, no_memory, not_found, exists };
 
 class Consumers {
@@ -67,7 +73,7 @@ class Consumers {
   /// Nothing for a device that is not known.
   [[nodiscard]] std::optional<View> view(SourceId source) const noexcept;
   /// What all consumers of a device hold together. Threads: any.
-  [[nodiscard]] std::uint64_t mapped_bytes(SourceId source) const noexcept;
+  [[nodiscard]] Bytes bytes_of(SourceId source) const noexcept;
 
   // ---- Subscriptions ----
   [[nodiscard]] Result subscribe(SourceId source, const Subscription& wanted, std::uint64_t& id) noexcept;
@@ -112,6 +118,7 @@ class Consumers {
     Content target{View::system, {}};
     Atomic<View> seen{View::system};
     Atomic<std::uint64_t> mapped{0};  ///< bytes
+    Atomic<std::uint64_t> pinned{0};
 
     Device() = default;
   };
@@ -129,10 +136,10 @@ class Consumers {
     Space* next = nullptr;   ///< that it is to use, when that is filled
 
     /// What is to hold the device's content.
-    [[nodiscard]] Mirror& current() noexcept { return next != nullptr ? next->mirror() : held(); }
+    [[nodiscard]] Mirror& current() const noexcept { return next != nullptr ? next->mirror() : held(); }
     /// What holds what the device sees.
-    [[nodiscard]] Mirror& held() noexcept { return space != nullptr ? space->mirror() : *mirror; }
-    [[nodiscard]] bool busy() noexcept { return next != nullptr || held().busy(); }
+    [[nodiscard]] Mirror& held() const noexcept { return space != nullptr ? space->mirror() : *mirror; }
+    [[nodiscard]] bool busy() const noexcept { return next != nullptr || held().busy(); }
     void clear() noexcept {
       mirror = nullptr;
       space = next = nullptr;

@@ -67,8 +67,8 @@ Space& Consumers::make_space(Slot& slot, const Content& content) noexcept {
   space->content = content;
   space->members = 1;
   space->teller = static_cast<std::uint32_t>(&slot - slots_.begin());
-  space->room.emplace(host_.allocator(), sink_for(slot.sink, space->id), devices_[slot.device].source,
-                      slot.key.declared, slot.key.range, slot.key.quota);
+  space->made = &space->room.emplace(host_.allocator(), sink_for(slot.sink, space->id), devices_[slot.device].source,
+                                     slot.key.declared, slot.key.range, slot.key.quota);
   space->mirror().limit(front_end_.last_address);
   space->mirror().aim(logged(content, slot.key.declared));
   return *space;
@@ -99,7 +99,8 @@ void Consumers::leave(Space& space, Slot& slot) noexcept {
   for (Slot& other : slots_) {
     if (&other == &slot || other.id == 0 || (other.space != &space && other.next != &space)) continue;
     space.teller = static_cast<std::uint32_t>(&other - slots_.begin());
-    return space.mirror().tell(sink_for(other.sink, space.id), devices_[other.device].source);
+    space.mirror().tell(sink_for(other.sink, space.id), devices_[other.device].source);
+    return refresh_view(other.device);
   }
 }
 

@@ -36,9 +36,10 @@ struct Space {
   Content content;
   std::uint32_t members = 0;  ///< that use it, or are to
   std::uint32_t teller = 0;   ///< slot of the consumer that is told
+  Mirror* made = nullptr;     ///< null in a free one
   std::optional<Mirror> room;
 
-  [[nodiscard]] Mirror& mirror() noexcept { return *room; }
+  [[nodiscard]] Mirror& mirror() const noexcept { return *made; }
 };
 
 class Spaces {
@@ -65,6 +66,7 @@ class Spaces {
     return nullptr;
   }
   void put(Space& space) noexcept {
+    space.made = nullptr;
     space.room.reset();
     space.members = 0;
     space.id = 0;

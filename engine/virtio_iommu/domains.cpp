@@ -71,7 +71,7 @@ bool Domains::remove_endpoint(EndpointId id) noexcept {
   if (endpoint == nullptr) return false;
   const EndpointView before = view(*endpoint);
   const std::uint32_t slot = endpoint->domain;
-  if (slot != nothing && !limits_.gone_is_unknown) endpoint->gone_from = slots_[slot].room->id();
+  if (slot != nothing && !limits_.gone_is_unknown) endpoint->gone_from = slots_[slot].domain->id();
   const std::uint32_t empty = slot == nothing ? nothing : leave(*endpoint);
   endpoint->known = false;
   endpoint->gone_at = ++removals_;
@@ -89,7 +89,7 @@ EndpointView Domains::view(EndpointId id) const noexcept {
 EndpointView Domains::view(const Endpoint& endpoint) const noexcept {
   using Kind = EndpointView::Kind;
   if (endpoint.domain == nothing) return {config_.bypass() ? Kind::bypass : Kind::detached, nullptr};
-  const Domain& domain = *slots_[endpoint.domain].room;
+  const Domain& domain = *slots_[endpoint.domain].domain;
   return domain.bypass() ? EndpointView{Kind::bypass, nullptr} : EndpointView{Kind::translated, &domain};
 }
 
@@ -103,16 +103,16 @@ std::optional<std::span<const ReservedRegion>> Domains::reserved_of(EndpointId i
 
 const Domain* Domains::find(DomainId id) const noexcept {
   const std::uint32_t slot = domain_ids_.find(id.value);
-  return slot == nothing ? nullptr : &*slots_[slot].room;
+  return slot == nothing ? nullptr : slots_[slot].domain;
 }
 
 std::uint32_t Domains::free_slot() const noexcept {
-  const auto slot = std::ranges::find_if(slots_, [](const Slot& s) { return !s.room.has_value(); });
+  const auto slot = std::ranges::find_if(slots_, [](const Slot& s) { return s.domain == nullptr; });
   return slot == slots_.end() ? nothing : static_cast<std::uint32_t>(slot - slots_.begin());
 }
 
 void Domains::enter(Endpoint& endpoint, std::uint32_t slot) noexcept {
-  Domain& domain = *slots_[slot].room;
+  Domain& domain = *slots_[slot].domain;
   endpoint.domain = slot;
   endpoint.before = nothing;
   endpoint.next = domain.first_member_;
@@ -123,7 +123,7 @@ void Domains::enter(Endpoint& endpoint, std::uint32_t slot) noexcept {
 
 std::uint32_t Domains::leave(Endpoint& endpoint) noexcept {
   const std::uint32_t slot = std::exchange(endpoint.domain, nothing);
-  Domain& domain = *slots_[slot].room;
+  Domain& domain = *slots_[slot].domain;
   if (endpoint.next != nothing) endpoints_[endpoint.next].before = endpoint.before;
   if (endpoint.before != nothing)
     endpoints_[endpoint.before].next = endpoint.next;
@@ -135,7 +135,7 @@ std::uint32_t Domains::leave(Endpoint& endpoint) noexcept {
 /// Readers may still be in it: its room is free when they have gone.
 void Domains::destroy(std::uint32_t slot) noexcept {
   if (slot == nothing) return;
-  Domain& domain = *slots_[slot].room;
+  Domain& domain = *slots_[slot].domain;
   domain_ids_.erase(domain.id().value);
   domain.mappings.clear();
   slots_[slot].live = false;
@@ -157,7 +157,7 @@ Domains::Outcome Domains::attach(const Attach& request) noexcept {
   if (endpoint == nullptr) return answered(Status::no_entry);
   std::uint32_t slot = domain_ids_.find(request.domain.value);
   if (slot != nothing) {
-    const Domain& domain = *slots_[slot].room;
+    const Domain& domain = *slots_[slot].domain;
     if (domain.bypass() != request.bypass) return answered(Status::invalid);
     if (endpoint->domain == slot) return answered(Status::ok);
     // What is mapped there it must not reach.
@@ -166,16 +166,16 @@ Domains::Outcome Domains::attach(const Attach& request) noexcept {
           near && near->range.first <= region.range.last)
         return answered(Status::unsupported);
   } else {
-    const bool makes_room = endpoint->domain != nothing && slots_[endpoint->domain].room->members() == 1;
+    const bool makes_room = endpoint->domain != nothing && slots_[endpoint->domain].domain->members() == 1;
     if (domain_count_ == limits_.domains && !makes_room) return answered(Status::no_memory);
     slot = free_slot();
     if (slot == nothing) return later;
-    slots_[slot].room.emplace(request.domain, request.bypass, nodes_);
+    slots_[slot].domain = &slots_[slot].room.emplace(request.domain, request.bypass, nodes_);
     slots_[slot].live = true;
   }
   const EndpointView before = view(*endpoint);
   const std::uint32_t empty = endpoint->domain == nothing ? nothing : leave(*endpoint);
-  if (slots_[slot].room->members() == 0) {
+  if (slots_[slot].domain->members() == 0) {
     domain_ids_.insert(request.domain.value, slot);  // there is room for one more than there may be
     ++domain_count_;
   }
@@ -196,7 +196,7 @@ Domains::Outcome Domains::detach(const Detach& request) noexcept {
     endpoint_ids_.erase(request.endpoint.value);
     return answered(Status::ok);
   }
-  if (endpoint.domain == nothing || slots_[endpoint.domain].room->id() != request.domain)
+  if (endpoint.domain == nothing || slots_[endpoint.domain].domain->id() != request.domain)
     return answered(Status::invalid);
   const EndpointView before = view(endpoint);
   const std::uint32_t empty = leave(endpoint);
@@ -209,7 +209,7 @@ Status Domains::domain_for(DomainId id, Domain*& domain) noexcept {
   if (!config_.values().domains.contains(id)) return Status::range;
   const std::uint32_t slot = domain_ids_.find(id.value);
   if (slot == nothing) return Status::no_entry;
-  domain = &*slots_[slot].room;
+  domain = slots_[slot].domain;
   return domain->bypass() ? Status::invalid : Status::ok;
 }
 
@@ -292,12 +292,13 @@ void Domains::detach_all() noexcept {
 void Domains::seal(std::uint64_t ticket) noexcept {
   nodes_.seal(ticket);
   for (Slot& slot : slots_)
-    if (slot.room && !slot.live && slot.ticket == 0) slot.ticket = ticket;
+    if (slot.domain != nullptr && !slot.live && slot.ticket == 0) slot.ticket = ticket;
 }
 
 bool Domains::reclaim(std::uint64_t completed, std::size_t most) noexcept {
   for (Slot& slot : slots_) {
-    if (!slot.room || slot.live || slot.ticket == 0 || slot.ticket > completed) continue;
+    if (slot.domain == nullptr || slot.live || slot.ticket == 0 || slot.ticket > completed) continue;
+    slot.domain = nullptr;
     slot.room.reset();
     --retired_;
   }

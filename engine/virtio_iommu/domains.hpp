@@ -153,6 +153,7 @@ class Domains {
     }
   };
   struct Slot {
+    Domain* domain = nullptr;  ///< null in a free one
     std::optional<Domain> room;
     bool live = false;
     std::uint64_t ticket = 0;  ///< of one that has gone: it is free when this has passed; 0: not sealed

@@ -338,7 +338,7 @@ TEST_CASE("RID_PRIV makes requests without a PASID privileged", "[scalable]") {
 }
 
 TEST_CASE("the interrupt range is for requests without a PASID alone",
-          "[scalable][Interrupt Address Range][normative]") {
+          "[scalable][Interrupt Address Range][normative][S1.22]") {
   Machine machine;
   const Stage stage{machine, second_stage};
   constexpr std::uint64_t window = 0xFEE00000;

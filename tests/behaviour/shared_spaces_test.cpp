@@ -3,6 +3,7 @@
 // in one step.
 #include <catch2/catch.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/behaviour/machine.hpp"
@@ -23,6 +24,7 @@ constexpr std::uint16_t device_b = 0x200;
   options.extended_capability = 0xF0'0F4A;
   options.host_address_width = 39;
   options.flags |= flags;
+  options.accounts = 8;
   return options;
 }
 
@@ -88,6 +90,13 @@ struct World : Machine {
     REQUIRE(viommu_pinned_bytes(engine.get(), &bytes) == VIOMMU_OK);
     return bytes;
   }
+  /// Mapped and pinned.
+  [[nodiscard]] std::pair<std::uint64_t, std::uint64_t> bytes_of(std::uint16_t source) {
+    viommu_part_statistics statistics{};
+    statistics.size = sizeof statistics;
+    REQUIRE(viommu_device_statistics_get(engine.get(), source, &statistics) == VIOMMU_OK);
+    return {statistics.mapped_bytes, statistics.pinned_bytes};
+  }
   [[nodiscard]] std::uint32_t view(std::uint16_t source) {
     std::uint32_t view = ~0U;
     REQUIRE(viommu_view(engine.get(), source, &view) == VIOMMU_OK);
@@ -125,6 +134,8 @@ TEST_CASE("devices of one address space share what is pinned, until they part", 
   CHECK(world.a.attached >= std::uint64_t{1} << 32);
   CHECK(world.host.spaces.size() == 1);
   CHECK(world.pinned() == 4 * page);
+  CHECK(world.bytes_of(device_a) == std::pair{4 * page, 4 * page});
+  CHECK(world.bytes_of(device_b) == std::pair{4 * page, std::uint64_t{0}});
   const std::uint64_t shared = world.a.attached;
 
   SECTION("a change is told once") {
@@ -168,6 +179,7 @@ TEST_CASE("devices of one address space share what is pinned, until they part", 
   SECTION("one consumer ends, and the other is told from then on") {
     REQUIRE(viommu_unsubscribe(world.engine.get(), world.a.id) == VIOMMU_OK);
     CHECK(world.host.spaces.size() == 1);
+    CHECK(world.bytes_of(device_b) == std::pair{4 * page, 4 * page});
     world.tables.unmap(world.seven, 0);
     world.domain(7);
     CHECK(world.space_of(world.b).extents().size() == 3);

@@ -65,7 +65,7 @@ struct World {
     require(unit.consumers().subscribe(device(0), subscription, id) == consumer::Result::ok &&
                 unit.consumers().replay(id) == consumer::Result::ok,
             "a consumer has what is there");
-    require(held && unit.consumers().mapped_bytes(device(0)) == memory.last.value - memory.first.value + 1,
+    require(held && unit.consumers().bytes_of(device(0)).mapped == memory.last.value - memory.first.value + 1,
             "it holds the region");
   }
   [[nodiscard]] core::HostFunctions functions() {
@@ -138,7 +138,8 @@ struct Leaving {
   void check() {
     world.settle();
     require(world.gone == 1, "memory that was removed goes in the end");
-    require(!world.held && world.unit.consumers().mapped_bytes(device(0)) == 0, "and its consumer holds nothing of it");
+    require(!world.held && world.unit.consumers().bytes_of(device(0)).mapped == 0,
+            "and its consumer holds nothing of it");
   }
 };
 
@@ -159,7 +160,7 @@ struct Coming {
   }
   void check() {
     world.settle();
-    require(world.unit.consumers().mapped_bytes(device(0)) == 2 * (memory.last.value - memory.first.value + 1),
+    require(world.unit.consumers().bytes_of(device(0)).mapped == 2 * (memory.last.value - memory.first.value + 1),
             "memory that was added is held in the end");
   }
 };

@@ -100,7 +100,8 @@ class MirrorModel {
       auto& self = *static_cast<MirrorModel*>(opaque);
       const auto at = self.host->spaces.find(space);
       if (self.on_event) self.on_event();
-      if (at == self.host->spaces.end()) return self.host->wrong.push_back("a space went that was not there");
+      if (at == self.host->spaces.end())
+        return static_cast<void>(self.host->wrong.emplace_back("a space went that was not there"));
       self.host->wrong.insert(self.host->wrong.end(), at->second->wrong.begin(), at->second->wrong.end());
       self.host->spaces.erase(at);
     };

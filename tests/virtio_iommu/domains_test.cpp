@@ -426,7 +426,7 @@ TEST_CASE("endpoints that have gone are forgotten in the order in which they wen
 }
 
 TEST_CASE("reserved memory of each endpoint of a domain is kept free, whoever else comes and goes",
-          "[virtio-iommu][S3.12][S2.16]") {
+          "[virtio-iommu][S3.12]") {
   test::Random random{5};
   for (unsigned round = 0; round < 300; ++round) {
     World world{usual_values, {4, 5, {64, 1 << 24}}};

@@ -1249,8 +1249,7 @@ struct viommu_part_statistics {
   uint64_t iotlb_page;               /* the same */
   uint64_t device_tlb_invalidations; /* of this device; of a domain 0 */
   uint64_t mapped_bytes;             /* now, of all consumers of this device; of a domain 0 */
-  uint64_t pinned_bytes;             /* now, in the host address spaces that were made for it: as long as none is shared
-                                        the same; of a domain 0 */
+  uint64_t pinned_bytes;             /* the same; a host address space that several share counts for one of them */
 };
 
 /**
