@@ -136,8 +136,8 @@ class GuestMemory {
   /// The 4 KiB page at `gpa`, mapped, for who reads many words of it; null where no region is or a tap wants to see
   /// each access: then load them one by one. Good as long as the guard, or the role, that it was asked under.
   [[nodiscard]] std::byte* page(Gpa gpa) const noexcept;
-  /// Release store of 1, 2, 4 or 8 bytes at an aligned address. False when nothing writable is there: nothing is written
-  /// then.
+  /// Release store of 1, 2, 4 or 8 bytes at an aligned address. False when nothing writable is there: nothing is
+  /// written then.
   [[nodiscard]] bool store_u8(Gpa gpa, std::uint8_t value) const noexcept;
   [[nodiscard]] bool store_u16(Gpa gpa, std::uint16_t value) const noexcept;
   [[nodiscard]] bool store_u32(Gpa gpa, std::uint32_t value) const noexcept;
@@ -152,8 +152,8 @@ class GuestMemory {
     return place.host != nullptr ? !place.read_only : !place.read_only && callbacks_.compare_exchange != nullptr;
   }
 
-  /// Whether all of `range` is memory of the kind that loads, or `written` stores, reach; behind the callbacks, as far as
-  /// can be told without asking. At most one look at each region.
+  /// Whether all of `range` is memory of the kind that loads, or `written` stores, reach; behind the callbacks, as far
+  /// as can be told without asking. At most one look at each region.
   [[nodiscard]] bool backed(GpaRange range, bool written) const noexcept;
 
   /// Sets bits of an aligned word, in one step whatever others do to it. @return the word before; nothing where nothing

@@ -112,7 +112,8 @@ struct viommu_engine {
     return options;
   }
 
-  /// Of a range that is dropped while somebody mirrors: a look, and what the host does for it, an ioctl and pages to pin.
+  /// Of a range that is dropped while somebody mirrors: a look, and what the host does for it, an ioctl and pages to
+  /// pin.
   static constexpr std::uint32_t mirrored_range_ns = 2000;
   viommu::Atomic<std::uint32_t> range_ns{0};         ///< what the waist is told of that
   std::unique_ptr<viommu::capi::Recorder> recorder;  ///< null when nothing is recorded

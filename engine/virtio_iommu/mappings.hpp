@@ -7,9 +7,9 @@
 // A search tree whose leaves take the form that the guest's use asks for. A lookup goes down three or four inner nodes,
 // which stay in the CPU's caches, and then misses them once (pages) or twice (list). No mapping lies in two leaves:
 // each lies in the interval of one, so no lookup looks at a neighbour.
-// Memory of a mapping: 9 to 10 bytes where they are dense, about 40 where they are sparse and came in any order. A guest
-// that wants to waste it gets to some hundreds (a leaf of pages with seven mappings, between lists too full to merge);
-// MappingNodes::Limits::bytes is the bound.
+// Memory of a mapping: 9 to 10 bytes where they are dense, about 40 where they are sparse and came in any order. A
+// guest that wants to waste it gets to some hundreds (a leaf of pages with seven mappings, between lists too full to
+// merge); MappingNodes::Limits::bytes is the bound.
 //
 // Writers change it in three ways:
 //   word       a mapping, or a page of one, goes, or comes back, by a store of its word: a removal needs no memory

@@ -431,16 +431,17 @@ TEST_CASE("reserved memory of each endpoint of a domain is kept free, whoever el
   for (unsigned round = 0; round < 300; ++round) {
     World world{usual_values, {4, 5, {64, 1 << 24}}};
     std::array<bool, 5> inside{};
+    const auto first_of = [](std::uint32_t i) { return std::uint64_t{i} * 0x10000; };
     for (std::uint32_t i = 0; i < 5; ++i)
-      world.add(i, {{{{i * 0x10000}, {i * 0x10000 + 0xFFF}}, ReservedMemoryKind::reserved}});
+      world.add(i, {{{{first_of(i)}, {first_of(i) + 0xFFF}}, ReservedMemoryKind::reserved}});
     for (unsigned step = 0; step < 12; ++step) {
       const auto i = static_cast<std::uint32_t>(random.below(5));
       REQUIRE((inside.at(i) ? world.detach(1, i) : world.attach(1, i)) == Status::ok);
       inside.at(i) = !inside.at(i);
       for (std::uint32_t j = 0; j < 5 && world.domains.find({1}) != nullptr; ++j) {
-        const Status mapped = world.map(1, j * 0x10000, j * 0x10000 + 0xFFF, 0);
+        const Status mapped = world.map(1, first_of(j), first_of(j) + 0xFFF, 0);
         REQUIRE(mapped == (inside.at(j) ? Status::invalid : Status::ok));
-        if (mapped == Status::ok) REQUIRE(world.unmap(1, j * 0x10000, j * 0x10000 + 0xFFF) == Status::ok);
+        if (mapped == Status::ok) REQUIRE(world.unmap(1, first_of(j), first_of(j) + 0xFFF) == Status::ok);
       }
     }
   }

@@ -894,7 +894,8 @@ struct viommu_consumer {
 /**
  * Adds a consumer of `source`, which gets UNMAP events at once, and MAP events from viommu_replay() on.
  * @return VIOMMU_OK, VIOMMU_E_REFUSED (all as before; NotSupported: MAP without caching mode, DEVICE_UNMAP without
- *         ECAP.DT, MAP with ECAP.SC and no VIOMMU_CONSUMER_SNOOPS; Invalid: a range that ends before it begins, a second consumer that shares ...),
+ *         ECAP.DT, MAP with ECAP.SC and no VIOMMU_CONSUMER_SNOOPS; Invalid: a range that ends before it begins, a
+ *         second consumer that shares ...),
  *         _E_ARGUMENT, _E_LIMIT (options.subscriptions), _E_MEMORY, _E_BUSY. Threads: any.
  */
 VIOMMU_API viommu_result viommu_subscribe(viommu_engine* engine, uint16_t source,
@@ -1115,8 +1116,8 @@ VIOMMU_API viommu_result viommu_save(viommu_engine* engine, void* state, size_t 
                                      struct viommu_refusal* refusal);
 /** Takes a state into an engine with its regions, devices and subscriptions there, whatever it was before: page
  *  requests that are open in it are answered with failure, as by viommu_reset(). Views are made and consumers told
- *  before it returns, but for long tables, which go on in viommu_process(); the VMM is told of the whole interrupt table.
- *  Devices are let in when viommu_process() says IDLE. States of older versions load.
+ *  before it returns, but for long tables, which go on in viommu_process(); the VMM is told of the whole interrupt
+ *  table. Devices are let in when viommu_process() says IDLE. States of older versions load.
  *  VIOMMU_E_REFUSED: the engine is as it was. BadState: `field` is "header", "checksum", "version", or the section;
  *  FieldMismatch: the first field of VER, CAP or ECAP, "HAW" or "fault compression" that differs. VIOMMU_E_BUSY while
  *  another thread is at the unit's work; VIOMMU_E_UNSUPPORTED in an engine that records. Threads: any. */
