@@ -285,7 +285,7 @@ std::uint32_t Consumers::apart(const Slot& slot) const noexcept {
   if (slot.shares) return sharing;
   const Content& content = devices_[slot.device].content;
   if (content.view == View::translated) return content.key.domain.value;
-  return alone + static_cast<std::uint32_t>(&slot - slots_.begin()) % alone;
+  return alone + number_of(slot) % alone;
 }
 
 void Consumers::advance_side_by_side() noexcept {
@@ -315,15 +315,18 @@ void Consumers::advance_side_by_side() noexcept {
 
 void Consumers::pages_dropped(std::span<const caches::PageScope> scopes) noexcept {
   if (!any_.load(std::memory_order_acquire)) return;
+  const auto named = [&](const Device& device) {
+    return device.content.view == View::translated && device.content.key.domain == scopes.front().domain;
+  };
   for (std::uint32_t i = 0; i < device_count_; ++i) {
-    Device& device = devices_[i];
+    const Device& device = devices_[i];
     if (!device.known) continue;
     // A context may have come without a word.
     if (!front_end_.announces && device.content.view == View::blocked) {
       context_seen_.store(true, std::memory_order_release);
       busy_.store(true, std::memory_order_relaxed);
     }
-    if (device.content.view != View::translated || device.content.key.domain != scopes.front().domain) continue;
+    if (!named(device)) continue;
     for_each_of(i, [&](Slot& slot) {
       for (const caches::PageScope& scope : scopes) {
         if (scope.by_pasid && device.content.key.pasid != scope.pasid) continue;
@@ -332,9 +335,6 @@ void Consumers::pages_dropped(std::span<const caches::PageScope> scopes) noexcep
       }
     });
   }
-  const auto named = [&](const Device& device) {
-    return device.content.view == View::translated && device.content.key.domain == scopes.front().domain;
-  };
   advance_in_turns([&](const Slot& slot) { return named(devices_[slot.device]); });
   for (std::uint32_t i = 0; i < device_count_; ++i)
     if (devices_[i].known && named(devices_[i])) refresh_view(i);
@@ -415,12 +415,13 @@ void Consumers::reconsider(std::uint32_t index, bool whole_range) noexcept {
   settle(index);
 }
 
-bool Consumers::busy_device(std::uint32_t index) noexcept {
-  return std::ranges::any_of(slots_, [&](Slot& slot) { return slot.id != 0 && slot.device == index && slot.busy(); });
+bool Consumers::busy_device(std::uint32_t index) const noexcept {
+  return std::ranges::any_of(slots_,
+                             [&](const Slot& slot) { return slot.id != 0 && slot.device == index && slot.busy(); });
 }
 
-bool Consumers::withdrawing(std::uint32_t index) noexcept {
-  return std::ranges::any_of(slots_, [&](Slot& slot) {
+bool Consumers::withdrawing(std::uint32_t index) const noexcept {
+  return std::ranges::any_of(slots_, [&](const Slot& slot) {
     return slot.id != 0 && slot.device == index && slot.next == nullptr && slot.held().busy();
   });
 }

@@ -159,6 +159,9 @@ class Consumers {
   [[nodiscard]] std::uint32_t index_of(SourceId source) const noexcept;
   /// Null for an id that is not in use.
   [[nodiscard]] Slot* slot_of(std::uint64_t id) noexcept;
+  [[nodiscard]] std::uint32_t number_of(const Slot& slot) const noexcept {
+    return static_cast<std::uint32_t>(&slot - slots_.begin());
+  }
   [[nodiscard]] Content content_of(const Device& device) const noexcept;
   void aim(Slot& slot, const Content& content) noexcept;
   void reconsider(std::uint32_t device, bool whole_range) noexcept;
@@ -166,9 +169,9 @@ class Consumers {
   void settle(std::uint32_t device) noexcept;
   /// What others are told of a device, after something has happened to its consumers.
   void refresh_view(std::uint32_t device) noexcept;
-  [[nodiscard]] bool busy_device(std::uint32_t device) noexcept;
+  [[nodiscard]] bool busy_device(std::uint32_t device) const noexcept;
   /// Whether something of it is still there that has to go.
-  [[nodiscard]] bool withdrawing(std::uint32_t device) noexcept;
+  [[nodiscard]] bool withdrawing(std::uint32_t device) const noexcept;
   template <class Use>
   void for_each_of(std::uint32_t device, const Use& use) noexcept {
     for (Slot& slot : slots_)

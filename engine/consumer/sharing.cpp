@@ -66,7 +66,7 @@ Space& Consumers::make_space(Slot& slot, const Content& content) noexcept {
   space->key = slot.key;
   space->content = content;
   space->members = 1;
-  space->teller = static_cast<std::uint32_t>(&slot - slots_.begin());
+  space->teller = number_of(slot);
   space->made = &space->room.emplace(host_.allocator(), sink_for(slot.sink, space->id), devices_[slot.device].source,
                                      slot.key.declared, slot.key.range, slot.key.quota);
   space->mirror().limit(front_end_.last_address);
@@ -84,7 +84,7 @@ void Consumers::go_over(Slot& slot) noexcept {
 }
 
 void Consumers::leave(Space& space, Slot& slot) noexcept {
-  const auto number = static_cast<std::uint32_t>(&slot - slots_.begin());
+  const auto number = number_of(slot);
   if (--space.members == 0) {
     if (space.teller != number) {
       space.teller = number;
@@ -98,7 +98,7 @@ void Consumers::leave(Space& space, Slot& slot) noexcept {
   if (space.teller != number) return;
   for (Slot& other : slots_) {
     if (&other == &slot || other.id == 0 || (other.space != &space && other.next != &space)) continue;
-    space.teller = static_cast<std::uint32_t>(&other - slots_.begin());
+    space.teller = number_of(other);
     space.mirror().tell(sink_for(other.sink, space.id), devices_[other.device].source);
     return refresh_view(other.device);
   }
@@ -132,7 +132,7 @@ void Consumers::end_sharing(Slot& slot, bool withdraw) noexcept {
     }
   }
   // Nobody is told later.
-  const auto number = static_cast<std::uint32_t>(&slot - slots_.begin());
+  const auto number = number_of(slot);
   spaces_.for_each([&](Space& space) {
     if (space.members != 0 || space.teller != number) return;
     Slice all{~std::uint32_t{0}};

@@ -291,12 +291,14 @@ void Domains::detach_all() noexcept {
 
 void Domains::seal(std::uint64_t ticket) noexcept {
   nodes_.seal(ticket);
+  if (retired_ == 0) return;
   for (Slot& slot : slots_)
     if (slot.domain != nullptr && !slot.live && slot.ticket == 0) slot.ticket = ticket;
 }
 
 bool Domains::reclaim(std::uint64_t completed, std::size_t most) noexcept {
-  for (Slot& slot : slots_) {
+  for (std::size_t i = 0; retired_ != 0 && i < slots_.size(); ++i) {
+    Slot& slot = slots_[i];
     if (slot.domain == nullptr || slot.live || slot.ticket == 0 || slot.ticket > completed) continue;
     slot.domain = nullptr;
     slot.room.reset();

@@ -3,7 +3,7 @@
 #include <catch2/catch.hpp>
 #include <vector>
 
-#include "tests/behaviour/machine.hpp"
+#include "tests/behaviour/mirrored.hpp"
 #include "tests/behaviour/ring.hpp"
 #include "tests/support/mirror_model.hpp"
 
@@ -14,14 +14,6 @@ constexpr std::uint64_t page = 0x1000;
 constexpr std::uint64_t mib2 = 0x20'0000;
 constexpr std::uint64_t gib = 0x4000'0000;
 constexpr std::uint16_t device = 0x100;
-
-[[nodiscard]] viommu_vtd_options options_39() {
-  viommu_vtd_options options = usual_options();
-  options.capability = 0x80D2'008C'2226'0286;
-  options.extended_capability = 0xF0'0F4A;
-  options.host_address_width = 39;
-  return options;
-}
 
 /// A device whose tables map 2 MiB to 10 MiB in one piece.
 struct World : Machine {

@@ -3,7 +3,7 @@
 #include <catch2/catch.hpp>
 #include <vector>
 
-#include "tests/behaviour/machine.hpp"
+#include "tests/behaviour/mirrored.hpp"
 #include "tests/behaviour/ring.hpp"
 #include "tests/support/mirror_model.hpp"
 
@@ -17,15 +17,7 @@ constexpr std::uint16_t device_a = 0x100;
 constexpr std::uint16_t device_b = 0x200;
 constexpr std::uint64_t high_ram = 0x1'0000'0000;
 
-/// 39 bits, caching mode; RAM as the requirements have it: [0, 2 GiB) and [4 GiB, 6 GiB).
-[[nodiscard]] viommu_vtd_options options_39() {
-  viommu_vtd_options options = usual_options();
-  options.capability = 0x80D2'008C'2226'0286;
-  options.extended_capability = 0xF0'0F4A;
-  options.host_address_width = 39;
-  return options;
-}
-
+/// RAM as the requirements have it: [0, 2 GiB) and [4 GiB, 6 GiB).
 struct World : Machine {
   explicit World(const viommu_vtd_options& options = options_39()) : Machine{options} {
     add_ram(0, 0x8000'0000);

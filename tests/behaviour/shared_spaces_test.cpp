@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "tests/behaviour/machine.hpp"
+#include "tests/behaviour/mirrored.hpp"
 #include "tests/behaviour/ring.hpp"
 #include "tests/support/mirror_model.hpp"
 
@@ -19,10 +19,7 @@ constexpr std::uint16_t device_a = 0x100;
 constexpr std::uint16_t device_b = 0x200;
 
 [[nodiscard]] viommu_vtd_options sharing_options(std::uint32_t flags = VIOMMU_SHARE_SPACES) {
-  viommu_vtd_options options = usual_options();
-  options.capability = 0x80D2'008C'2226'0286;
-  options.extended_capability = 0xF0'0F4A;
-  options.host_address_width = 39;
+  viommu_vtd_options options = options_39();
   options.flags |= flags;
   options.accounts = 8;
   return options;
