@@ -39,7 +39,8 @@ enum class Interpretation : std::uint8_t {
   second_stage,
   pass_through,
   first_stage,
-  nested,  ///< a first stage whose tables and pages lie behind a second stage
+  nested,    ///< a first stage whose tables and pages lie behind a second stage
+  mappings,  ///< the front end keeps them (engine/core/mapping_store.hpp)
 };
 
 /// What a PASID entry, or the kind of request, adds to the tables.
