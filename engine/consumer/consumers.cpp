@@ -340,6 +340,15 @@ void Consumers::pages_dropped(std::span<const caches::PageScope> scopes) noexcep
     if (devices_[i].known && named(devices_[i])) refresh_view(i);
 }
 
+bool Consumers::mappings_changed(DomainId domain, IovaRange range, bool gone) noexcept {
+  for (std::uint32_t i = 0; gone && i < device_count_; ++i) {
+    const Content& content = devices_[i].content;
+    if (!devices_[i].known || content.view != View::translated || content.key.domain != domain) continue;
+    for_each_of(i, [&](Slot& slot) { slot.mirror->tell_unmapped(range); });
+  }
+  return true;
+}
+
 void Consumers::device_tlb_dropped(SourceId source, IovaRange range) noexcept {
   const std::uint32_t index = index_of(source);
   if (index != nobody) for_each_of(index, [&](Slot& slot) { slot.mirror->tell_device_unmapped(range); });

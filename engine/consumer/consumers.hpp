@@ -17,6 +17,7 @@
 #include "engine/consumer/mirror.hpp"
 #include "engine/consumer/spaces.hpp"
 #include "engine/core/host.hpp"
+#include "engine/core/mapping_store.hpp"
 #include "engine/core/waist.hpp"
 
 #include <cstdint>
@@ -32,6 +33,8 @@ struct FrontEnd {
   Content (*content_of)(void* opaque, SourceId source) noexcept = nullptr;
   Iova last_address{~std::uint64_t{0}};  ///< that any device can use
   bool announces = false;                ///< contexts that were absent are invalidated when they come (caching mode)
+  bool moves_in_place = true;            ///< from tables to tables only the difference goes and comes; else all of it
+  core::MappingStore store{};            ///< of caches::Interpretation::mappings
 };
 
 struct Subscription {
@@ -90,6 +93,9 @@ class Consumers {
   void mode_changed() noexcept;
   void dropped(const caches::Scope& scope) noexcept;
   void pages_dropped(std::span<const caches::PageScope> scopes) noexcept;
+  /// Mappings of FrontEnd::store have come or gone in the range: consumers without MAP are told what has `gone`. None
+  /// with MAP holds any of them (Mirror::supports).
+  [[nodiscard]] bool mappings_changed(DomainId domain, IovaRange range, bool gone) noexcept;
   /// Whether writes are logged: then consumers that cannot log hold nothing, and who asks on each miss asks again.
   void track_writes(bool on) noexcept;
   void device_tlb_dropped(SourceId source, IovaRange range) noexcept;
