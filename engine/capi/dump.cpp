@@ -43,6 +43,7 @@ void write_space(JsonWriter& json, const caches::AddressSpaceKey& key) noexcept 
     case Interpretation::pass_through: json.text("interpretation", "pass-through"); break;
     case Interpretation::first_stage:  json.text("interpretation", "first stage"); break;
     case Interpretation::nested:       json.text("interpretation", "nested"); break;
+    case Interpretation::mappings:     json.text("interpretation", "mappings"); break;
   }
   json.hex("last", key.last.value);
   if (key.interpretation != Interpretation::pass_through) {
