@@ -209,6 +209,33 @@ TEST_CASE("a long unit that a refused UNMAP has taken apart is whole again", "[c
   CHECK(world.bytes_of(world.b) == 20 * mib_2);
 }
 
+TEST_CASE("pieces that came back where a unit was may be more than the quota, but no more pieces come",
+          "[consumer][mappings][S3.11]") {
+  KeptWorld world;
+  for (std::uint64_t i = 0; i < 5; ++i) world.store.map(1, iova + i * page_4k, page_4k, ram_base + i * page_4k);
+  world.store.map(1, iova + mib_2, page_4k, ram_base);
+  MirrorModel a;
+  MirrorModel b;
+  world.attach(device_a, 1);
+  world.attach(device_b, 1);
+  world.join(device_a, a, 0, 3);
+  world.join(device_b, b);
+  const Extents before = b.extents();
+  REQUIRE(world.mappings_of(a) == 2);
+  b.fails = [](const viommu_event&) { return true; };
+  CHECK_FALSE(world.unmap(1, iova + page_4k, iova + 2 * page_4k - 1));
+  CHECK(world.restored);
+  CHECK(a.extents() == before);
+  REQUIRE(world.mappings_of(a) == 4);
+  b.fails = nullptr;
+  CHECK_FALSE(world.map(1, iova + gib_1, page_4k, ram_base));
+  CHECK(world.unmap(1, iova + 4 * page_4k, iova + 5 * page_4k - 1));
+  CHECK(world.unmap(1, iova, iova + page_4k - 1));
+  CHECK(world.unmap(1, iova + mib_2, iova + mib_2 + page_4k - 1));
+  CHECK(world.map(1, iova + gib_1, page_4k, ram_base));
+  CHECK(a.extents() == b.extents());
+}
+
 TEST_CASE("a consumer without MAP is told of what goes, when it goes", "[consumer][mappings][S3.11]") {
   Two world;
   MirrorModel cache;
