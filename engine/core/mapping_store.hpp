@@ -26,7 +26,7 @@ struct MappingStore {
   /// The mapping that has the address; perhaps a part of it, that has. Threads: any, inside a guard.
   Look find = nullptr;
   /// The first one that ends at or behind the address: the one that has it, or the next. Threads: who has the role of
-  /// the front end's work.
+  /// the front end's work, and tasks that it waits for.
   Look first_from = nullptr;
 };
 
