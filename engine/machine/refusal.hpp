@@ -23,6 +23,9 @@ enum class RefusalCode : std::uint8_t {
   narrows_haw,
   alias_conflict,
   migration_not_allowed,
+  cannot_translate,
+  unknown_ability,
+  not_supported,
   invalid,
   vetoed,
 };
