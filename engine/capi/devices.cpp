@@ -32,12 +32,46 @@ using machine::RefusalCode;
     case RefusalCode::narrows_haw:           return VIOMMU_REFUSED_NARROWS_HAW;
     case RefusalCode::alias_conflict:        return VIOMMU_REFUSED_ALIAS_CONFLICT;
     case RefusalCode::migration_not_allowed: return VIOMMU_REFUSED_MIGRATION_NOT_ALLOWED;
+    case RefusalCode::cannot_translate:      return VIOMMU_REFUSED_CANNOT_TRANSLATE;
+    case RefusalCode::unknown_ability:       return VIOMMU_REFUSED_UNKNOWN_ABILITY;
+    case RefusalCode::not_supported:         return VIOMMU_REFUSED_NOT_SUPPORTED;
     case RefusalCode::invalid:               return VIOMMU_REFUSED_INVALID;
     case RefusalCode::vetoed:                return VIOMMU_REFUSED_VETOED;
     case RefusalCode::granule_frozen:        return VIOMMU_REFUSED_GRANULE_FROZEN;
     case RefusalCode::page_sizes_disjoint:   return VIOMMU_REFUSED_PAGE_SIZES_DISJOINT;
   }
   return VIOMMU_REFUSED_INVALID;
+}
+
+/// That a device was taken as one that does not pass the unit. @return VIOMMU_OK
+viommu_result say_bypassed(viommu_refusal* to, SourceId source) noexcept {
+  Refusal said;
+  said.source = source.value;
+  said.field = "Bypassed";
+  said.words = "does not pass the unit";
+  static_cast<void>(refuse(to, said));
+  return VIOMMU_OK;
+}
+
+/// In force before anything of it is cached, and nothing that was cached goes on.
+void put_way(viommu_engine& engine, SourceId source, machine::Way way) noexcept {
+  if (engine.ways.of(source) == way) return;
+  engine.ways.put(source, way);
+  engine.waist.forget_sources(source);
+}
+/// Who mirrors the device is told of its view.
+void tell_of_way(viommu_engine& engine, SourceId source) noexcept {
+  if (!engine.front.consumers().view(source)) return;
+  const machine::Device* const device = engine.machine.find(source);
+  static_cast<void>(engine.front.consumers().add_device(source, device != nullptr && device->bypassed));  // it is there
+}
+
+/// The way of a virtio device is what its driver has made it.
+void follow_driver(viommu_engine& engine, SourceId source) noexcept {
+  const machine::Device* const device = engine.machine.find(source);
+  if (device == nullptr || device->now() == engine.ways.of(source)) return;
+  put_way(engine, source, device->now());
+  tell_of_way(engine, source);
 }
 
 viommu_result refuse_device(viommu_refusal* to, const machine::Refusal& why) noexcept {
@@ -110,7 +144,9 @@ struct Described {
 };
 
 [[nodiscard]] viommu_result read_facts(const viommu_engine& engine, Described& into) noexcept {
-  const bool needed = into.device.kind == VIOMMU_DEVICE_HOST && (into.device.flags & VIOMMU_DEVICE_BYPASSED) == 0;
+  const bool bypasses = (into.device.flags & VIOMMU_DEVICE_BYPASSED) != 0 ||
+                        into.device.ability == VIOMMU_ABILITY_NOT_ABLE || into.device.wish == VIOMMU_WISH_BYPASS;
+  const bool needed = into.device.kind == VIOMMU_DEVICE_HOST && !bypasses;
   if (into.device.facts == nullptr) return needed ? VIOMMU_E_ARGUMENT : VIOMMU_OK;
   if (into.device.kind != VIOMMU_DEVICE_HOST) return VIOMMU_E_ARGUMENT;
   viommu_host_facts& facts = into.asked.facts;
@@ -149,18 +185,43 @@ struct Described {
   }
 }
 
+[[nodiscard]] viommu_result read_conduct(Described& into) noexcept {
+  const viommu_device& device = into.device;
+  const auto has = [&](std::uint32_t flag) { return (device.flags & flag) != 0; };
+  if (device.ability > VIOMMU_ABILITY_UNKNOWN || device.wish > VIOMMU_WISH_BYPASS || device.reserved != 0 ||
+      (has(VIOMMU_DEVICE_OFFERS_PLATFORM) && !has(VIOMMU_DEVICE_VIRTIO)) ||
+      (has(VIOMMU_DEVICE_VIRTUAL_FUNCTION) ? device.physical == device.source : device.physical != 0))
+    return VIOMMU_E_ARGUMENT;
+  machine::Candidate& candidate = into.candidate;
+  candidate.bypassed = has(VIOMMU_DEVICE_BYPASSED);
+  candidate.is_virtio = has(VIOMMU_DEVICE_VIRTIO);
+  candidate.offers_platform = has(VIOMMU_DEVICE_OFFERS_PLATFORM);
+  candidate.isolates = has(VIOMMU_DEVICE_ACS);
+  if (has(VIOMMU_DEVICE_VIRTUAL_FUNCTION)) candidate.physical = SourceId{device.physical};
+  switch (device.ability) {
+    case VIOMMU_ABILITY_ABLE:     candidate.ability = machine::Ability::able; break;
+    case VIOMMU_ABILITY_NOT_ABLE: candidate.ability = machine::Ability::not_able; break;
+    case VIOMMU_ABILITY_UNKNOWN:  candidate.ability = machine::Ability::unknown; break;
+    default:                      break;
+  }
+  if (device.wish == VIOMMU_WISH_TRANSLATE) candidate.wish = machine::Wish::translate;
+  if (device.wish == VIOMMU_WISH_BYPASS) candidate.wish = machine::Wish::bypass;
+  return VIOMMU_OK;
+}
+
 [[nodiscard]] viommu_result read_device(const viommu_engine& engine, const viommu_device& given,
                                         Described& into) noexcept {
   viommu_device& device = into.device;
-  if (take_over(given, device, sizeof device) != Taken::ok) return VIOMMU_E_ARGUMENT;
-  constexpr std::uint32_t all_flags = VIOMMU_DEVICE_HAS_ALIAS | VIOMMU_DEVICE_BYPASSED;
+  constexpr std::size_t first_version = offsetof(viommu_device, facts) + sizeof device.facts;
+  if (take_over(given, device, first_version) != Taken::ok) return VIOMMU_E_ARGUMENT;
+  constexpr std::uint32_t all_flags = VIOMMU_DEVICE_VIRTUAL_FUNCTION * 2 - 1;
   const std::optional kind = kind_of(device.kind);
   if (!kind || (device.flags & ~all_flags) != 0) return VIOMMU_E_ARGUMENT;
   into.candidate.source = {device.source};
   if ((device.flags & VIOMMU_DEVICE_HAS_ALIAS) != 0) into.candidate.alias = SourceId{device.alias};
   into.candidate.kind = *kind;
-  into.candidate.bypassed = (device.flags & VIOMMU_DEVICE_BYPASSED) != 0;
   into.candidate.described = &given;
+  if (const viommu_result read = read_conduct(into); read != VIOMMU_OK) return read;
   if (const viommu_result read = read_facts(engine, into); read != VIOMMU_OK) return read;
   return read_reserved(engine, into);
 }
@@ -190,14 +251,21 @@ viommu_result viommu_device_add(viommu_engine* engine, const viommu_device* devi
     if (!engine->front.consumers().make_room()) return viommu_result{VIOMMU_E_MEMORY};
     viommu::machine::Refusal why;
     const viommu::machine::Admitted admitted = engine->machine.add(described.candidate, why);
+    const viommu::SourceId source = described.candidate.source;
     if (admitted == viommu::machine::Admitted::yes) {
-      const viommu::SourceId source = described.candidate.source;
-      static_cast<void>(engine->front.consumers().add_device(source, described.candidate.bypassed));  // there is room
-      engine->bypassing.put(source, described.candidate.bypassed);
-      return viommu::capi::refuse_nothing(refusal);
+      const viommu::machine::Device& taken = *engine->machine.find(source);
+      viommu::capi::put_way(*engine, source, taken.now());
+      static_cast<void>(engine->front.consumers().add_device(source, taken.bypassed));  // there is room
+      engine->bypassing.put(source, taken.bypassed);
+      return taken.bypassed ? viommu::capi::say_bypassed(refusal, source) : viommu::capi::refuse_nothing(refusal);
     }
     if (admitted == viommu::machine::Admitted::no_memory || described.asked.no_memory)
       return viommu_result{VIOMMU_E_MEMORY};
+    if (why.code == viommu::machine::RefusalCode::unknown_ability) {
+      engine->bypassing.put(source, true);
+      viommu::capi::put_way(*engine, source, viommu::machine::Way::blocked);
+      viommu::capi::tell_of_way(*engine, source);
+    }
     return viommu::capi::refuse_device(refusal, why);
   });
 }
@@ -207,6 +275,35 @@ viommu_result viommu_device_remove(viommu_engine* engine, uint16_t source) {
   return alone(*engine, [&]() -> viommu_result {
     engine->on_device_removed({source});
     engine->machine.remove({source});
+    return VIOMMU_OK;
+  });
+}
+
+viommu_result viommu_device_way(viommu_engine* engine, uint16_t source, uint32_t* way) {
+  static_assert(static_cast<int>(viommu::machine::Way::unit) == VIOMMU_WAY_UNIT &&
+                static_cast<int>(viommu::machine::Way::system) == VIOMMU_WAY_SYSTEM &&
+                static_cast<int>(viommu::machine::Way::blocked) == VIOMMU_WAY_BLOCKED);
+  if (engine == nullptr || way == nullptr) return VIOMMU_E_ARGUMENT;
+  *way = static_cast<uint32_t>(engine->ways.of({source}));
+  return VIOMMU_OK;
+}
+
+viommu_result viommu_driver_features(viommu_engine* engine, uint16_t source, uint32_t accepted,
+                                     viommu_refusal* refusal) {
+  if (engine == nullptr || accepted > 1) return VIOMMU_E_ARGUMENT;
+  return alone(*engine, [&] {
+    viommu::machine::Refusal why;
+    const bool agreed = engine->machine.driver_chose({source}, accepted != 0, why);
+    viommu::capi::follow_driver(*engine, {source});
+    return agreed ? viommu::capi::refuse_nothing(refusal) : viommu::capi::refuse_device(refusal, why);
+  });
+}
+
+viommu_result viommu_driver_reset(viommu_engine* engine, uint16_t source) {
+  if (engine == nullptr) return VIOMMU_E_ARGUMENT;
+  return alone(*engine, [&]() -> viommu_result {
+    engine->machine.driver_gone({source});
+    viommu::capi::follow_driver(*engine, {source});
     return VIOMMU_OK;
   });
 }

@@ -133,6 +133,7 @@ void write_tables(JsonWriter& json, const DmaExplanation& why) noexcept {
 void write_answer(JsonWriter& json, const DmaExplanation& why) noexcept {
   json.open_object("answer");
   switch (why.by) {
+    case vtd::AnsweredBy::way:            json.text("by", "way"); break;
     case vtd::AnsweredBy::mode:           json.text("by", "mode"); break;
     case vtd::AnsweredBy::iotlb:          json.text("by", "IOTLB"); break;
     case vtd::AnsweredBy::cached_table:   json.text("by", "cached table"); break;
@@ -147,6 +148,8 @@ void write_answer(JsonWriter& json, const DmaExplanation& why) noexcept {
   }
   if (why.answer.kind != vtd::DmaKind::fault) {
     write_page(json, why.answer.gpa, why.answer.mask, why.answer.rights);
+  } else if (why.by == vtd::AnsweredBy::way) {
+    json.text("text", "the device must not make requests");
   } else if (why.protected_region) {
     json.text("text", "in a protected memory region");
   } else {

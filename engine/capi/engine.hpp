@@ -18,6 +18,7 @@
 #include "engine/core/host.hpp"
 #include "engine/core/waist.hpp"
 #include "engine/machine/machine.hpp"
+#include "engine/machine/ways.hpp"
 
 namespace viommu::capi {
 
@@ -28,6 +29,7 @@ struct MachineSettings {
   bool first_stage_checks = false;  ///< VIOMMU_FIRST_STAGE_CHECKS
   bool migratable_only = false;     ///< VIOMMU_MIGRATABLE_ONLY
   bool share_spaces = false;        ///< VIOMMU_SHARE_SPACES
+  bool unknown_bypasses = false;    ///< VIOMMU_UNKNOWN_BYPASSES
   std::uint32_t subscriptions = 0;
   std::uint64_t mapping_quota = 0;  ///< all ones where there is none
 };
@@ -87,15 +89,18 @@ struct viommu_engine {
         mapping_quota{settings.machine.mapping_quota},
         share_spaces{settings.machine.share_spaces} {
     if (recorder != nullptr) recorder->belongs_to(host);
+    front.with([this](auto& either) { either.follow(ways); });
   }
   // What hangs on a device follows it. Called inside front.exclusively().
   void on_device_removed(viommu::SourceId source) noexcept {
     front.consumers().remove_device(source);
+    ways.put(source, viommu::machine::Way::unit);
     waist.forget_sources(source);
     bypassing.put(source, false);
   }  ///< before it is
   void on_bus_renumbered(std::uint8_t from, std::uint8_t to) noexcept {
     static_cast<void>(front.consumers().renumber(from, to));
+    ways.renumber(from, to);
     for (const std::uint8_t bus : {from, to}) waist.forget_sources({static_cast<std::uint16_t>(bus << 8)}, 0xFF);
     bypassing.renumber(from, to);
   }
@@ -131,7 +136,8 @@ struct viommu_engine {
   viommu::machine::Machine machine;                                          ///< inside front.exclusively()
   std::array<viommu::capi::VmmVeto, viommu::machine::most_vetoes> vetoes{};  ///< the machine's refer to them
   std::size_t veto_count = 0;
-  viommu::capi::Bypassing bypassing;                                 ///< of the machine's devices
+  viommu::capi::Bypassing bypassing;  ///< those of the machine's devices that never pass the unit
+  viommu::machine::Ways ways;         ///< what the requests of all meet now
   viommu::HostArray<viommu::virtio_iommu::ReservedRegion> reserved;  ///< what no endpoint may map
   std::uint64_t hold_report_ns;
   std::uint64_t mapping_quota;

@@ -265,7 +265,8 @@ viommu_result read_settings(const viommu_vtd_options& given, Settings& settings,
 
   settings.fault_limit = options.fault_limit;
   constexpr std::uint32_t all_flags = VIOMMU_FAULT_COMPRESSION | VIOMMU_UNCACHED | VIOMMU_NARROW_HAW |
-                                      VIOMMU_FIRST_STAGE_CHECKS | VIOMMU_MIGRATABLE_ONLY | VIOMMU_SHARE_SPACES;
+                                      VIOMMU_FIRST_STAGE_CHECKS | VIOMMU_MIGRATABLE_ONLY | VIOMMU_SHARE_SPACES |
+                                      VIOMMU_UNKNOWN_BYPASSES;
   if ((options.flags & ~all_flags) != 0) return complain(VIOMMU_E_ARGUMENT, "options.flags: an unknown flag");
   if (options.policy > VIOMMU_POLICY_SYNC) return complain(VIOMMU_E_ARGUMENT, "options.policy: an unknown policy");
   MachineSettings& machine = settings.machine;
@@ -274,6 +275,7 @@ viommu_result read_settings(const viommu_vtd_options& given, Settings& settings,
   machine.first_stage_checks = (options.flags & VIOMMU_FIRST_STAGE_CHECKS) != 0;
   machine.migratable_only = (options.flags & VIOMMU_MIGRATABLE_ONLY) != 0;
   machine.share_spaces = (options.flags & VIOMMU_SHARE_SPACES) != 0;
+  machine.unknown_bypasses = (options.flags & VIOMMU_UNKNOWN_BYPASSES) != 0;
   settings.waist.uncached = (options.flags & VIOMMU_UNCACHED) != 0;
   settings.vtd.registers.compress_faults = (options.flags & VIOMMU_FAULT_COMPRESSION) != 0;
 
@@ -401,6 +403,7 @@ machine::Policy policy_of(const MachineSettings& settings) noexcept {
   policy.narrow_haw = settings.narrow_haw;
   policy.migratable_only = settings.migratable_only;
   policy.mode = settings.first_stage_checks ? machine::CheckMode::first_stage : machine::CheckMode::second_stage;
+  if (settings.unknown_bypasses) policy.unknown = machine::UnknownPolicy::legacy;
   return policy;
 }
 

@@ -24,6 +24,7 @@ struct Policy {
   bool narrow_haw = false;       ///< guest-physical addresses too
   bool migratable_only = false;  ///< what would block migration is refused
   CheckMode mode = CheckMode::second_stage;
+  UnknownPolicy unknown = UnknownPolicy::closed;
 };
 
 /// A device that somebody wants to add.
@@ -31,7 +32,13 @@ struct Candidate {
   SourceId source{};
   std::optional<SourceId> alias;
   DeviceKind kind = DeviceKind::emulated;
-  bool bypassed = false;
+  bool bypassed = false;  ///< its bus does not pass the unit
+  bool is_virtio = false;
+  bool offers_platform = false;      ///< VIRTIO_F_ACCESS_PLATFORM
+  bool isolates = false;             ///< has ACS, or needs none
+  std::optional<Ability> ability;    ///< nothing: of a virtual function that of `physical`, else able
+  Wish wish = Wish::unset;           ///< the same
+  std::optional<SourceId> physical;  ///< of a virtual function: whose it is
   const GpaRange* reserved_memory = nullptr;
   std::uint32_t reserved_count = 0;
   const FactFunctions* facts = nullptr;  ///< of a host device that does not bypass

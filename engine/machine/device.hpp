@@ -11,6 +11,7 @@
 #include "engine/base/host_memory.hpp"
 #include "engine/base/ids.hpp"
 #include "engine/machine/front_end.hpp"
+#include "engine/machine/way.hpp"
 
 namespace viommu::machine {
 
@@ -59,7 +60,15 @@ struct Device {
   SourceId source{};
   std::optional<SourceId> alias;  ///< the requester id that its bus gives its requests
   DeviceKind kind = DeviceKind::emulated;
-  bool bypassed = false;
+  bool bypassed = false;  ///< never passes the unit
+  bool is_virtio = false;
+  bool offers_platform = false;  ///< VIRTIO_F_ACCESS_PLATFORM
+  bool isolates = false;         ///< what it sends to its neighbours goes up to the unit (ACS)
+  Ability ability = Ability::able;
+  Wish wish = Wish::unset;
+  Way way = Way::unit;  ///< as ability and wish have it
+  DriverState driver = DriverState::agreed;
+  std::optional<SourceId> physical;     ///< of a virtual function: whose it is
   HostArray<GpaRange> reserved_memory;  ///< what firmware wants mapped one to one
   std::optional<HostFacts> facts;       ///< of a host device that does not bypass
   bool facts_withdrawn = false;         ///< it may be added again, with new ones
@@ -67,6 +76,8 @@ struct Device {
 
   /// The id that requests carry.
   [[nodiscard]] SourceId requester() const noexcept { return alias.value_or(source); }
+  /// What its requests meet now.
+  [[nodiscard]] Way now() const noexcept { return way_now(way, driver); }
 };
 
 }  // namespace viommu::machine

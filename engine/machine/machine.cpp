@@ -18,6 +18,28 @@ void Machine::refuse_for_announcing(SourceId source, Refusal& why) const noexcep
   why.words = "needed by a host-backed device, which has to be told of new mappings";
 }
 
+std::optional<Machine::Conduct> Machine::conduct_of(const Candidate& candidate, Refusal& why) const noexcept {
+  const Device* const physical = candidate.physical ? registry_.find(*candidate.physical) : nullptr;
+  Conduct conduct;
+  conduct.ability = candidate.ability.value_or(physical == nullptr ? Ability::able : physical->ability);
+  conduct.wish = candidate.wish == Wish::unset && physical != nullptr ? physical->wish : candidate.wish;
+  if (candidate.is_virtio && !candidate.offers_platform) conduct.ability = Ability::not_able;
+  Decision decision = way_for(conduct.ability, conduct.wish, policy_.unknown);
+  if (candidate.bypassed) decision = {Way::system, conduct.wish == Wish::translate};
+  conduct.way = decision.way;
+  if (!decision.refused) return conduct;
+  if (decision.way == Way::blocked) {
+    why.code = RefusalCode::unknown_ability;
+    why.field = "ability";
+    why.words = "not known to pass the unit, and not known to bypass it";
+  } else {
+    why.code = RefusalCode::cannot_translate;
+    why.field = "wish";
+    why.words = candidate.bypassed ? "to be translated, on a bus that bypasses" : "to be translated, and not able to";
+  }
+  return std::nullopt;
+}
+
 bool Machine::lacks_memory(const Device& device, Refusal& why) const noexcept {
   if (device.bypassed) return false;  // the table does not tell of it
   for (const GpaRange& range : device.reserved_memory) {
@@ -55,9 +77,12 @@ Admitted Machine::add(const Candidate& candidate, Refusal& why) noexcept {
     why.words = "there is such a device already";
     return Admitted::refused;
   }
+  const std::optional<Conduct> conduct = conduct_of(candidate, why);
+  if (!conduct) return Admitted::refused;
+  const bool bypassed = conduct->way == Way::system;
   const bool running = phase_ == Phase::ready;
-  const bool checked = candidate.kind == DeviceKind::host && !candidate.bypassed;
-  if (running && lacks_announcing(candidate.kind, candidate.bypassed)) {
+  const bool checked = candidate.kind == DeviceKind::host && !bypassed;
+  if (running && lacks_announcing(candidate.kind, bypassed)) {
     refuse_for_announcing(candidate.source, why);
     return Admitted::refused;
   }
@@ -71,12 +96,23 @@ Admitted Machine::add(const Candidate& candidate, Refusal& why) noexcept {
     if (!reserved.reset(allocator_, candidate.reserved_count)) return Admitted::no_memory;
     std::copy_n(candidate.reserved_memory, candidate.reserved_count, reserved.begin());
   }
-  if (device == nullptr) device = registry_.create(candidate.source);
+  const bool is_new = device == nullptr;
+  if (is_new) device = registry_.create(candidate.source);
   if (device == nullptr) return Admitted::no_memory;
 
   device->alias = candidate.alias;
   device->kind = candidate.kind;
-  device->bypassed = candidate.bypassed;
+  device->bypassed = bypassed;
+  device->offers_platform = candidate.offers_platform;
+  device->isolates = candidate.isolates;
+  device->ability = conduct->ability;
+  device->wish = conduct->wish;
+  device->way = conduct->way;
+  device->physical = candidate.physical;
+  // Facts may come anew while the driver is at work.
+  if (is_new || device->is_virtio != candidate.is_virtio)
+    device->driver = candidate.is_virtio ? DriverState::none : DriverState::agreed;
+  device->is_virtio = candidate.is_virtio;
   device->reserved_memory = std::move(reserved);
   device->facts = checked ? std::optional{std::move(admission.facts)} : std::nullopt;
   device->facts_withdrawn = false;
@@ -109,6 +145,40 @@ void Machine::unset_facts(SourceId source) noexcept {
   if (device == nullptr || !device->facts) return;
   device->facts.reset();
   device->facts_withdrawn = true;
+}
+
+bool Machine::driver_chose(SourceId source, bool accepted, Refusal& why) noexcept {
+  why = {};
+  why.source = source;
+  why.field = "ACCESS_PLATFORM";
+  Device* const device = registry_.find(source);
+  const bool offered = device != nullptr && device->offers_platform;
+  why.expected = offered ? 1 : 0;
+  why.found = accepted ? 1 : 0;
+  why.decimal = true;
+  if (device == nullptr || !device->is_virtio || (accepted && !offered)) {
+    why.code = RefusalCode::invalid;
+    why.words = accepted ? "accepted, and not offered" : "of no virtio device";
+    return false;
+  }
+  if (offered && !accepted) {
+    device->driver = DriverState::refused;
+    why.code = RefusalCode::not_supported;
+    why.words = "offered, and not accepted: the device would go round the unit";
+    return false;
+  }
+  device->driver = DriverState::agreed;
+  return true;
+}
+
+void Machine::driver_gone(SourceId source) noexcept {
+  Device* const device = registry_.find(source);
+  if (device != nullptr && device->is_virtio) device->driver = DriverState::none;
+}
+
+Way Machine::way_of(SourceId source) const noexcept {
+  const Device* const device = registry_.find(source);
+  return device == nullptr ? Way::unit : device->now();
 }
 
 bool Machine::add_veto(const Veto& veto) noexcept {

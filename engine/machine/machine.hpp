@@ -12,6 +12,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "engine/base/atomic.hpp"
 #include "engine/base/host_memory.hpp"
@@ -48,6 +49,15 @@ class Machine {
   void unset_facts(SourceId source) noexcept;
   /// @return false when there is a device on `to`
   [[nodiscard]] bool renumber(std::uint8_t from, std::uint8_t to) noexcept { return registry_.renumber(from, to); }
+
+  /// The driver of a virtio device has come to FEATURES_OK. @return false: it is not to get there, and `why` says so
+  [[nodiscard]] bool driver_chose(SourceId source, bool accepted, Refusal& why) noexcept;
+  /// A virtio device was reset: its driver has not chosen.
+  void driver_gone(SourceId source) noexcept;
+  /// What the requests of a source id meet now. One that no device was added for passes the unit.
+  [[nodiscard]] Way way_of(SourceId source) const noexcept;
+  [[nodiscard]] const Registry& registry() const noexcept { return registry_; }
+
   /// @return false when there are `most_vetoes`
   [[nodiscard]] bool add_veto(const Veto& veto) noexcept;
 
@@ -90,6 +100,14 @@ class Machine {
     return kind == DeviceKind::host && !bypassed && front_end_.announces(front_end_.opaque) == AnnounceAbility::none;
   }
   void refuse_for_announcing(SourceId source, Refusal& why) const noexcept;
+  /// What is declared of a device, with what it inherits and has not.
+  struct Conduct {
+    Ability ability = Ability::able;
+    Wish wish = Wish::unset;
+    Way way = Way::unit;
+  };
+  /// Nothing where that is an error, which `why` says.
+  [[nodiscard]] std::optional<Conduct> conduct_of(const Candidate& candidate, Refusal& why) const noexcept;
   /// Whether memory that is to be mapped one to one for a device is none: a guest would map it, and the device would go
   /// nowhere.
   [[nodiscard]] bool lacks_memory(const Device& device, Refusal& why) const noexcept;

@@ -57,8 +57,11 @@ bool Registry::renumber(std::uint8_t from, std::uint8_t to) noexcept {
   // An alias is the number of a bridge's bus, and bridges of other buses stay what they are.
   for (Bus* const bus : buses_) {
     if (bus == nullptr) continue;
-    for (Device* const device : bus->devices)
-      if (device != nullptr && device->alias && device->alias->bus() == from) device->alias = moved(*device->alias);
+    for (Device* const device : bus->devices) {
+      if (device == nullptr) continue;
+      if (device->alias && device->alias->bus() == from) device->alias = moved(*device->alias);
+      if (device->physical && device->physical->bus() == from) device->physical = moved(*device->physical);
+    }
   }
   return true;
 }

@@ -33,6 +33,7 @@
 #include "engine/core/obstacle.hpp"
 #include "engine/core/role.hpp"
 #include "engine/core/waist.hpp"
+#include "engine/machine/ways.hpp"
 #include "engine/virtio_iommu/config_space.hpp"
 #include "engine/virtio_iommu/domains.hpp"
 #include "engine/virtio_iommu/events.hpp"
@@ -114,6 +115,8 @@ class Device {
   }
 
   // ---- Devices of the machine; inside exclusively() ----
+  /// Who does not pass this device, or must not send at all. To be called once, before anything else.
+  void follow(const machine::Ways& ways) noexcept { ways_ = &ways; }
   [[nodiscard]] Domains::Added add_endpoint(EndpointName name, std::span<const ReservedRegion> reserved) noexcept;
   void remove_endpoint(SourceId source) noexcept;
   /// For PROBE, and for what it translates. @return false when the host has no memory
@@ -234,8 +237,13 @@ class Device {
   template <class Batch>
   void translate_some(core::Reader& reader, std::size_t first, std::size_t end, Batch batch) noexcept;
 
+  [[nodiscard]] machine::Way way_of(SourceId source) const noexcept {
+    return ways_ == nullptr ? machine::Way::unit : ways_->of(source);
+  }
+
   const DeviceOptions options_;
   const Features offered_;
+  const machine::Ways* ways_ = nullptr;
   core::Waist& waist_;
   const core::Host& host_;
   core::Role role_;

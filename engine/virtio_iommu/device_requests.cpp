@@ -220,6 +220,8 @@ bool Device::first_mapping(viommu::DomainId domain, Iova iova, core::StoredMappi
 }
 
 consumer::Content Device::content_of(SourceId source) const noexcept {
+  if (const machine::Way way = way_of(source); way != machine::Way::unit)
+    return {way == machine::Way::system ? consumer::View::system : consumer::View::blocked, {}};
   const Views::Seen seen = views_.of(source);
   switch (seen.kind) {
     case EndpointView::Kind::unknown:

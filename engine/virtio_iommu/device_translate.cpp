@@ -29,6 +29,11 @@ DmaAnswer Device::translate(core::Reader& reader, const DmaRequest& request) noe
 
 DmaAnswer Device::translate_unlogged(core::Reader& reader, const DmaRequest& request) noexcept {
   const std::uint64_t version = waist_.context_version();  // before the view is loaded
+  if (const machine::Way way = way_of(request.source); way != machine::Way::unit) [[unlikely]] {
+    if (way == machine::Way::system) return identity(reader, request, {});
+    reader.counters.add(core::Count::faults);
+    return {};  // it must not send at all: blocked, and nobody is told
+  }
   const Views::Seen seen = views_.of(request.source);
   if (seen.kind == EndpointView::Kind::unknown) return fault(reader, request, seen, FaultReason::unknown);
   // No endpoint has address spaces besides that of its domain.

@@ -110,6 +110,8 @@ FaultStatus Dma::report_host_fault(core::Reader& reader, const DmaRequest& reque
 consumer::Content Dma::content_of(SourceId source) const noexcept {
   using consumer::View;
   const Mode mode = waist_.mode();
+  if (const machine::Way way = way_of(source); way != machine::Way::unit)
+    return {way == machine::Way::system ? View::system : View::blocked, {}};
   if (!mode.has(Mode::translating)) return {View::system, {}};
   DmaRequest request;
   request.source = source;
@@ -134,7 +136,9 @@ caches::ContextEntry Dma::insert_context(std::uint64_t version, const DmaRequest
 }
 
 DmaAnswer Dma::translate_without_context(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept {
-  const std::uint64_t version = waist_.context_version();  // before the first guest load
+  const std::uint64_t version = waist_.context_version();  // before the first guest load, and the look at the way
+  if (const machine::Way way = way_of(request.source); way != machine::Way::unit)
+    return beside_unit(reader, request, way);
   // `mode` is older than the version: what a root table that was replaced in between says must not be cached.
   const bool root_in_force = waist_.mode().same_tables(mode);
   const Context walked = walk_tables(reader, request, mode);
@@ -192,9 +196,21 @@ DmaAnswer Dma::untranslated(Iova iova) const noexcept {
   return identity;
 }
 
+DmaAnswer Dma::beside_unit(core::Reader& reader, const DmaRequest& request, machine::Way way) noexcept {
+  if (way == machine::Way::system) {
+    reader.counters.add(core::Count::identities);
+    return untranslated(request.iova);
+  }
+  reader.counters.add(core::Count::faults);
+  faults_.count(FaultReason::none, request.source);
+  return {};
+}
+
 DmaAnswer Dma::translate_special(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept {
   if (mode.has(Mode::logging))
     return core::logged(waist_.dirty(), request, translate_special(reader, request, mode.unlogged()));
+  if (const machine::Way way = way_of(request.source); way != machine::Way::unit)
+    return beside_unit(reader, request, way);
   if (!mode.has(Mode::translating)) {
     reader.counters.add(core::Count::identities);
     const DmaAnswer identity = untranslated(request.iova);

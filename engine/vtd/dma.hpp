@@ -24,6 +24,7 @@
 #include "engine/core/dma_request.hpp"
 #include "engine/core/request_mode.hpp"
 #include "engine/core/waist.hpp"
+#include "engine/machine/ways.hpp"
 #include "engine/vtd/capabilities.hpp"
 #include "engine/vtd/context_walk.hpp"
 #include "engine/vtd/fault_reporter.hpp"
@@ -116,6 +117,8 @@ class Dma {
   [[nodiscard]] consumer::Content content_of(SourceId source) const noexcept;
   /// Told of contexts that were read, where the guest does not announce them.
   void tell_contexts(consumer::Consumers* consumers) noexcept { consumers_ = consumers; }
+  /// Whose requests do not pass the unit; without it all do. Before the first request.
+  void follow(const machine::Ways& ways) noexcept { ways_ = &ways; }
 
   /// What new requests see from now on. Requests that began earlier may still be under the old mode.
   void set_mode(RootPointer root, bool translate, bool protect) noexcept;
@@ -245,6 +248,11 @@ class Dma {
   [[nodiscard]] DmaAnswer translate_by_context(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept;
   [[nodiscard]] DmaAnswer translate_without_context(core::Reader& reader, const DmaRequest& request,
                                                     Mode mode) noexcept;
+  [[nodiscard]] machine::Way way_of(SourceId source) const noexcept {
+    return ways_ == nullptr ? machine::Way::unit : ways_->of(source);
+  }
+  /// Of a request that does not pass the unit: guest memory at its own addresses, or nothing, of which nobody is told.
+  [[nodiscard]] DmaAnswer beside_unit(core::Reader& reader, const DmaRequest& request, machine::Way way) noexcept;
   [[nodiscard]] DmaAnswer translate_special(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept;
   /// While translation is off.
   [[nodiscard]] DmaAnswer untranslated(Iova iova) const noexcept;
@@ -275,6 +283,7 @@ class Dma {
   Registers& registers_;
   FaultReporter& faults_;
   consumer::Consumers* consumers_ = nullptr;
+  const machine::Ways* ways_ = nullptr;
 };
 
 }  // namespace viommu::vtd

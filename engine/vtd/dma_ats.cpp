@@ -23,7 +23,8 @@ TranslationCompletion Dma::complete_with(core::Reader& reader, const DmaRequest&
 TranslationCompletion Dma::complete_translation_request(core::Reader& reader, const DmaRequest& request) noexcept {
   const Mode mode = waist_.mode();
   TranslationCompletion completion;
-  if (!mode.has(Mode::translating)) {  // never recorded
+  const std::uint64_t version = waist_.context_version();                              // before the look at the way
+  if (!mode.has(Mode::translating) || way_of(request.source) != machine::Way::unit) {  // never recorded
     completion.status = AtsStatus::unsupported_request;
     return completion;
   }
@@ -38,7 +39,6 @@ TranslationCompletion Dma::complete_translation_request(core::Reader& reader, co
   if (const FaultReason reason = mode_fault(request, mode); reason != FaultReason::none)
     return complete_with(reader, request, reason, false);
 
-  const std::uint64_t version = waist_.context_version();
   caches::ContextEntry context = find_context(request);
   Context walked;
   if (context) {
@@ -95,7 +95,8 @@ core::Translation Dma::translate_as_granted(core::Reader& reader, const DmaReque
 
 DmaAnswer Dma::check_translated(core::Reader& reader, const DmaRequest& request) noexcept {
   const Mode mode = waist_.mode();
-  if (!mode.has(Mode::translating)) return {};  // blocked, and never recorded
+  // Blocked, and never recorded: nobody has given it a translation.
+  if (!mode.has(Mode::translating) || way_of(request.source) != machine::Way::unit) return {};
   if (const FaultReason reason = mode_fault(request, mode); reason != FaultReason::none)
     return fault(reader, request, reason, false);
   const bool scalable = mode.has(Mode::scalable);
@@ -117,7 +118,7 @@ DmaAnswer Dma::check_translated(core::Reader& reader, const DmaRequest& request)
 std::optional<caches::AddressSpaceKey> Dma::admit_page_request(core::Reader& reader,
                                                                const DmaRequest& request) noexcept {
   const Mode mode = waist_.mode();
-  if (!mode.has(Mode::translating)) return std::nullopt;  // never recorded
+  if (!mode.has(Mode::translating) || way_of(request.source) != machine::Way::unit) return std::nullopt;  // the same
   Context walked;
   walked.fault = mode_fault(request, mode);
   if (walked.fault == FaultReason::none)

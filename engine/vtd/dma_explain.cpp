@@ -39,6 +39,11 @@ void Dma::explain(const DmaRequest& request, DmaExplanation& why) noexcept {
     why.protected_region = is_protected(answer.gpa);
     if (why.protected_region) why.answer = {};
   };
+  if (const machine::Way way = way_of(request.source); way != machine::Way::unit) {
+    why.by = AnsweredBy::way;
+    why.answer = way == machine::Way::system ? untranslated(request.iova) : DmaAnswer{};
+    return;
+  }
   if (!why.translating) return decide(AnsweredBy::mode, untranslated(request.iova));
   if (!request.has_pasid && interrupt_window.contains(request.iova.value)) {
     const Rights rights = rights_in_interrupt_window(request);

@@ -69,6 +69,7 @@ void explain_context(const GuestMemory& memory, const Capabilities& capabilities
 
 /// By what a request is answered.
 enum class AnsweredBy : std::uint8_t {
+  way,             ///< the device does not pass the unit, or must not make requests
   mode,            ///< translation is off, an access to the interrupt range, or a mode that blocks it
   iotlb,           ///< a cached page
   cached_table,    ///< a walk from a page table that is cached

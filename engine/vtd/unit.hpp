@@ -64,6 +64,8 @@ class Unit {
     if (work) work_again();
     return access;
   }
+  /// Whose requests pass the unit. Before the first request.
+  void follow(const machine::Ways& ways) noexcept { dma_.follow(ways); }
   WorkState process(std::uint32_t budget) noexcept { return worker_.process(budget); }
   [[nodiscard]] bool reset() noexcept { return worker_.reset(); }
   /// Runs `use()` while no other thread is at the unit's work. @return false when one is: then nothing was run

@@ -129,12 +129,12 @@ TEST_CASE("a limit on faults needs a clock", "[capi][options][S5.10]") {
 
 TEST_CASE("flags and modes that are not known are refused by name", "[capi][options]") {
   viommu_vtd_options options = default_options();
-  for (const std::uint32_t flags : {64U, 0x80000000U, ~0U}) {
+  for (const std::uint32_t flags : {128U, 0x80000000U, ~0U}) {
     options.flags = flags;
     CHECK(make(options).result == VIOMMU_E_ARGUMENT);
     CHECK(names(make(options).text, "options.flags"));
   }
-  for (const std::uint32_t flags : {VIOMMU_FAULT_COMPRESSION, VIOMMU_UNCACHED}) {
+  for (const std::uint32_t flags : {VIOMMU_FAULT_COMPRESSION, VIOMMU_UNCACHED, VIOMMU_UNKNOWN_BYPASSES}) {
     options.flags = flags;
     CHECK(make(options).result == VIOMMU_OK);
   }

@@ -176,7 +176,8 @@ enum {
   VIOMMU_NARROW_HAW = 4,         /* a narrower host may narrow guest-physical addresses too */
   VIOMMU_FIRST_STAGE_CHECKS = 8, /* devices are checked for a host that walks the guest's first stage itself */
   VIOMMU_MIGRATABLE_ONLY = 16,   /* what would block migration is refused */
-  VIOMMU_SHARE_SPACES = 32       /* devices of one address space share a host address space, where consumers say so */
+  VIOMMU_SHARE_SPACES = 32,      /* devices of one address space share a host address space, where consumers say so */
+  VIOMMU_UNKNOWN_BYPASSES = 64   /* a device of VIOMMU_ABILITY_UNKNOWN is taken for one that is not able, not refused */
 };
 
 /** viommu_vtd_options.drain: how a guard announces itself, and who pays for it. */
@@ -733,8 +734,27 @@ enum {
 };
 /** viommu_device.flags. */
 enum {
-  VIOMMU_DEVICE_HAS_ALIAS = 1, /* `alias` counts: the requester id that its bus gives its requests */
-  VIOMMU_DEVICE_BYPASSED = 2   /* does not pass the unit: always VIOMMU_VIEW_SYSTEM, and in no scope of the topology */
+  VIOMMU_DEVICE_HAS_ALIAS = 1,        /* `alias` counts: the requester id that its bus gives its requests */
+  VIOMMU_DEVICE_BYPASSED = 2,         /* its bus does not pass the unit: always VIOMMU_VIEW_SYSTEM, and in no scope */
+  VIOMMU_DEVICE_VIRTIO = 4,           /* passes the unit only when its driver agreed to (viommu_driver_features()) */
+  VIOMMU_DEVICE_OFFERS_PLATFORM = 8,  /* a virtio device that offers VIRTIO_F_ACCESS_PLATFORM (33); one that does not is
+                                        VIOMMU_ABILITY_NOT_ABLE, whatever `ability` says */
+  VIOMMU_DEVICE_ACS = 16,             /* what it sends to a neighbour goes up to the unit (viommu_isolatable()) */
+  VIOMMU_DEVICE_VIRTUAL_FUNCTION = 32 /* `physical` counts: the physical function whose it is */
+};
+/** viommu_device.ability: whether it can be made to send its requests through a unit. Of this device: another with the
+ *  same vendor and device id may be otherwise. */
+enum {
+  VIOMMU_ABILITY_DEFAULT = 0, /* of a virtual function that of its physical one where that was added, else ABLE */
+  VIOMMU_ABILITY_ABLE = 1,
+  VIOMMU_ABILITY_NOT_ABLE = 2, /* it bypasses */
+  VIOMMU_ABILITY_UNKNOWN = 3   /* refused, but with VIOMMU_UNKNOWN_BYPASSES */
+};
+/** viommu_device.wish: what the platform wants of it. */
+enum {
+  VIOMMU_WISH_UNSET = 0,     /* to translate what can be, or as the physical function's */
+  VIOMMU_WISH_TRANSLATE = 1, /* refused of a device that bypasses (CannotTranslate) */
+  VIOMMU_WISH_BYPASS = 2
 };
 
 /** A device of the machine. */
@@ -748,15 +768,22 @@ struct viommu_device {
   /** `reserved_count` regions that firmware wants mapped one to one (RMRR). They lie in regions of guest memory, of
    *  whatever kind, when viommu_ready() is called, unless the device bypasses. */
   const struct viommu_range* reserved_memory;
-  /** Of VIOMMU_DEVICE_HOST, needed unless it is bypassed; else NULL. */
+  /** Of VIOMMU_DEVICE_HOST, needed unless it says here that it bypasses; else NULL. */
   const struct viommu_host_facts* facts;
+  uint8_t ability;   /* VIOMMU_ABILITY_* */
+  uint8_t wish;      /* VIOMMU_WISH_* */
+  uint16_t physical; /* of VIOMMU_DEVICE_VIRTUAL_FUNCTION */
+  uint32_t reserved; /* 0 */
 };
 
 /**
  * A device is there, cold before viommu_ready() and hot after it. All checks are made here but one: a host-backed
  * device behind a unit that cannot announce new mappings is refused at once when hot, and by viommu_ready() when cold.
- * Order of checks, the first that fails is told: duplicate, announcing (hot), backend and kind, width, guest-physical
- * width, fields, page sizes and ranges, alias, vetoes (hot).
+ * Order of checks, the first that fails is told: duplicate, ability and wish, announcing (hot), backend and kind,
+ * width, guest-physical width, fields, page sizes and ranges, alias, vetoes (hot).
+ * A device that bypasses, by its bus, ability or wish, is taken without any of the checks of hosts; the refusal says
+ * so: its `field` is "Bypassed" then. One of unknown ability is refused (UnknownAbility), and nothing that comes under
+ * its source id goes anywhere until a device is added there, or viommu_device_remove() is called for it.
  * A width (MGAW) that is narrowed takes SAGAW along, and blocks migration; a refusal names the field. A backend without
  * a width, legacy VFIO, has that of its highest usable address. Devices that share a requester id (`alias`) have to
  * have the same ranges, page sizes and width.
@@ -772,6 +799,29 @@ VIOMMU_API viommu_result viommu_device_add(viommu_engine* engine, const struct v
  *  the domains that these lead to: one that is plugged there later starts cold. Capabilities, and blockers of
  *  migration, stay as they are. VIOMMU_OK also when there is none. _E_BUSY as above. Threads: any. */
 VIOMMU_API viommu_result viommu_device_remove(viommu_engine* engine, uint16_t source);
+
+/** viommu_device_way(): what the requests of a source id meet. */
+enum {
+  VIOMMU_WAY_UNIT = 0,   /* the unit */
+  VIOMMU_WAY_SYSTEM = 1, /* guest memory at its own addresses: VIOMMU_VIEW_SYSTEM whatever the unit does */
+  VIOMMU_WAY_BLOCKED = 2 /* nothing: blocked without a reason, and reported to nobody */
+};
+/** Now. A source id that no device was added for passes the unit. Threads: any; allowed in callbacks. */
+VIOMMU_API viommu_result viommu_device_way(viommu_engine* engine, uint16_t source, uint32_t* way);
+/**
+ * The driver of a VIOMMU_DEVICE_VIRTIO sets FEATURES_OK, or starts the device without it (`accepted` is 0 then): the
+ * way of its requests is settled, and its consumers are told. Before this call they go to guest memory as it is; the
+ * VMM is to let no queue run before it.
+ * @param accepted  1: with VIRTIO_F_ACCESS_PLATFORM; 0: without
+ * @return VIOMMU_OK; VIOMMU_E_REFUSED: FEATURES_OK is to stay clear. NotSupported: the bit was offered and not
+ *         accepted, and all that the device sends is blocked (VIOMMU_WAY_BLOCKED) until it is reset or the driver
+ *         agrees. Invalid: accepted and not offered, or no virtio device. _E_ARGUMENT, _E_BUSY as above. Threads: any.
+ */
+VIOMMU_API viommu_result viommu_driver_features(viommu_engine* engine, uint16_t source, uint32_t accepted,
+                                                struct viommu_refusal* refusal);
+/** The virtio device was reset, by its driver or with the machine: it is as before viommu_driver_features(). VIOMMU_OK
+ *  also when there is none. _E_BUSY as above. Threads: any. */
+VIOMMU_API viommu_result viommu_driver_reset(viommu_engine* engine, uint16_t source);
 /** Its host facts are withdrawn, the device stays; repeatable. They can be set again by viommu_device_add(), which is
  *  a duplicate no longer then. Threads: any. */
 VIOMMU_API viommu_result viommu_host_facts_unset(viommu_engine* engine, uint16_t source);
@@ -1282,7 +1332,7 @@ enum { VIOMMU_OF_ALL = 0, VIOMMU_OF_DEVICE = 1, VIOMMU_OF_DOMAIN = 2 };
  * How many requests were blocked for one reason, reported or not.
  * @param of      VIOMMU_OF_ALL; the other two need options.accounts
  * @param id      source or domain id
- * @param reason  VT-d fault reason code; 0: by protected memory, which has none
+ * @param reason  VT-d fault reason code; 0: by protected memory, or because the device must not make requests
  * @return VIOMMU_OK, VIOMMU_E_ARGUMENT, VIOMMU_E_UNSUPPORTED. Threads: any; allowed in callbacks.
  */
 VIOMMU_API viommu_result viommu_fault_count(viommu_engine* engine, uint32_t of, uint16_t id, uint8_t reason,
