@@ -131,7 +131,7 @@ static const struct abi_number numbers[] = {
     {"viommu_device.ability", offsetof(struct viommu_device, ability)},
     {"viommu_device.wish", offsetof(struct viommu_device, wish)},
     {"viommu_device.physical", offsetof(struct viommu_device, physical)},
-    {"viommu_device.reserved", offsetof(struct viommu_device, reserved)},
+    {"viommu_device.endpoint", offsetof(struct viommu_device, endpoint)},
     {"viommu_veto", sizeof(struct viommu_veto)},
     {"viommu_veto.refuses", offsetof(struct viommu_veto, refuses)},
     {"viommu_dump_options", sizeof(struct viommu_dump_options)},
