@@ -63,6 +63,9 @@ class Runs {
 /// Whether all of `unit` is in `wanted` as it is. @param wanted  from the first run on that does not end before it
 [[nodiscard]] bool covered(MappedRun unit, std::span<const MappedRun> wanted) noexcept;
 
+/// Whether both map the same pages alike, in whatever units.
+[[nodiscard]] bool same_pages(std::span<const MappedRun> held, std::span<const MappedRun> wanted) noexcept;
+
 /// Units that stay, and what is new, ascending: into `after`. Calls withdraw(run) and deliver(run) in order.
 /// @param held, wanted  ascending, none overlaps another of its own
 template <class Withdraw, class Deliver>
