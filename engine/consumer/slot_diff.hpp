@@ -31,8 +31,12 @@ class Runs {
   void clear() noexcept { count_ = 0; }
   void push(MappedRun run) noexcept { runs_.put(count_++, run); }
   void assign(std::span<const MappedRun> runs) noexcept {
-    std::ranges::copy(runs, runs_.data());
-    count_ = runs.size();
+    clear();
+    append(runs);
+  }
+  void append(std::span<const MappedRun> runs) noexcept {
+    std::copy_n(runs.data(), runs.size(), runs_.data() + count_);
+    count_ += runs.size();
   }
   [[nodiscard]] MappedRun* data() noexcept { return runs_.data(); }
   void set_count(std::size_t count) noexcept { count_ = count; }

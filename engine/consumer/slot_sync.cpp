@@ -98,7 +98,7 @@ SlotSync::Window SlotSync::look_at(std::span<const MappedRun> held, unsigned fir
   if (front.first() >= first && back.last() <= last) return window;
   after_.clear();
   if (front.first() < first) after_.push(part_of(front, front.first(), first - 1));
-  for (const MappedRun run : wanted_.span()) after_.push(run);
+  after_.append(wanted_.span());
   if (back.last() > last) after_.push(part_of(back, last + 1, back.last()));
   wanted_.assign(after_.span());
   return window;
@@ -202,8 +202,8 @@ SlotSync::End SlotSync::change(Shadow::Node& node, std::size_t index, std::uint6
   const bool more = after.size() > held.size();
   if (held.size() != window.all.size()) {
     all_.assign(window.all.first(window.first));
-    for (const MappedRun run : after) all_.push(run);
-    for (const MappedRun run : window.all.subspan(window.first + window.count)) all_.push(run);
+    all_.append(after);
+    all_.append(window.all.subspan(window.first + window.count));
     after = all_.span();
   }
   return keep(node, index, at, marks, after, more);
