@@ -52,7 +52,7 @@ AddressSpace* AddressSpaces::acquire(const AddressSpaceKey& key) noexcept {
   free_ = space->next_;
   space->key = key;
   space->first_set = tagged_.iotlb->place(tag, key.domain.value).first_set();
-  space->paged = key.interpretation == Interpretation::pass_through ? Iova{0} : key.last + 1;  // the lower half
+  space->paged = key.end_of_paged();
   for (Atomic<Sizes>* sizes : {&space->sizes, &space->tables, &space->reachable})
     sizes->store(0, std::memory_order_relaxed);
   space->fillable.store(small_sizes, std::memory_order_relaxed);

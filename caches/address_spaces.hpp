@@ -39,7 +39,8 @@ enum class Interpretation : std::uint8_t {
   second_stage,
   pass_through,
   first_stage,
-  nested,  ///< a first stage whose tables and pages lie behind a second stage
+  nested,    ///< a first stage whose tables and pages lie behind a second stage
+  mappings,  ///< the front end keeps them (engine/core/mapping_store.hpp)
 };
 
 /// What a PASID entry, or the kind of request, adds to the tables.
@@ -76,6 +77,16 @@ struct AddressSpaceKey {
   }
   /// Whether a walk writes flags, so that reading the tables is not enough.
   [[nodiscard]] constexpr bool sets_flags() const noexcept { return has_first_stage() || flags.second_flags; }
+  /// Whether a walk only reads tables of one stage.
+  [[nodiscard]] constexpr bool plain_tables() const noexcept {
+    return interpretation == Interpretation::second_stage && !flags.second_flags;
+  }
+  /// The address that those looked up in the IOTLB are below: of canonical ones, of the lower half.
+  [[nodiscard]] constexpr Iova end_of_paged() const noexcept {
+    constexpr Iova end_of_page_numbers{std::uint64_t{1} << 57};
+    if (interpretation == Interpretation::pass_through) return {0};
+    return last < end_of_page_numbers ? last + 1 : end_of_page_numbers;
+  }
   /// A canonical address without the copies of its highest bit, as it is cached: they would not fit a page number.
   [[nodiscard]] constexpr std::uint64_t folded(std::uint64_t address) const noexcept {
     return has_first_stage() ? address & (last.value << 1 | 1) : address;
@@ -94,7 +105,7 @@ struct alignas(64) AddressSpace {
   Atomic<Sizes> tables{0};      ///< as `sizes`, for the paging-structure cache: how much a cached table maps
   Atomic<Sizes> reachable{0};   ///< as `fillable`, for it
   std::uint32_t first_set = 0;  ///< of its shard; this and the rest are constant while anybody can reach the object
-  Iova paged;                   ///< addresses below it are looked up: key.last + 1, or 0 for pass-through
+  Iova paged;                   ///< key.end_of_paged()
   AddressSpaceKey key{};
 
   [[nodiscard]] Place place() const noexcept {

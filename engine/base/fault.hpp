@@ -98,6 +98,7 @@ enum class FaultStatus : std::uint8_t {
   overflowed = 4,    ///< the overflow bit was set already
   disabled = 5,      ///< fault processing is disabled in the entry (FPD)
   limited = 6,       ///< the source has had its records for this second
+  no_buffer = 7,     ///< of virtio-iommu: the driver has given no buffer for it
 };
 
 }  // namespace viommu

@@ -15,7 +15,7 @@ template <class Use>
   if (engine.host.calling()) return VIOMMU_E_BUSY;
   const RecordedCall call{engine.recorder.get()};
   viommu_result result = VIOMMU_E_BUSY;
-  static_cast<void>(engine.unit.exclusively([&] { result = use(); }));
+  static_cast<void>(engine.front.exclusively([&] { result = use(); }));
   return result;
 }
 

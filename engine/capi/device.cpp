@@ -5,10 +5,10 @@
 
 using viommu::Rights;
 using viommu::core::Reader;
+using viommu::core::WorkState;
 using viommu::vtd::DeviceTlbs;
 using viommu::vtd::PagePosted;
 using viommu::vtd::PageRequest;
-using viommu::vtd::WorkState;
 
 namespace {
 
@@ -42,16 +42,17 @@ extern "C" viommu_result viommu_request_page(viommu_engine* engine, const struct
                                              uint32_t* code) {
   if (engine == nullptr || request == nullptr || code == nullptr || !makes_sense(*request)) return VIOMMU_E_ARGUMENT;
   if (engine->host.calling()) return VIOMMU_E_BUSY;
-  if (!engine->unit.capabilities().page_requests) return VIOMMU_E_UNSUPPORTED;
+  viommu::vtd::Unit* const unit = engine->front.vtd();
+  if (unit == nullptr || !unit->capabilities().page_requests) return VIOMMU_E_UNSUPPORTED;
   Reader* const reader = engine->waist.take_transient_reader();
   if (reader == nullptr) return VIOMMU_E_BUSY;
   engine->waist.enter(*reader);
-  const PagePosted posted = engine->unit.pages().post(*reader, page_request(*request));
+  const PagePosted posted = unit->pages().post(*reader, page_request(*request));
   engine->waist.leave(*reader);
   engine->waist.put_reader(*reader);
   switch (posted) {
     case PagePosted::queued:
-      if (engine->unit.process(0) != WorkState::idle) engine->host.wake();
+      if (engine->front.process(0) != WorkState::idle) engine->host.wake();
       return VIOMMU_PAGE_QUEUED;
     case PagePosted::success: *code = VIOMMU_PAGE_SUCCESS; return VIOMMU_PAGE_ANSWERED;
     case PagePosted::invalid: *code = VIOMMU_PAGE_INVALID; return VIOMMU_PAGE_ANSWERED;
@@ -63,28 +64,31 @@ extern "C" viommu_result viommu_request_page(viommu_engine* engine, const struct
 extern "C" viommu_result viommu_device_invalidated(viommu_engine* engine, uint64_t ticket, uint32_t what) {
   if (engine == nullptr || what > VIOMMU_INVALIDATION_MALFORMED) return VIOMMU_E_ARGUMENT;
   if (engine->host.calling()) return VIOMMU_E_BUSY;
-  viommu::vtd::Unit& unit = engine->unit;
+  viommu::vtd::Unit* const unit = engine->front.vtd();
+  if (unit == nullptr) return VIOMMU_E_NOT_FOUND;
   const bool was_open =
       what == VIOMMU_INVALIDATION_MALFORMED
-          ? unit.device_answered_wrongly(ticket)
-          : unit.device_invalidated(
+          ? unit->device_answered_wrongly(ticket)
+          : unit->device_invalidated(
                 ticket, what == VIOMMU_INVALIDATED ? DeviceTlbs::Answer::done : DeviceTlbs::Answer::timed_out);
   return was_open ? VIOMMU_OK : VIOMMU_E_NOT_FOUND;
 }
 
 extern "C" viommu_result viommu_report_host_fault(viommu_engine* engine, const struct viommu_request* request,
                                                   uint8_t reason, uint8_t* status) {
-  if (engine == nullptr || request == nullptr || reason == 0) return VIOMMU_E_ARGUMENT;
+  if (engine == nullptr || request == nullptr) return VIOMMU_E_ARGUMENT;
+  // VT-d has no reason 0, and virtio-iommu none above that of a mapping.
+  if (engine->front.virtio() == nullptr ? reason == 0 : reason > VIOMMU_VIRTIO_FAULT_MAPPING) return VIOMMU_E_ARGUMENT;
   if (!viommu::capi::makes_sense(*request) || (request->flags & VIOMMU_NO_REPORT) != 0) return VIOMMU_E_ARGUMENT;
   if (status != nullptr) *status = VIOMMU_FAULT_NOT_REPORTED;
   if (engine->host.calling()) return VIOMMU_E_BUSY;
   if (engine->recorder != nullptr) return VIOMMU_E_UNSUPPORTED;  // a trace has no word for it
-  if (!engine->unit.consumers().view({request->source})) return VIOMMU_E_NOT_FOUND;
+  if (!engine->front.consumers().view({request->source})) return VIOMMU_E_NOT_FOUND;
   Reader* const reader = engine->waist.take_transient_reader();
   if (reader == nullptr) return VIOMMU_E_BUSY;
   engine->waist.enter(*reader);
-  const viommu::vtd::DmaRequest dma = viommu::capi::dma_request(*request);
-  const auto recorded = engine->unit.dma().report_host_fault(*reader, dma, static_cast<viommu::FaultReason>(reason));
+  const viommu::core::DmaRequest dma = viommu::capi::dma_request(*request);
+  const auto recorded = engine->front.report_host_fault(*reader, dma, static_cast<viommu::FaultReason>(reason));
   engine->waist.leave(*reader);
   engine->waist.put_reader(*reader);
   if (status != nullptr) *status = static_cast<uint8_t>(recorded);

@@ -37,6 +37,8 @@ using machine::RefusalCode;
     case RefusalCode::not_supported:         return VIOMMU_REFUSED_NOT_SUPPORTED;
     case RefusalCode::invalid:               return VIOMMU_REFUSED_INVALID;
     case RefusalCode::vetoed:                return VIOMMU_REFUSED_VETOED;
+    case RefusalCode::granule_frozen:        return VIOMMU_REFUSED_GRANULE_FROZEN;
+    case RefusalCode::page_sizes_disjoint:   return VIOMMU_REFUSED_PAGE_SIZES_DISJOINT;
   }
   return VIOMMU_REFUSED_INVALID;
 }
@@ -59,9 +61,9 @@ void put_way(viommu_engine& engine, SourceId source, machine::Way way) noexcept 
 }
 /// Who mirrors the device is told of its view.
 void tell_of_way(viommu_engine& engine, SourceId source) noexcept {
-  if (!engine.unit.consumers().view(source)) return;
+  if (!engine.front.consumers().view(source)) return;
   const machine::Device* const device = engine.machine.find(source);
-  static_cast<void>(engine.unit.consumers().add_device(source, device != nullptr && device->bypassed));  // it is there
+  static_cast<void>(engine.front.consumers().add_device(source, device != nullptr && device->bypassed));  // it is there
 }
 
 /// The way of a virtio device is what its driver has made it.
@@ -246,14 +248,14 @@ viommu_result viommu_device_add(viommu_engine* engine, const viommu_device* devi
     viommu::capi::Described described;
     if (const viommu_result read = viommu::capi::read_device(*engine, *device, described); read != VIOMMU_OK)
       return read;
-    if (!engine->unit.consumers().make_room()) return viommu_result{VIOMMU_E_MEMORY};
+    if (!engine->front.consumers().make_room()) return viommu_result{VIOMMU_E_MEMORY};
     viommu::machine::Refusal why;
     const viommu::machine::Admitted admitted = engine->machine.add(described.candidate, why);
     const viommu::SourceId source = described.candidate.source;
     if (admitted == viommu::machine::Admitted::yes) {
       const viommu::machine::Device& taken = *engine->machine.find(source);
       viommu::capi::put_way(*engine, source, taken.now());
-      static_cast<void>(engine->unit.consumers().add_device(source, taken.bypassed));  // there is room
+      static_cast<void>(engine->front.consumers().add_device(source, taken.bypassed));  // there is room
       engine->bypassing.put(source, taken.bypassed);
       return taken.bypassed ? viommu::capi::say_bypassed(refusal, source) : viommu::capi::refuse_nothing(refusal);
     }
@@ -350,7 +352,9 @@ viommu_result viommu_capabilities_get(viommu_engine* engine, uint64_t* capabilit
                                       uint32_t* host_address_width) {
   if (engine == nullptr) return VIOMMU_E_ARGUMENT;
   if (engine->host.calling()) return VIOMMU_E_BUSY;
-  const viommu::vtd::RegisterFile file = engine->unit.registers();  // of one instant
+  viommu::vtd::Unit* const unit = engine->front.vtd();
+  if (unit == nullptr) return VIOMMU_E_UNSUPPORTED;
+  const viommu::vtd::RegisterFile file = unit->registers();  // of one instant
   if (capability != nullptr) *capability = file.capabilities().cap;
   if (extended_capability != nullptr) *extended_capability = file.capabilities().ecap;
   if (host_address_width != nullptr) *host_address_width = file.capabilities().host_address_width;

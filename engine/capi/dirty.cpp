@@ -36,13 +36,13 @@ viommu_result viommu_dirty_tracking(viommu_engine* engine, uint32_t on) {
   if (on == VIOMMU_DIRTY_ON)
     if (const viommu_result room = make_room(*engine); room != VIOMMU_OK) return room;
   if (on == VIOMMU_DIRTY_OFF) engine->waist.want_dirty(false);
-  engine->unit.track(on == VIOMMU_DIRTY_ON);
+  engine->front.with([=](auto& front) { front.track(on == VIOMMU_DIRTY_ON); });
   return VIOMMU_OK;
 }
 
 viommu_result viommu_dirty_tracking_is(viommu_engine* engine, uint32_t* on) {
   if (engine == nullptr || on == nullptr) return VIOMMU_E_ARGUMENT;
-  *on = engine->unit.tracks() ? VIOMMU_DIRTY_ON : VIOMMU_DIRTY_OFF;
+  *on = engine->front.with([](auto& front) { return front.tracks(); }) ? VIOMMU_DIRTY_ON : VIOMMU_DIRTY_OFF;
   return VIOMMU_OK;
 }
 
@@ -50,7 +50,7 @@ viommu_result viommu_dirty_fetch(viommu_engine* engine, viommu_range* runs, uint
   if (engine == nullptr || runs == nullptr || count == nullptr || capacity == 0) return VIOMMU_E_ARGUMENT;
   *count = 0;
   if (engine->host.calling()) return VIOMMU_E_BUSY;
-  if (!engine->unit.collect_dirty()) return VIOMMU_E_BUSY;
+  if (!engine->front.with([](auto& front) { return front.collect_dirty(); })) return VIOMMU_E_BUSY;
   const DirtyLog::Runs to{runs, [](void* array, std::size_t index, GpaRange run) noexcept {
                             static_cast<viommu_range*>(array)[index] = {run.first.value, run.last.value};
                           }};

@@ -43,6 +43,7 @@ void write_space(JsonWriter& json, const caches::AddressSpaceKey& key) noexcept 
     case Interpretation::pass_through: json.text("interpretation", "pass-through"); break;
     case Interpretation::first_stage:  json.text("interpretation", "first stage"); break;
     case Interpretation::nested:       json.text("interpretation", "nested"); break;
+    case Interpretation::mappings:     json.text("interpretation", "mappings"); break;
   }
   json.hex("last", key.last.value);
   if (key.interpretation != Interpretation::pass_through) {
@@ -78,12 +79,13 @@ void write_document(const Dump& dump, std::uint32_t sections, const viommu_reque
   JsonWriter& json = dump.json;
   json.open_object();
   json.text("viommu", viommu_version());
-  if ((sections & VIOMMU_DUMP_REGISTERS) != 0) dump_registers(dump);
+  const bool is_unit = dump.engine.front.vtd() != nullptr;
+  if ((sections & VIOMMU_DUMP_REGISTERS) != 0) is_unit ? dump_registers(dump) : dump_device(dump);
   if ((sections & VIOMMU_DUMP_CONTEXTS) != 0) dump_contexts(dump);
   if ((sections & VIOMMU_DUMP_CACHE) != 0) dump_cache(dump, request);
-  if ((sections & VIOMMU_DUMP_WORK) != 0) dump_work(dump);
+  if ((sections & VIOMMU_DUMP_WORK) != 0 && is_unit) dump_work(dump);
   if ((sections & VIOMMU_DUMP_HOLDERS) != 0) dump_holders(dump);
-  if ((sections & VIOMMU_DUMP_EXPLAIN) != 0) dump_explanation(dump, request);
+  if ((sections & VIOMMU_DUMP_EXPLAIN) != 0) is_unit ? dump_explanation(dump, request) : dump_path(dump, request);
   json.close_object();
   json.flush();
 }

@@ -29,6 +29,8 @@ struct Dump {
 };
 
 void dump_registers(const Dump& dump) noexcept;
+/// The same of a virtio-iommu: features, configuration, domains and who is in them.
+void dump_device(const Dump& dump) noexcept;
 void dump_contexts(const Dump& dump) noexcept;
 /// What is cached for the source of a request, or its PASID.
 void dump_cache(const Dump& dump, const viommu_request& request) noexcept;
@@ -36,6 +38,8 @@ void dump_cache(const Dump& dump, const viommu_request& request) noexcept;
 void dump_work(const Dump& dump) noexcept;
 void dump_holders(const Dump& dump) noexcept;
 void dump_explanation(const Dump& dump, const viommu_request& request) noexcept;
+/// The same of a virtio-iommu.
+void dump_path(const Dump& dump, const viommu_request& request) noexcept;
 
 // What several of them write.
 /// The cells of a word that say something; with the bits that must be zero and are not.

@@ -87,7 +87,7 @@ class PageLines {
       std::size_t count = 0;
       {
         const CallGuard guard{dump_.engine.waist, dump_.reader};
-        const caches::ContextEntry context = dump_.engine.unit.dma().cached_context(request_);
+        const caches::ContextEntry context = dump_.engine.front.cached_context(dump_.engine.waist, request_);
         if (!context) break;  // it was dropped meanwhile
         const caches::AddressSpace& space = context.space();
         groups = dump_.engine.waist.peek_groups(space);
@@ -175,7 +175,7 @@ void dump_cache(const Dump& dump, const viommu_request& request) noexcept {
   bool is_cached = false;
   {
     const CallGuard guard{dump.engine.waist, dump.reader};
-    if (const caches::ContextEntry entry = dump.engine.unit.dma().cached_context(asked); entry) {
+    if (const caches::ContextEntry entry = dump.engine.front.cached_context(dump.engine.waist, asked); entry) {
       is_cached = true;
       line.source = request.source;
       if (asked.has_pasid) line.pasid = asked.pasid;

@@ -185,7 +185,7 @@ void dump_explanation(const Dump& dump, const viommu_request& request) noexcept 
     // A recorder hears of the words that are read.
     const RecordedCall call{dump.engine.recorder.get()};
     const CallGuard guard{dump.engine.waist, dump.reader};
-    dump.engine.unit.dma().explain(dma_request(request), why);
+    dump.engine.front.vtd()->dma().explain(dma_request(request), why);
     if (why.context) context = {true, why.context.fault_disable(), why.context.space().key};
   }
   JsonWriter& json = dump.json;

@@ -81,7 +81,7 @@ void write_in_force(JsonWriter& json, const RegisterFile& file) noexcept {
 }  // namespace
 
 void dump_registers(const Dump& dump) noexcept {
-  const RegisterFile file = dump.engine.unit.registers();
+  const RegisterFile file = dump.engine.front.vtd()->registers();
   JsonWriter& json = dump.json;
   json.open_object("registers");
   for (const vtd::RegisterRow& row : vtd::register_rows(file.capabilities())) {

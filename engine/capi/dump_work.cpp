@@ -102,7 +102,7 @@ void write_regions(const Dump& dump) noexcept {
 
 void dump_work(const Dump& dump) noexcept {
   vtd::WorkSeen seen;
-  const bool busy = !dump.engine.unit.describe_work(seen);
+  const bool busy = !dump.engine.front.vtd()->describe_work(seen);
   JsonWriter& json = dump.json;
   json.open_object("work");
   json.boolean("busy", busy);
@@ -128,7 +128,7 @@ void dump_work(const Dump& dump) noexcept {
     json.boolean("invalidated_since_wait", seen.invalidated_since_wait);
     write_scan(json, seen.scan);
   }
-  const vtd::PageRequests::Figures pages = dump.engine.unit.pages().figures();
+  const vtd::PageRequests::Figures pages = dump.engine.front.vtd()->pages().figures();
   json.open_object("page_requests");
   json.number("posted", pages.posted);
   json.number("groups_waiting", pages.groups);

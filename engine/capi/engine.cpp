@@ -9,6 +9,7 @@
 #include <new>
 #include <utility>
 
+#include "engine/capi/create.hpp"
 #include "engine/capi/sized.hpp"
 
 using viommu::capi::RecordedCall;
@@ -16,9 +17,9 @@ using viommu::capi::Recorder;
 using viommu::capi::result_of;
 using viommu::capi::Settings;
 using viommu::core::Count;
+using viommu::core::WorkState;
 using viommu::vtd::AccessStatus;
 using viommu::vtd::WorkCount;
-using viommu::vtd::WorkState;
 
 namespace {
 
@@ -26,25 +27,7 @@ constexpr const char* library_version = "0.1.0";
 
 [[nodiscard]] bool page_aligned(std::uint64_t value) noexcept { return value % viommu::page_size_bytes == 0; }
 
-[[nodiscard]] viommu_statistics figures(viommu_engine& engine) noexcept {
-  const viommu::core::Waist& waist = engine.waist;
-  const viommu::vtd::Unit& unit = engine.unit;
-  viommu_statistics s{};
-  s.iotlb_hits = waist.count(Count::iotlb_hits);
-  s.walks = waist.count(Count::walks);
-  s.walk_loads = waist.count(Count::walk_loads);
-  const std::uint64_t pass_throughs = waist.count(Count::pass_throughs);
-  s.identities = waist.count(Count::identities) + pass_throughs - waist.count(Count::protected_identities);
-  s.faults = waist.count(Count::faults);
-  s.context_walks = waist.count(Count::context_walks);
-  // Each request that found its address space ends in exactly one of these; those that walked for it are no hits.
-  const std::uint64_t with_context = s.iotlb_hits + s.walks + pass_throughs + waist.count(Count::beyond_width);
-  const std::uint64_t walked_for_it = s.context_walks - waist.count(Count::context_faults);
-  s.context_hits = with_context > walked_for_it ? with_context - walked_for_it : 0;
-  s.translations = waist.count(Count::answers_with_walk) + s.iotlb_hits + s.identities +
-                   waist.count(Count::interrupts) + s.faults - waist.count(Count::protected_pages);
-  s.iotlb_fills = waist.count(Count::fills);
-  s.fills_refused = waist.count(Count::fills_refused);
+void put_figures(const viommu::vtd::Unit& unit, viommu_statistics& s) noexcept {
   const auto faults = unit.fault_figures();
   s.faults_recorded = faults.recorded;
   s.faults_overflowed = faults.overflowed;
@@ -62,6 +45,33 @@ constexpr const char* library_version = "0.1.0";
   s.waits = unit.count(WorkCount::waits);
   s.status_writes_dropped = unit.count(WorkCount::status_writes_dropped);
   s.messages = unit.messages();
+}
+void put_figures(const viommu::virtio_iommu::Device& device, viommu_statistics& s) noexcept {
+  const auto events = device.event_figures();
+  s.faults_recorded = events.recorded;
+  s.faults_overflowed = events.dropped;
+  s.faults_limited = events.limited;
+}
+
+[[nodiscard]] viommu_statistics figures(viommu_engine& engine) noexcept {
+  const viommu::core::Waist& waist = engine.waist;
+  viommu_statistics s{};
+  s.iotlb_hits = waist.count(Count::iotlb_hits);
+  s.walks = waist.count(Count::walks);
+  s.walk_loads = waist.count(Count::walk_loads);
+  const std::uint64_t pass_throughs = waist.count(Count::pass_throughs);
+  s.identities = waist.count(Count::identities) + pass_throughs - waist.count(Count::protected_identities);
+  s.faults = waist.count(Count::faults);
+  s.context_walks = waist.count(Count::context_walks);
+  // Each request that found its address space ends in exactly one of these; those that walked for it are no hits.
+  const std::uint64_t with_context = s.iotlb_hits + s.walks + pass_throughs + waist.count(Count::beyond_width);
+  const std::uint64_t walked_for_it = s.context_walks - waist.count(Count::context_faults);
+  s.context_hits = with_context > walked_for_it ? with_context - walked_for_it : 0;
+  s.translations = waist.count(Count::answers_with_walk) + s.iotlb_hits + s.identities +
+                   waist.count(Count::interrupts) + s.faults - waist.count(Count::protected_pages);
+  s.iotlb_fills = waist.count(Count::fills);
+  s.fills_refused = waist.count(Count::fills_refused);
+  engine.front.with([&](auto& front) { put_figures(front, s); });
   s.holds_open = waist.holds().open_count();
   s.holds_overdue = waist.holds().overdue_count();
   s.holds_revoked = waist.holds().revoked_count();
@@ -101,42 +111,20 @@ const char* viommu_version(void) { return library_version; }
 
 viommu_result viommu_create_vtd(const viommu_vtd_options* options, const viommu_host* host, char* error,
                                 size_t error_size, viommu_engine** engine) {
-  if (error != nullptr && error_size != 0) error[0] = '\0';
-  if (options == nullptr || host == nullptr || engine == nullptr) return VIOMMU_E_ARGUMENT;
-  *engine = nullptr;
-  viommu_host known;
-  if (const viommu_result read = viommu::capi::read_host(*host, known, error, error_size); read != VIOMMU_OK)
-    return read;
-  viommu::core::HostFunctions functions = viommu::capi::functions_of(known);
-  if ((functions.allocator.allocate == nullptr) != (functions.allocator.deallocate == nullptr))
-    return VIOMMU_E_ARGUMENT;
-  Settings settings;
-  const viommu_result result = viommu::capi::read_settings(*options, settings, error, error_size);
-  if (result != VIOMMU_OK) return result;
-  if (settings.fault_limit != 0 && known.now_ns == nullptr) {
-    if (error != nullptr && error_size != 0) std::snprintf(error, error_size, "options.fault_limit: needs host.now_ns");
-    return VIOMMU_E_ARGUMENT;
-  }
-  std::unique_ptr<Recorder> recorder;
-  if (known.record != nullptr) {
-    recorder.reset(new (std::nothrow) Recorder{known.record, known.opaque});
-    if (recorder == nullptr) return VIOMMU_E_MEMORY;
-    recorder->attach(functions);
-  }
-  void* const memory = functions.allocator.get(sizeof(viommu_engine), alignof(viommu_engine));
-  if (memory == nullptr) return VIOMMU_E_MEMORY;
-  auto* const created = new (memory) viommu_engine{settings, functions, std::move(recorder)};
-  if (!created->waist.reset() || !created->unit.limit_faults(settings.fault_limit) ||
-      !created->unit.count_faults_apart(settings.waist.accounts) ||
-      created->unit.consumers().reset(settings.machine.subscriptions) != viommu::consumer::Result::ok) {
-    created->~viommu_engine();
-    functions.allocator.put(memory, sizeof(viommu_engine), alignof(viommu_engine));
-    return VIOMMU_E_MEMORY;
-  }
-  if (created->recorder != nullptr)
-    created->recorder->started(settings.capabilities, settings.registers.compress_faults);
-  *engine = created;
-  return VIOMMU_OK;
+  const auto read = [&](const viommu::HostAllocator&, Settings& settings) {
+    return viommu::capi::read_settings(*options, settings, error, error_size);
+  };
+  const auto options_of = [](const Settings& settings) -> const auto& { return settings.vtd; };
+  if (options == nullptr) return VIOMMU_E_ARGUMENT;
+  return viommu::capi::create(
+      {error, error_size}, host, engine, read, options_of, [](viommu_engine& created, const Settings& settings) {
+        viommu::vtd::Unit& unit = *created.front.vtd();
+        const bool fits = unit.limit_faults(settings.fault_limit) && unit.count_faults_apart(settings.waist.accounts) &&
+                          unit.consumers().reset(settings.machine.subscriptions) == viommu::consumer::Result::ok;
+        if (fits && created.recorder != nullptr)
+          created.recorder->started(settings.vtd.capabilities, settings.vtd.registers.compress_faults);
+        return fits;
+      });
 }
 
 const char* viommu_kernel(const viommu_engine* engine) { return engine == nullptr ? "" : engine->waist.kernel(); }
@@ -165,7 +153,7 @@ viommu_result viommu_region_add(viommu_engine* engine, const viommu_region* regi
       !page_aligned(reinterpret_cast<std::uintptr_t>(region->hva)))
     return VIOMMU_E_ARGUMENT;
   // A host that was taken for it can reach no more than this.
-  if (engine->machine.narrowed() && last > viommu::low_bits(engine->unit.capabilities().host_address_width))
+  if (engine->machine.narrowed() && last > viommu::low_bits(engine->front.vtd()->capabilities().host_address_width))
     return VIOMMU_E_RANGE;
   viommu::Region added;
   added.range = {{region->gpa}, {last}};
@@ -173,7 +161,7 @@ viommu_result viommu_region_add(viommu_engine* engine, const viommu_region* regi
   added.read_only = (region->flags & VIOMMU_REGION_READ_ONLY) != 0;
   added.mmio = mmio;
   const viommu_result result = result_of(engine->waist.add_region(added));
-  if (engine->unit.process(0) != WorkState::idle) engine->host.wake();
+  if (engine->front.process(0) != WorkState::idle) engine->host.wake();
   return result;
 }
 
@@ -182,12 +170,13 @@ viommu_result viommu_region_remove(viommu_engine* engine, uint64_t gpa, uint64_t
   if (engine->host.calling()) return VIOMMU_E_BUSY;
   const RecordedCall call{engine->recorder.get()};
   const viommu_result result = result_of(engine->waist.remove_region({gpa}, cookie));
-  if (engine->unit.process(0) != WorkState::idle) engine->host.wake();
+  if (engine->front.process(0) != WorkState::idle) engine->host.wake();
   return result;
 }
 
 uint64_t viommu_mmio_size(const viommu_engine* engine) {
-  return engine == nullptr ? 0 : engine->unit.capabilities().window_bytes;
+  const viommu::vtd::Unit* const unit = engine == nullptr ? nullptr : engine->front.vtd();
+  return unit == nullptr ? 0 : unit->capabilities().window_bytes;
 }
 
 viommu_result viommu_mmio_read(viommu_engine* engine, uint64_t offset, uint32_t size, uint64_t* value) {
@@ -195,8 +184,10 @@ viommu_result viommu_mmio_read(viommu_engine* engine, uint64_t offset, uint32_t 
   *value = 0;
   if (size != 1 && size != 2 && size != 4 && size != 8) return VIOMMU_E_ARGUMENT;
   if (engine->host.calling()) return VIOMMU_E_BUSY;
+  viommu::vtd::Unit* const unit = engine->front.vtd();
+  if (unit == nullptr) return VIOMMU_E_UNSUPPORTED;
   const RecordedCall call{engine->recorder.get()};
-  const viommu::vtd::ReadResult read = engine->unit.read(offset, size);
+  const viommu::vtd::ReadResult read = unit->read(offset, size);
   *value = read.value;
   if (engine->recorder != nullptr && read.access != AccessStatus::outside)
     engine->recorder->register_read(offset, size, read.value);
@@ -206,10 +197,12 @@ viommu_result viommu_mmio_read(viommu_engine* engine, uint64_t offset, uint32_t 
 viommu_result viommu_mmio_write(viommu_engine* engine, uint64_t offset, uint32_t size, uint64_t value) {
   if (engine == nullptr || (size != 1 && size != 2 && size != 4 && size != 8)) return VIOMMU_E_ARGUMENT;
   if (engine->host.calling()) return VIOMMU_E_BUSY;
+  viommu::vtd::Unit* const unit = engine->front.vtd();
+  if (unit == nullptr) return VIOMMU_E_UNSUPPORTED;
   const RecordedCall call{engine->recorder.get()};
-  if (engine->recorder != nullptr && offset < engine->unit.capabilities().window_bytes)
+  if (engine->recorder != nullptr && offset < unit->capabilities().window_bytes)
     engine->recorder->register_written(offset, size, value);
-  return engine->unit.write(offset, size, value) == AccessStatus::outside ? VIOMMU_E_RANGE : VIOMMU_OK;
+  return unit->write(offset, size, value) == AccessStatus::outside ? VIOMMU_E_RANGE : VIOMMU_OK;
 }
 
 viommu_result viommu_process(viommu_engine* engine, uint32_t budget, viommu_progress* progress) {
@@ -217,15 +210,14 @@ viommu_result viommu_process(viommu_engine* engine, uint32_t budget, viommu_prog
   *progress = {};
   if (engine->host.calling()) return VIOMMU_E_BUSY;
   const RecordedCall call{engine->recorder.get()};
-  switch (engine->unit.process(budget)) {
+  switch (engine->front.process(budget)) {
     case WorkState::idle: progress->state = VIOMMU_PROCESS_IDLE; break;
     case WorkState::more: progress->state = VIOMMU_PROCESS_MORE; break;
     case WorkState::wait:
       progress->state = VIOMMU_PROCESS_WAIT;
       progress->wait_until_ns = ~std::uint64_t{0};
       if (engine->host.has_clock())
-        progress->wait_until_ns =
-            std::min(engine->host.now_ns() + engine->hold_report_ns, engine->unit.device_tlbs().deadline_ns());
+        progress->wait_until_ns = std::min(engine->host.now_ns() + engine->hold_report_ns, engine->front.deadline_ns());
       break;
   }
   return VIOMMU_OK;
@@ -235,9 +227,9 @@ viommu_result viommu_reset(viommu_engine* engine) {
   if (engine == nullptr) return VIOMMU_E_ARGUMENT;
   if (engine->host.calling()) return VIOMMU_E_BUSY;
   const RecordedCall call{engine->recorder.get()};
-  if (!engine->unit.reset()) return VIOMMU_E_BUSY;
+  if (!engine->front.reset()) return VIOMMU_E_BUSY;
   if (engine->recorder != nullptr) engine->recorder->reset();
-  engine->unit.process(0);
+  engine->front.process(0);
   return VIOMMU_OK;
 }
 
@@ -252,7 +244,7 @@ viommu_result viommu_drop_caches(viommu_engine* engine) {
 
 viommu_result viommu_faults_limited(viommu_engine* engine, uint16_t source, uint64_t* count) {
   if (engine == nullptr || count == nullptr) return VIOMMU_E_ARGUMENT;
-  *count = engine->unit.suppressed_faults({source});
+  *count = engine->front.suppressed_faults({source});
   return VIOMMU_OK;
 }
 

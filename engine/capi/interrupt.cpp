@@ -59,12 +59,23 @@ void write(viommu_routed& routed, const InterruptAnswer& answer) noexcept {
   return answer.kind == InterruptKind::fault ? VIOMMU_E_FAULT : VIOMMU_OK;
 }
 
+/// Where nothing is remapped the message is delivered as it is.
+template <class Ask>
+void remap(viommu_engine& engine, const viommu_message& message, InterruptAnswer& answer, const Ask& ask) noexcept {
+  if (viommu::vtd::Unit* const unit = engine.front.vtd(); unit != nullptr) [[likely]]
+    return ask(unit->interrupts(), request_of(message), answer);
+  answer.kind = InterruptKind::unchanged;
+  answer.address = message.address;
+  answer.data = message.data;
+}
+
 [[nodiscard]] viommu_result interrupt(viommu_engine& engine, Reader& reader, const viommu_message& message,
                                       viommu_routed& routed) noexcept {
   const RecordedCall call{engine.recorder.get()};
   const CallGuard guard{engine.waist, reader};
   InterruptAnswer answer;
-  engine.unit.interrupts().request(request_of(message), answer);
+  remap(engine, message, answer,
+        [](auto& interrupts, const auto& request, auto& to) { interrupts.request(request, to); });
   write(routed, answer);
   reader.counters.add(Count::messages);
   if (answer.kind == InterruptKind::posted) reader.counters.add(Count::messages_posted);
@@ -109,7 +120,8 @@ viommu_result viommu_route(viommu_engine* engine, const viommu_message* message,
     const RecordedCall call{engine->recorder.get()};
     const CallGuard guard{engine->waist, reader};
     InterruptAnswer answer;
-    engine->unit.interrupts().route(request_of(*message), answer);
+    remap(*engine, *message, answer,
+          [](auto& interrupts, const auto& request, auto& to) { interrupts.route(request, to); });
     write(*routed, answer);
     if (engine->recorder != nullptr) engine->recorder->asked_for_route(*message, *routed);
     return result_of(answer);

@@ -10,8 +10,8 @@ using viommu::caches::Dropped;
 using viommu::caches::Use;
 using viommu::capi::can_take;
 using viommu::capi::hand_over;
-using viommu::vtd::DomainUse;
-using viommu::vtd::FaultCounts;
+using viommu::core::DomainUse;
+using viommu::core::FaultCounts;
 
 namespace {
 
@@ -38,11 +38,11 @@ viommu_result viommu_device_statistics_get(viommu_engine* engine, uint16_t sourc
   if (engine == nullptr || !can_take(statistics)) return VIOMMU_E_ARGUMENT;
   if (!engine->waist.counts_apart()) return VIOMMU_E_UNSUPPORTED;
   const SourceId id{source};
-  const FaultCounts& faults = engine->unit.fault_counts();
+  const FaultCounts& faults = engine->front.fault_counts();
   const auto figures = engine->waist.figures_of(id);
   viommu_part_statistics s = part_of(figures, [&](FaultReason reason) { return faults.of(id, reason); });
   s.device_tlb_invalidations = figures.of(Dropped::pages);
-  const viommu::consumer::Bytes bytes = engine->unit.consumers().bytes_of(id);
+  const viommu::consumer::Bytes bytes = engine->front.consumers().bytes_of(id);
   s.mapped_bytes = bytes.mapped;
   s.pinned_bytes = bytes.pinned;
   hand_over(s, *statistics);
@@ -53,7 +53,7 @@ viommu_result viommu_domain_statistics_get(viommu_engine* engine, uint16_t domai
   if (engine == nullptr || !can_take(statistics)) return VIOMMU_E_ARGUMENT;
   if (!engine->waist.counts_apart()) return VIOMMU_E_UNSUPPORTED;
   const DomainUse use{{domain}, engine->waist.generation(DomainId{domain})};
-  const FaultCounts& faults = engine->unit.fault_counts();
+  const FaultCounts& faults = engine->front.fault_counts();
   const auto figures = engine->waist.figures_of(use.domain);
   viommu_part_statistics s = part_of(figures, [&](FaultReason reason) { return faults.of(use, reason); });
   s.iotlb_domain = figures.of(Dropped::whole);
@@ -66,7 +66,7 @@ viommu_result viommu_fault_count(viommu_engine* engine, uint32_t of, uint16_t id
   if (engine == nullptr || count == nullptr || of > VIOMMU_OF_DOMAIN) return VIOMMU_E_ARGUMENT;
   *count = 0;
   if (of != VIOMMU_OF_ALL && !engine->waist.counts_apart()) return VIOMMU_E_UNSUPPORTED;
-  const FaultCounts& faults = engine->unit.fault_counts();
+  const FaultCounts& faults = engine->front.fault_counts();
   const auto code = static_cast<FaultReason>(reason);
   switch (of) {
     case VIOMMU_OF_ALL:    *count = faults.of(code); break;

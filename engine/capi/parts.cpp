@@ -5,7 +5,7 @@
 using viommu::Part;
 using viommu::capi::RecordedCall;
 using viommu::capi::result_of;
-using viommu::vtd::WorkState;
+using viommu::core::WorkState;
 
 extern "C" viommu_result viommu_region_part(viommu_engine* engine, uint64_t gpa, uint64_t length, uint32_t part,
                                             uint64_t cookie) {
@@ -19,6 +19,6 @@ extern "C" viommu_result viommu_region_part(viommu_engine* engine, uint64_t gpa,
   if (engine->host.calling()) return VIOMMU_E_BUSY;
   const RecordedCall call{engine->recorder.get()};
   const viommu_result result = result_of(engine->waist.set_part({{gpa}, {last}}, static_cast<Part>(part), cookie));
-  if (engine->unit.process(0) != WorkState::idle) engine->host.wake();
+  if (engine->front.process(0) != WorkState::idle) engine->host.wake();
   return result;
 }

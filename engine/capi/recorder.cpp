@@ -109,14 +109,14 @@ void Recorder::register_read(std::uint64_t offset, std::uint32_t size, std::uint
 }
 
 void Recorder::translated(const viommu_request& request, const viommu_translation& translation, AnswerSource source,
-                          vtd::AddressType type) noexcept {
+                          viommu::AddressType type) noexcept {
   trace::Translate line;
   line.iova = request.iova;
   line.source_id = request.source;
   line.pasid = (request.flags & VIOMMU_HAS_PASID) != 0 ? request.pasid : trace::no_pasid;
   line.access.rights = perm_of(request.access);
-  line.access.translation_request = type == vtd::AddressType::translation_request;
-  line.access.translated = type == vtd::AddressType::translated;
+  line.access.translation_request = type == viommu::AddressType::translation_request;
+  line.access.translated = type == viommu::AddressType::translated;
   line.access.supervisor = (request.flags & VIOMMU_PRIVILEGED) != 0;
   line.access.execute = (request.flags & VIOMMU_EXECUTE) != 0;
   line.access.zero_length = (request.flags & VIOMMU_ZERO_LENGTH) != 0;

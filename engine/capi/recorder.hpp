@@ -12,10 +12,10 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "engine/base/address_type.hpp"
 #include "engine/base/guest_memory.hpp"
 #include "engine/core/host.hpp"
 #include "engine/trace/event.hpp"
-#include "engine/vtd/address_type.hpp"
 #include "engine/vtd/capabilities.hpp"
 
 namespace viommu::capi {
@@ -40,7 +40,7 @@ class Recorder {
   void register_written(std::uint64_t offset, std::uint32_t size, std::uint64_t value) noexcept;
   void register_read(std::uint64_t offset, std::uint32_t size, std::uint64_t value) noexcept;
   void translated(const viommu_request& request, const viommu_translation& translation, AnswerSource source,
-                  vtd::AddressType type = vtd::AddressType::untranslated) noexcept;
+                  viommu::AddressType type = viommu::AddressType::untranslated) noexcept;
   void interrupted(const viommu_message& message, const viommu_routed& routed) noexcept;
   void asked_for_route(const viommu_message& message, const viommu_routed& routed) noexcept;
   void reset() noexcept;

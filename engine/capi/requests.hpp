@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "engine/base/access.hpp"
-#include "engine/vtd/dma.hpp"
+#include "engine/core/dma_request.hpp"
 
 namespace viommu::capi {
 
@@ -26,8 +26,8 @@ inline constexpr unsigned all_access = VIOMMU_READ | VIOMMU_WRITE;
   return (request.flags & VIOMMU_ZERO_LENGTH) == 0 || request.access == VIOMMU_READ;
 }
 
-[[nodiscard]] inline vtd::DmaRequest dma_request(const viommu_request& request) noexcept {
-  vtd::DmaRequest dma;
+[[nodiscard]] inline core::DmaRequest dma_request(const viommu_request& request) noexcept {
+  core::DmaRequest dma;
   dma.source = {request.source};
   dma.iova = {request.iova};
   dma.asked = Rights::in(request.access);

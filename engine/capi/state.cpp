@@ -10,12 +10,12 @@
 
 using viommu::capi::RecordedCall;
 using viommu::capi::Refusal;
+using viommu::core::Obstacle;
+using viommu::core::WorkState;
 using viommu::vtd::FieldMismatch;
 using viommu::vtd::LoadProblem;
-using viommu::vtd::Obstacle;
 using viommu::vtd::SavedState;
 using viommu::vtd::Unit;
-using viommu::vtd::WorkState;
 
 namespace {
 
@@ -58,8 +58,8 @@ viommu_result viommu_quiesce(viommu_engine* engine, viommu_refusal* refusal) {
   // Bound: sweeps of the largest caches end in fewer slices, and a guest that goes on ringing is told of.
   constexpr unsigned most_slices = 65536;
   WorkState state = WorkState::more;
-  for (unsigned slice = 0; slice < most_slices && state == WorkState::more; ++slice) state = engine->unit.process(0);
-  const Obstacle obstacle = engine->unit.save(nullptr);
+  for (unsigned slice = 0; slice < most_slices && state == WorkState::more; ++slice) state = engine->front.process(0);
+  const Obstacle obstacle = engine->front.with([](auto& front) { return front.obstacle(); });
   return obstacle ? refuse_for(refusal, obstacle) : viommu::capi::refuse_nothing(refusal);
 }
 
@@ -69,13 +69,15 @@ viommu_result viommu_save(viommu_engine* engine, void* state, size_t capacity, s
   *length = 0;
   if (engine->host.calling()) return VIOMMU_E_BUSY;
   const RecordedCall call{engine->recorder.get()};
+  Unit* const unit = engine->front.vtd();
+  if (unit == nullptr) return VIOMMU_E_UNSUPPORTED;
   SavedState saved;
-  if (const Obstacle obstacle = engine->unit.save(&saved)) return refuse_for(refusal, obstacle);
+  if (const Obstacle obstacle = unit->save(&saved)) return refuse_for(refusal, obstacle);
   static_cast<void>(viommu::capi::refuse_nothing(refusal));
-  const viommu::vtd::UnitIdentity unit = engine->unit.identity();
-  *length = write_state(saved, unit, {});
+  const viommu::vtd::UnitIdentity identity = unit->identity();
+  *length = write_state(saved, identity, {});
   if (*length > capacity) return VIOMMU_E_RANGE;
-  write_state(saved, unit, {static_cast<std::byte*>(state), *length});
+  write_state(saved, identity, {static_cast<std::byte*>(state), *length});
   return VIOMMU_OK;
 }
 
@@ -83,8 +85,10 @@ viommu_result viommu_load(viommu_engine* engine, const void* state, size_t lengt
   if (engine == nullptr || state == nullptr) return VIOMMU_E_ARGUMENT;
   if (engine->host.calling()) return VIOMMU_E_BUSY;
   if (engine->recorder != nullptr) return VIOMMU_E_UNSUPPORTED;  // a trace has no word for it
+  Unit* const unit = engine->front.vtd();
+  if (unit == nullptr) return VIOMMU_E_UNSUPPORTED;
   LoadProblem problem;
-  switch (engine->unit.load({static_cast<const std::byte*>(state), length}, problem)) {
+  switch (unit->load({static_cast<const std::byte*>(state), length}, problem)) {
     case Unit::Loaded::busy:    return VIOMMU_E_BUSY;
     case Unit::Loaded::refused: return refuse_for(refusal, problem);
     case Unit::Loaded::done:    break;

@@ -72,7 +72,7 @@ constexpr std::uint64_t one_gib = std::uint64_t{1} << 30;
 }
 
 /// What the unit cannot do for this consumer. Nothing is changed yet.
-[[nodiscard]] viommu::capi::Refusal refusal_of(const viommu_engine& engine, std::uint16_t source,
+[[nodiscard]] viommu::capi::Refusal refusal_of(viommu_engine& engine, std::uint16_t source,
                                                const viommu_consumer& consumer) noexcept {
   constexpr std::uint32_t all_kinds = VIOMMU_EVENT_MAP | VIOMMU_EVENT_UNMAP | VIOMMU_EVENT_DEVICE_UNMAP;
   constexpr std::uint32_t all_declared = VIOMMU_CONSUMER_UNMAP_ALL * 2 - 1;
@@ -96,11 +96,16 @@ constexpr std::uint64_t one_gib = std::uint64_t{1} << 30;
   if (engine.share_spaces && (consumer.declares & VIOMMU_CONSUMER_SHARES) != 0) {
     const bool told = consumer.attach != nullptr && consumer.space_gone != nullptr && consumer.space_events != nullptr;
     if (!told) return invalid("attach", "not all functions of a consumer that shares", 0);
-    if (map && engine.unit.consumers().has_sharer({source}))
+    if (map && engine.front.consumers().has_sharer({source}))
       return invalid("declares", "a device uses one host address space, and has a consumer that shares", source);
   }
-  const viommu::vtd::Capabilities& unit = engine.unit.capabilities();
-  if (map && !unit.caching_mode && unit.translates() && !engine.unit.consumers().bypasses({source}))
+  viommu::vtd::Unit* const front = engine.front.vtd();
+  if (front == nullptr) {  // its guest announces every mapping, and knows neither device TLBs nor snoop control
+    if ((consumer.notify & VIOMMU_EVENT_DEVICE_UNMAP) == 0) return {};
+    return invalid("DEVIOTLB_UNMAP", "a virtio-iommu has no device TLBs", consumer.notify);
+  }
+  const viommu::vtd::Capabilities& unit = front->capabilities();
+  if (map && !unit.caching_mode && unit.translates() && !engine.front.consumers().bypasses({source}))
     return unsupported("MAP", "the unit has no caching-mode, so the guest announces no new mappings");
   if ((consumer.notify & VIOMMU_EVENT_DEVICE_UNMAP) != 0 && !unit.device_tlb)
     return unsupported("DEVIOTLB_UNMAP", "the unit has no device TLBs (ECAP.DT)");
@@ -164,14 +169,14 @@ extern "C" {
 
 viommu_result viommu_view(viommu_engine* engine, uint16_t source, uint32_t* view) {
   if (engine == nullptr || view == nullptr) return VIOMMU_E_ARGUMENT;
-  if (const std::optional known = engine->unit.consumers().view({source}); known) {
+  if (const std::optional known = engine->front.consumers().view({source}); known) {
     *view = static_cast<std::uint32_t>(*known);
     return VIOMMU_OK;
   }
   viommu::core::Reader* const reader = engine->waist.take_transient_reader();
   if (reader == nullptr) return VIOMMU_E_BUSY;
   engine->waist.enter(*reader);
-  *view = static_cast<std::uint32_t>(engine->unit.dma().content_of({source}).view);
+  *view = static_cast<std::uint32_t>(engine->front.content_of({source}).view);
   engine->waist.leave(*reader);
   engine->waist.put_reader(*reader);
   return VIOMMU_OK;
@@ -198,7 +203,7 @@ viommu_result viommu_subscribe(viommu_engine* engine, uint16_t source, const vio
                             wanted.quota != 0 ? wanted.quota : engine->mapping_quota,
                             wanted.share_group,
                             engine->machine.facts_class({source})};
-    return result_of(engine->unit.consumers().subscribe({source}, made, *subscription));
+    return result_of(engine->front.consumers().subscribe({source}, made, *subscription));
   });
 }
 
@@ -206,20 +211,20 @@ viommu_result viommu_replay(viommu_engine* engine, uint64_t subscription) {
   if (engine == nullptr) return VIOMMU_E_ARGUMENT;
   return alone(*engine, [&] {
     engine->range_ns.store(viommu_engine::mirrored_range_ns, std::memory_order_relaxed);
-    return result_of(engine->unit.consumers().replay(subscription));
+    return result_of(engine->front.consumers().replay(subscription));
   });
 }
 
 viommu_result viommu_unsubscribe(viommu_engine* engine, uint64_t subscription) {
   if (engine == nullptr) return VIOMMU_E_ARGUMENT;
-  return alone(*engine, [&] { return result_of(engine->unit.consumers().unsubscribe(subscription)); });
+  return alone(*engine, [&] { return result_of(engine->front.consumers().unsubscribe(subscription)); });
 }
 
 viommu_result viommu_subscription_figures_get(viommu_engine* engine, uint64_t subscription,
                                               viommu_subscription_figures* figures) {
   if (engine == nullptr || !viommu::capi::can_take(figures)) return VIOMMU_E_ARGUMENT;
   return alone(*engine, [&]() -> viommu_result {
-    const Mirror* const mirror = engine->unit.consumers().find(subscription);
+    const Mirror* const mirror = engine->front.consumers().find(subscription);
     if (mirror == nullptr) return VIOMMU_E_NOT_FOUND;
     const Mirror::Figures& now = mirror->figures();
     viommu_subscription_figures found{};
@@ -240,7 +245,7 @@ viommu_result viommu_subscription_figures_get(viommu_engine* engine, uint64_t su
 viommu_result viommu_pinned_bytes(viommu_engine* engine, uint64_t* bytes) {
   if (engine == nullptr || bytes == nullptr) return VIOMMU_E_ARGUMENT;
   return alone(*engine, [&]() -> viommu_result {
-    *bytes = engine->unit.consumers().pinned_bytes();
+    *bytes = engine->front.consumers().pinned_bytes();
     return VIOMMU_OK;
   });
 }

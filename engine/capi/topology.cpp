@@ -205,17 +205,20 @@ class Description {
  private:
   /// What only engines know: their width and interrupt remapping, which the table says once for all units.
   [[nodiscard]] viommu_result ask_engines(const viommu_dmar& from, viommu_refusal* refusal) noexcept {
+    for (std::uint32_t i = 0; i < from.unit_count; ++i)
+      if (from.units[i].engine != nullptr && from.units[i].engine->front.vtd() == nullptr)
+        return refuse(refusal, {.words = "its engine is no VT-d unit", .table = "drhd", .entry = i, .field = "engine"});
     unsigned width = from.host_address_width;
     for (const viommu_dmar_unit& unit : units_of(from))
       if (unit.engine != nullptr && from.host_address_width == 0)
-        width = std::max(width, unit.engine->unit.capabilities().host_address_width);
+        width = std::max(width, unit.engine->front.vtd()->capabilities().host_address_width);
     const bool is_wanted = (from.flags & VIOMMU_DMAR_INTERRUPT_REMAPPING) != 0;
     bool all_remap = from.unit_count != 0;
     for (std::uint32_t i = 0; i < from.unit_count; ++i) {
       const viommu_engine* const engine = from.units[i].engine;
-      all_remap = all_remap && engine != nullptr && engine->unit.capabilities().interrupt_remapping;
+      all_remap = all_remap && engine != nullptr && engine->front.vtd()->capabilities().interrupt_remapping;
       if (engine == nullptr) continue;
-      const viommu::vtd::Capabilities& capabilities = engine->unit.capabilities();
+      const viommu::vtd::Capabilities& capabilities = engine->front.vtd()->capabilities();
       if (capabilities.host_address_width != width)
         return refuse_mismatch(refusal, "host_address_width", "an engine has another", width,
                                capabilities.host_address_width);

@@ -10,8 +10,9 @@
 #include "engine/capi/call_guard.hpp"
 #include "engine/capi/engine.hpp"
 #include "engine/capi/requests.hpp"
-#include "engine/vtd/range.hpp"
+#include "engine/core/range.hpp"
 
+using viommu::AddressType;
 using viommu::Rights;
 using viommu::caches::AddressSpace;
 using viommu::caches::ContextEntry;
@@ -24,13 +25,12 @@ using viommu::capi::makes_sense;
 using viommu::capi::reader_of;
 using viommu::capi::RecordedCall;
 using viommu::core::Count;
+using viommu::core::DmaAnswer;
+using viommu::core::DmaKind;
+using viommu::core::DmaRequest;
 using viommu::core::Reader;
 using viommu::core::Waist;
 using Few = viommu::caches::Iotlb::Few;
-using viommu::vtd::AddressType;
-using viommu::vtd::DmaAnswer;
-using viommu::vtd::DmaKind;
-using viommu::vtd::DmaRequest;
 
 namespace {
 
@@ -119,7 +119,7 @@ void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
 [[nodiscard]] DmaAnswer ask_recorded(viommu_engine& engine, Reader& reader, const viommu_request& request) noexcept {
   const RecordedCall call{engine.recorder.get()};
   const viommu::core::Counters before = reader.counters;
-  const DmaAnswer answer = engine.unit.dma().translate(reader, dma_request(request));
+  const DmaAnswer answer = engine.front.translate(reader, dma_request(request));
   engine.recorder->translated(request, translation_of(answer), source_since(reader, before));
   return answer;
 }
@@ -139,7 +139,7 @@ void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
 [[nodiscard]] DmaAnswer ask(viommu_engine& engine, Reader& reader, const viommu_request& request) noexcept {
   if (engine.recorder != nullptr) [[unlikely]]
     return ask_recorded(engine, reader, request);
-  return engine.unit.dma().translate(reader, dma_request(request));
+  return engine.front.translate(reader, dma_request(request));
 }
 
 [[nodiscard]] viommu_result translate_one(viommu_engine& engine, Reader& reader, const viommu_request& request,
@@ -190,17 +190,18 @@ void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
 [[nodiscard, gnu::noinline]] viommu_result miss(Reader& reader, const viommu_request& request,
                                                 viommu_translation& translation) noexcept {
   viommu_engine& engine = engine_of(reader);
-  viommu::vtd::Dma& dma = engine.unit.dma();
   const DmaRequest asked = dma_request(request);
-  const ContextEntry context = dma.is_usual_or_counted() ? engine.waist.find_context(asked.source) : ContextEntry{};
+  const ContextEntry context =
+      engine.waist.mode().uncounted().plain() ? engine.waist.find_context(asked.source) : ContextEntry{};
   if (context) {
     if (const Waist::Hit hit = look_up_charged(reader, asked, context.space()); hit.found()) [[unlikely]] {
       write(translation, hit);
       return leave(engine, reader);
     }
   }
-  const DmaAnswer answer = context && asked.iova < context.space().paged ? dma.translate_missed(reader, asked, context)
-                                                                         : dma.translate(reader, asked);
+  const DmaAnswer answer = context && asked.iova < context.space().paged
+                               ? engine.front.translate_missed(reader, asked, context)
+                               : engine.front.translate(reader, asked);
   write(translation, answer);
   static_cast<void>(leave(engine, reader));
   return result_of(answer);
@@ -253,7 +254,7 @@ template <Few which>
 [[nodiscard, gnu::always_inline]] inline viommu_result translate_plain(Reader& reader, const viommu_request& request,
                                                                        viommu_translation& translation) noexcept {
   viommu_engine& engine = engine_of(reader);
-  if (!engine.unit.dma().is_usual()) [[unlikely]]
+  if (!engine.waist.mode().plain()) [[unlikely]]
     return miss(reader, request, translation);
   const ContextEntry context = engine.waist.find_context(viommu::SourceId{request.source});
   if (!context || request.iova >= context.space().paged.value) [[unlikely]]
@@ -372,13 +373,15 @@ viommu_result viommu_ats_translate(viommu_reader* handle, const viommu_request* 
     return VIOMMU_E_ARGUMENT;
   Reader& reader = reader_of(handle);
   viommu_engine& engine = engine_of(reader);
+  viommu::vtd::Unit* const unit = engine.front.vtd();
+  if (unit == nullptr) return VIOMMU_E_UNSUPPORTED;
   const CallGuard guard{engine.waist, reader};
   DmaRequest asked = dma_request(*request);
   asked.type = AddressType::translation_request;
-  if (!engine.unit.capabilities().no_write_flag) asked.asked = viommu::read_write;
+  if (!unit->capabilities().no_write_flag) asked.asked = viommu::read_write;
   const RecordedCall call{engine.recorder.get()};
   const viommu::core::Counters before = reader.counters;
-  *completion = completion_of(engine.unit.dma().complete_translation_request(reader, asked));
+  *completion = completion_of(unit->dma().complete_translation_request(reader, asked));
   if (engine.recorder != nullptr)
     engine.recorder->translated(*request, recorded_form(*completion), source_since(reader, before), asked.type);
   return VIOMMU_OK;
@@ -389,11 +392,13 @@ viommu_result viommu_ats_check(viommu_reader* handle, const viommu_request* requ
     return VIOMMU_E_ARGUMENT;
   Reader& reader = reader_of(handle);
   viommu_engine& engine = engine_of(reader);
+  viommu::vtd::Unit* const unit = engine.front.vtd();
+  if (unit == nullptr) return VIOMMU_E_UNSUPPORTED;
   const CallGuard guard{engine.waist, reader};
   DmaRequest asked = dma_request(*request);
   asked.type = AddressType::translated;
   const RecordedCall call{engine.recorder.get()};
-  const DmaAnswer answer = engine.unit.dma().check_translated(reader, asked);
+  const DmaAnswer answer = unit->dma().check_translated(reader, asked);
   *translation = translation_of(answer);
   if (engine.recorder != nullptr)
     engine.recorder->translated(*request, *translation, AnswerSource::pass_through, asked.type);
@@ -429,13 +434,13 @@ viommu_result viommu_translate_range(viommu_reader* handle, const viommu_request
     return ask(engine, reader, asked);
   };
   // A few pieces at a time on the stack, so that the C structs need not look like the engine's.
-  std::array<viommu::vtd::Piece, 32> some;
-  viommu::vtd::RangeEnd part;
+  std::array<viommu::core::Piece, 32> some;
+  viommu::core::RangeEnd part;
   do {
     const std::size_t room = std::min<std::size_t>(some.size(), capacity - end->pieces);
-    part = viommu::vtd::translate_range(rest, {some.data(), room}, translate);
+    part = viommu::core::translate_range(rest, {some.data(), room}, translate);
     for (std::size_t i = 0; i < part.pieces; ++i) {
-      const viommu::vtd::Piece& piece = some[i];
+      const viommu::core::Piece& piece = some[i];
       const auto rights = static_cast<std::uint8_t>(piece.rights.bits() | (piece.mmio ? viommu::mmio_bit : 0));
       viommu_piece* const last = end->pieces == 0 ? nullptr : &pieces[end->pieces - 1];
       if (last != nullptr && last->kind == kind_of(piece.kind) && last->rights == rights &&
@@ -470,7 +475,7 @@ viommu_result viommu_translate_batch(viommu_reader* handle, const viommu_request
     for (std::uint32_t i = 0; i < count; ++i) translations[i] = translation_of(ask(engine, reader, requests[i]));
     return VIOMMU_OK;
   }
-  engine.unit.dma().translate_batch(reader, count, CallersBatch{requests, translations});
+  engine.front.translate_batch(reader, count, CallersBatch{requests, translations});
   return VIOMMU_OK;
 }
 

@@ -49,6 +49,7 @@ std::string meaning_of(const caches::AddressSpaceKey& key) {
     case Interpretation::pass_through: text = "pass-through"; break;
     case Interpretation::first_stage:  text = "first stage, " + levels; break;
     case Interpretation::second_stage: text = "second stage, " + levels; break;
+    case Interpretation::mappings:     text = "mappings"; break;  // of no tables: never read here
     case Interpretation::nested:
       text = "nested, first stage of " + levels + " behind a second of " + std::to_string(key.second_top_level + 1) +
              " levels";

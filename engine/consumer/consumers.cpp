@@ -340,6 +340,34 @@ void Consumers::pages_dropped(std::span<const caches::PageScope> scopes) noexcep
     if (devices_[i].known && named(devices_[i])) refresh_view(i);
 }
 
+bool Consumers::mappings_changed(DomainId domain, IovaRange range, bool gone) noexcept {
+  const auto named = [&](const Content& content) {
+    return content.view == View::translated && content.key.interpretation == caches::Interpretation::mappings &&
+           content.key.domain == domain;
+  };
+  const bool undo = std::exchange(undo_, std::nullopt) == domain;
+  bool held = true;
+  // Where one has refused, the others need not hear of it; what is to be as it was is asked of all.
+  const auto change = [&](Mirror& mirror) {
+    if (held || undo) held &= mirror.change(range, tables(), undo);
+  };
+  for (Slot& slot : slots_)
+    if (slot.id != 0 && slot.replayed && !slot.shares && named(devices_[slot.device].content)) change(*slot.mirror);
+  spaces_.for_each([&](Space& space) {
+    if (space.members != 0 && named(space.content)) change(space.mirror());
+  });
+  for (Slot& slot : slots_) {
+    if (slot.id == 0 || !gone || !held || undo || !named(devices_[slot.device].content)) continue;
+    const std::uint64_t failures = slot.mirror->figures().told.failures;
+    slot.mirror->tell_unmapped(range);
+    held &= slot.mirror->figures().told.failures == failures;
+  }
+  if (!held && !undo) undo_ = domain;
+  for (std::uint32_t i = 0; i < device_count_; ++i)
+    if (devices_[i].known && named(devices_[i].content)) refresh_view(i);
+  return held;
+}
+
 void Consumers::device_tlb_dropped(SourceId source, IovaRange range) noexcept {
   const std::uint32_t index = index_of(source);
   if (index != nobody) for_each_of(index, [&](Slot& slot) { slot.mirror->tell_device_unmapped(range); });
@@ -394,7 +422,8 @@ void Consumers::reconsider(std::uint32_t index, bool whole_range) noexcept {
   const Content now = content_of(device);
   // Another root table, or translation off and on: all goes, even what comes back.
   const bool all_goes = whole_range && device.content.view == View::translated;
-  const bool tables_to_tables = !all_goes && device.content.view == View::translated && now.view == View::translated;
+  const bool tables_to_tables =
+      front_end_.moves_in_place && !all_goes && device.content.view == View::translated && now.view == View::translated;
   if (!device.withdrawing && device.content == now && !all_goes) {
     // The tables may not be what they were; and what failed is tried again.
     for_each_of(index, [&](Slot& slot) { aim(slot, now); });

@@ -4,6 +4,7 @@
 //   invalidation of contexts   each device they name: content as the tables say now; withdraw the old view from each
 //                              consumer -> publish the new one -> deliver it
 //   invalidation of pages      each device whose context in force names the domain: its consumers' difference there
+//   mappings come and go       (those that the front end keeps) the same, of all or of nobody
 //   regions                    every consumer
 //
 // Which domain a device is in is what its context said at the last invalidation of contexts, not what memory says.
@@ -17,6 +18,7 @@
 #include "engine/consumer/mirror.hpp"
 #include "engine/consumer/spaces.hpp"
 #include "engine/core/host.hpp"
+#include "engine/core/mapping_store.hpp"
 #include "engine/core/waist.hpp"
 
 #include <cstdint>
@@ -32,6 +34,8 @@ struct FrontEnd {
   Content (*content_of)(void* opaque, SourceId source) noexcept = nullptr;
   Iova last_address{~std::uint64_t{0}};  ///< that any device can use
   bool announces = false;                ///< contexts that were absent are invalidated when they come (caching mode)
+  bool moves_in_place = true;            ///< from tables to tables only the difference goes and comes; else all of it
+  core::MappingStore store{};            ///< of caches::Interpretation::mappings
 };
 
 struct Subscription {
@@ -90,6 +94,13 @@ class Consumers {
   void mode_changed() noexcept;
   void dropped(const caches::Scope& scope) noexcept;
   void pages_dropped(std::span<const caches::PageScope> scopes) noexcept;
+  /// Mappings of FrontEnd::store have come or gone in the range, and nothing is busy: whoever mirrors the domain holds
+  /// what it should when this returns, or nobody keeps what it was told. To the end, whatever it takes: no more is told
+  /// than the quotas allow, or was held before.
+  /// @param gone  consumers without MAP are told
+  /// @return false when a consumer failed or has no room. The front end puts its mappings back as they were and calls
+  ///         this again with the same range: then everybody holds what was held before, unless that fails too (false)
+  [[nodiscard]] bool mappings_changed(DomainId domain, IovaRange range, bool gone) noexcept;
   /// Whether writes are logged: then consumers that cannot log hold nothing, and who asks on each miss asks again.
   void track_writes(bool on) noexcept;
   void device_tlb_dropped(SourceId source, IovaRange range) noexcept;
@@ -155,7 +166,9 @@ class Consumers {
   static constexpr std::size_t most_tasks = 64;     ///< side by side
   static constexpr std::size_t first_devices = 16;  ///< there is room for; more are made room for
 
-  [[nodiscard]] Tables tables() const noexcept { return {waist_.memory(), waist_.second_stage(), waist_.kernels()}; }
+  [[nodiscard]] Tables tables() const noexcept {
+    return {waist_.memory(), waist_.second_stage(), waist_.kernels(), &front_end_.store};
+  }
   [[nodiscard]] std::uint32_t index_of(SourceId source) const noexcept;
   /// Null for an id that is not in use.
   [[nodiscard]] Slot* slot_of(std::uint64_t id) noexcept;
@@ -213,6 +226,7 @@ class Consumers {
   std::uint64_t regions_seen_ = 0;
   std::uint64_t regions_told_ = 0;
   bool tracking_ = false;
+  std::optional<DomainId> undo_;  ///< its mappings were refused, and are to be as they were
   /// Of the role and of tasks that it waits for, which orders everything.
   Atomic<bool> busy_{false};
   Atomic<bool> context_seen_{false};

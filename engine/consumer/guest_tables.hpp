@@ -5,6 +5,7 @@
 #include "engine/base/guest_memory.hpp"
 #include "engine/consumer/shadow.hpp"
 #include "engine/consumer/slot_diff.hpp"
+#include "engine/core/mapping_store.hpp"
 #include "walkers/batch.hpp"
 #include "walkers/format/second_stage.hpp"
 
@@ -18,11 +19,12 @@ struct Tables {
   const GuestMemory& memory;
   const walkers::SecondStage& format;
   const walkers::Kernels& kernels;
+  const core::MappingStore* kept = nullptr;  ///< what is mapped without tables; null: nothing
 };
 
 /// A table of the guest, or what stands for one.
 struct GuestTable {
-  enum class Kind : std::uint8_t { none, real, large_page } kind = Kind::none;
+  enum class Kind : std::uint8_t { none, real, large_page, kept /* KeptMappings */ } kind = Kind::none;
   std::uint64_t rights = MappedRun::right_bits;  ///< that the path grants
   Gpa at{};                                      ///< of the table, or of the page that it divides
   std::byte* host = nullptr;                     ///< null: read through the memory's functions

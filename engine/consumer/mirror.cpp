@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <utility>
 
 #include "engine/consumer/section_sync.hpp"
 #include "engine/consumer/table_sync.hpp"
@@ -19,6 +20,7 @@ void Mirror::aim(const Content& content) noexcept {
   content_ = content;
   unsupported_ = !supports(content);
   gave_up_ = unsupported_;
+  undone_.reset();
   touch(range_);
 }
 
@@ -85,6 +87,9 @@ void Mirror::advance(const Tables& tables, Slice& slice) noexcept {
                                  event.last >= look.next().first.value;
                         });
     apply_failures(delivery);
+    const bool refused = failed || end == TableSync::End::no_memory || end == TableSync::End::quota;
+    if (refused && terms_ == Terms::all_or_nothing)
+      return refuse(delivery, !failed, end == TableSync::End::done ? job_.range : look.next());
     bool done = end == TableSync::End::done;
     switch (end) {
       case TableSync::End::done: break;
@@ -110,6 +115,35 @@ void Mirror::advance(const Tables& tables, Slice& slice) noexcept {
     job_.pending = false;
     broken_ = {};
   }
+}
+
+bool Mirror::change(IovaRange range, const Tables& tables, bool undo) noexcept {
+  if (undone_) touch(*std::exchange(undone_, std::nullopt));
+  touch(range);
+  const std::uint64_t failures = figures_.told.failures;
+  const bool gave_up = gave_up_;
+  terms_ = undo ? Terms::undo : Terms::all_or_nothing;
+  refused_ = false;
+  while (job_.pending) {  // ends: what is mapped is bounded by the quota, and what was held before
+    Slice all{~std::uint32_t{0}};
+    advance(tables, all);
+  }
+  terms_ = Terms::usual;
+  return !refused_ && figures_.told.failures == failures && gave_up_ == gave_up;
+}
+
+void Mirror::refuse(Delivery& delivery, bool quota, IovaRange looked) noexcept {
+  // What was part of a longer unit, or shares 2 MiB with what no memory was found for, may be gone with it.
+  const IovaRange all{std::min(job_.range.first, looked.first), std::max(job_.range.last, looked.last)};
+  undone_ = {{all.first.value & ~low_bits(slot_shift)}, {all.last.value | low_bits(slot_shift)}};
+  refused_ = true;
+  job_.pending = false;
+  broken_ = {};
+  if (!quota) return;
+  Event event;
+  event.iova = job_.range.first.value;
+  event.last = job_.range.last.value;
+  delivery.report(Reported::quota, event);
 }
 
 void Mirror::give_up(Delivery& delivery) noexcept {

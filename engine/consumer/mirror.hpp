@@ -5,6 +5,10 @@
 //   aim(content)    a new content: what is held and not in it goes, what is missing comes
 //   touch(range)    the tables of the content may have changed there
 //   advance()       looks through the tables, a slice at a time, and tells the difference
+//   change(range)   touch() and all of advance(), which the consumer carries out or refuses
+//
+// Tables are the guest's, or mappings that the front end keeps (kept_mappings.hpp). No more than 57 bits of addresses
+// are mirrored: what is mapped beyond them is held by nobody, as what is outside of the consumer's range.
 //
 // Work is in proportion to the tables that are there and to what is held; an address space without either is done at
 // once. A table is looked through once for all that is asked of it before. Threads: one at a time.
@@ -20,6 +24,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 namespace viommu::consumer {
 
@@ -89,6 +94,13 @@ class Mirror {
 
   [[nodiscard]] bool busy() const noexcept { return job_.pending; }
   void advance(const Tables& tables, Slice& slice) noexcept;
+  /// The content has changed in the range, and what the consumer makes of it decides whether that stays so. The first
+  /// thing that fails ends it: what has been told by then is as it was told, and undone by the next call. The quota is
+  /// no reason to give up, but one to refuse. Not while busy().
+  /// @param undo  the content is as it was before the change that was refused: everything is tried, whatever fails, and
+  ///              the quota does not count
+  /// @return whether the consumer holds what it should
+  [[nodiscard]] bool change(IovaRange range, const Tables& tables, bool undo) noexcept;
 
   // For consumers without MAP: no table is looked at.
   void tell_unmapped(IovaRange range) noexcept;
@@ -112,6 +124,8 @@ class Mirror {
     std::uint64_t offset = 0;  ///< of gpas from iovas
     std::uint8_t rights = 0;
   };
+  /// What a failure, and the quota, come to.
+  enum class Terms : std::uint8_t { usual, all_or_nothing, undo };
   struct Job {
     bool pending = false;
     bool regions = false;  ///< what memory is may have changed
@@ -124,15 +138,17 @@ class Mirror {
   [[nodiscard]] bool beyond_quota(std::uint64_t more = 0) const noexcept {
     constexpr std::uint64_t tree_bytes = std::uint64_t{64} << 20;
     constexpr std::uint64_t mapping_bytes = 16;
-    if (gave_up_) return false;  // what is there goes
+    if (gave_up_ || terms_ == Terms::undo) return false;  // what is there goes, or was there before
     return figures_.mappings + left_out_ + more > quota_ || shadow_.bytes() > tree_bytes + mapping_bytes * quota_;
   }
   /// A first stage is the guest's own affair: it announces no new mapping, so what it maps cannot be mirrored.
   [[nodiscard]] bool supports(const Content& content) const noexcept {
     return !declared_.map || content.view != View::translated ||
-           content.key.interpretation == caches::Interpretation::second_stage;
+           content.key.interpretation == caches::Interpretation::second_stage ||
+           content.key.interpretation == caches::Interpretation::mappings;
   }
   void give_up(Delivery& delivery) noexcept;
+  void refuse(Delivery& delivery, bool quota, IovaRange looked) noexcept;
   void apply_failures(Delivery& delivery) noexcept;
   void erase(IovaRange range) noexcept;
   void put_back(const Event& event) noexcept;
@@ -149,7 +165,10 @@ class Mirror {
   std::uint64_t quota_;
   Content content_;
   Job job_;
-  std::uint64_t left_out_ = 0;  ///< runs that are mapped and not delivered: they take room as mappings do
+  Terms terms_ = Terms::usual;
+  bool refused_ = false;
+  std::optional<IovaRange> undone_;  ///< that a refused change has left to be looked through
+  std::uint64_t left_out_ = 0;       ///< runs that are mapped and not delivered: they take room as mappings do
   Broken broken_;  ///< unit of more than a slot that was withdrawn as a whole, until all is looked through again
   bool gave_up_ = false;
   bool unsupported_ = false;  ///< to be reported

@@ -28,9 +28,10 @@ constexpr std::uint64_t slot_bytes = std::uint64_t{1} << slot_shift;
 
 }  // namespace
 
-SlotSync::SlotSync(Mirror& mirror, const Tables& tables, Delivery& delivery) noexcept
+SlotSync::SlotSync(Mirror& mirror, const Tables& tables, const KeptMappings& kept, Delivery& delivery) noexcept
     : mirror_{mirror},
       tables_{tables},
+      kept_{kept},
       kernels_{tables.kernels},
       delivery_{delivery},
       backing_{tables.memory.map(), mirror.declared()} {
@@ -52,12 +53,15 @@ SlotSync::End SlotSync::run(Shadow::Node& node, std::size_t index, const GuestEn
   const unsigned first = whole ? 0 : page_of(range.first);
   const unsigned last = whole ? table_pages - 1 : page_of(range.last);
   const bool partial = first != 0 || last != table_pages - 1;
-  const std::uint32_t leaves =
-      tables_.scan(entry, first, last, mirror_.declared().units != Units::leaf, ahead, wanted_);
+  const bool merge = mirror_.declared().units != Units::leaf;
+  const bool from_kept = entry.table.kind == GuestTable::Kind::kept;
+  const std::uint32_t leaves = from_kept ? kept_.scan({at}, first, last, merge, wanted_)
+                                         : tables_.scan(entry, first, last, merge, ahead, wanted_);
   const std::uint64_t marks = entry.kind == GuestEntry::Kind::leaf ? large_leaf_bit : 0;
   // What is held was looked at as memory before; if that has not changed since, it need not be again.
   if (!mirror_.job_.regions && marks == (held_marks & large_leaf_bit) && same(held, wanted_.span())) return End::done;
-  if (held.empty() && !partial && inside(at) && delivery_.takes_plain() && !mirror_.beyond_quota(wanted_.size()))
+  if (held.empty() && !partial && inside(at) && delivery_.takes_plain() && !mirror_.beyond_quota(wanted_.size()) &&
+      !(from_kept && std::ranges::any_of(wanted_.span(), is_left_out)))
     return add(node, index, at, marks, leaves);
   if (!all_plain()) {
     filter(0);
@@ -109,7 +113,7 @@ void SlotSync::filter(std::size_t from) noexcept {
       const auto pages = static_cast<unsigned>((piece.range.last.value - frame.value + 1) >> page_shift);
       const Rights rights = piece.read_only ? run.rights() & read_only : run.rights();
       MappedRun part = MappedRun::of(at, pages, frame, rights, piece.mmio);
-      if (piece.left_out) part.word |= left_out_bit;
+      if (piece.left_out || is_left_out(run)) part.word |= left_out_bit;
       if (!rights.none()) after_.push(part);
       at += pages;
     }
@@ -149,7 +153,7 @@ SlotSync::End SlotSync::add(Shadow::Node& node, std::size_t index, std::uint64_t
     count({}, wanted_.span());
   }
   count_split(at, wanted_.span());
-  return keep(node, index, at, marks, wanted_.span());
+  return keep(node, index, at, marks, wanted_.span(), true);
 }
 
 SlotSync::End SlotSync::change(Shadow::Node& node, std::size_t index, std::uint64_t at, std::uint64_t marks,
@@ -180,11 +184,11 @@ SlotSync::End SlotSync::change(Shadow::Node& node, std::size_t index, std::uint6
     after = after_.span();
   }
   count(held, after);
-  return keep(node, index, at, marks, after);
+  return keep(node, index, at, marks, after, after.size() > held.size());
 }
 
 SlotSync::End SlotSync::keep(Shadow::Node& node, std::size_t index, std::uint64_t at, std::uint64_t marks,
-                             std::span<const MappedRun> runs) noexcept {
+                             std::span<const MappedRun> runs, bool more) noexcept {
   MappedRun single;
   if (marks != 0 && runs.size() == 1 && runs.front().pages() == table_pages) {
     single = {runs.front().word | marks};
@@ -196,7 +200,7 @@ SlotSync::End SlotSync::keep(Shadow::Node& node, std::size_t index, std::uint64_
     static_cast<void>(mirror_.shadow_.put_runs(node, index, {}));
     return End::no_memory;
   }
-  return mirror_.beyond_quota() ? End::quota : End::done;
+  return more && mirror_.beyond_quota() ? End::quota : End::done;
 }
 
 // ---- Units of more than a slot ----
@@ -281,7 +285,7 @@ void SlotSync::deliver(std::uint64_t base, MappedRun run) noexcept {
     event.last = range.last.value;
     event.gpa = gpa.value;
     event.rights = run_rights(run);
-    return delivery_.report(backing_.piece(gpa, gpa).left_out.value_or(Reported::no_memory), event);
+    return delivery_.report(backing_.piece(gpa, gpa).left_out.value_or(Reported::unsupported), event);
   }
   delivery_.map(range, gpa, backing_.piece(gpa, gpa).host, run_rights(run));
 }

@@ -12,6 +12,7 @@
 #include "engine/consumer/backing.hpp"
 #include "engine/consumer/delivery.hpp"
 #include "engine/consumer/guest_tables.hpp"
+#include "engine/consumer/kept_mappings.hpp"
 #include "engine/consumer/mirror.hpp"
 #include "engine/consumer/slot_diff.hpp"
 #include "walkers/run_events.hpp"
@@ -24,7 +25,7 @@ namespace viommu::consumer {
 
 class SlotSync {
  public:
-  SlotSync(Mirror& mirror, const Tables& tables, Delivery& delivery) noexcept;
+  SlotSync(Mirror& mirror, const Tables& tables, const KeptMappings& kept, Delivery& delivery) noexcept;
 
   enum class End : std::uint8_t { done, again, no_memory, quota };
   /// @param at     of the slot, `index` of `node`, which is of level 1
@@ -44,8 +45,9 @@ class SlotSync {
                         std::uint32_t leaves) noexcept;
   [[nodiscard]] End change(Shadow::Node& node, std::size_t index, std::uint64_t at, std::uint64_t marks,
                            std::span<const MappedRun> held) noexcept;
+  /// @param more  than were held before
   [[nodiscard]] End keep(Shadow::Node& node, std::size_t index, std::uint64_t at, std::uint64_t marks,
-                         std::span<const MappedRun> runs) noexcept;
+                         std::span<const MappedRun> runs, bool more) noexcept;
   [[nodiscard]] bool join(const Shadow::Node& node, std::size_t index, std::uint64_t at) noexcept;
   void break_unit(Shadow::Node& node, std::size_t index, std::uint64_t at) noexcept;
   void count_split(std::uint64_t at, std::span<const MappedRun> given) noexcept;
@@ -58,6 +60,7 @@ class SlotSync {
 
   Mirror& mirror_;
   GuestTables tables_;
+  const KeptMappings& kept_;
   const walkers::Kernels& kernels_;
   Delivery& delivery_;
   Backing backing_;

@@ -9,8 +9,13 @@ TableSync::End TableSync::run(IovaRange range) noexcept {
   GuestTable top;  // of level 4, whatever the guest's top level is
   const Content& content = mirror_.content();
   if (content.view == View::translated && !mirror_.gave_up()) {
-    tables_top_ = content.key.top_level;
-    top = tables_.open(content.key.root, MappedRun::right_bits);
+    if (content.key.interpretation == caches::Interpretation::mappings) {
+      tables_top_ = top_level;
+      top = KeptMappings::top();
+    } else {
+      tables_top_ = content.key.top_level;
+      top = tables_.open(content.key.root, MappedRun::right_bits);
+    }
     // The unit blocks what is beyond the last address.
     if (range.first > content.key.last && mirror_.shadow_.root() == nullptr) return End::done;
   } else if (mirror_.shadow_.root() == nullptr) {
@@ -27,7 +32,8 @@ TableSync::End TableSync::run(IovaRange range) noexcept {
 }
 
 /// Above the guest's top table stands one that has only this entry.
-GuestEntry TableSync::entry(const GuestTable& table, unsigned level, std::size_t index) const noexcept {
+GuestEntry TableSync::entry(const GuestTable& table, unsigned level, std::size_t index, Iova at) const noexcept {
+  if (table.kind == GuestTable::Kind::kept) return kept_.entry(at, level);
   if (level <= tables_top_ || table.kind != GuestTable::Kind::real) return tables_.entry(table, level, index);
   return index == 0 ? GuestEntry{GuestEntry::Kind::table, table} : GuestEntry{};
 }
@@ -46,7 +52,7 @@ bool TableSync::visit(Shadow::Node& node, unsigned level, const GuestTable& tabl
     if (slice_.over() || delivery_.failed()) return stop(End::paused, part);
     // Beyond the last address of the tables nothing is mapped.
     const bool beyond = mirror_.content().view == View::translated && Iova{at} > mirror_.content().key.last;
-    const GuestEntry found = beyond ? GuestEntry{} : entry(table, level, i);
+    const GuestEntry found = beyond ? GuestEntry{} : entry(table, level, i, {at});
     if (found.kind == GuestEntry::Kind::none && nothing_held) continue;
     if (level == 1 ? !visit_slot(node, i, table, found, at, part) : !visit_child(node, level, i, found, at, part))
       return false;
@@ -73,16 +79,16 @@ bool TableSync::visit_child(Shadow::Node& node, unsigned level, std::size_t inde
                             std::uint64_t at, IovaRange range) noexcept {
   if (level == 2) {
     const bool was_unit = node.slots[index].is_unit();
-    if (keep_large(node, index, entry, at)) return true;
+    const std::uint64_t before = mirror_.figures_.mappings;
+    if (keep_large(node, index, entry, at))
+      return mirror_.figures_.mappings <= before || !mirror_.beyond_quota() || stop(End::quota, range);
     // What was one unit is gone as a whole, so all of it is to be looked through.
     if (was_unit && (range.first.value != at || range.last.value != at + low_bits(shift_of(2))))
       return stop(End::again, {{at}, {at + low_bits(shift_of(2))}});
   }
   GuestTable below;
-  if (entry.kind == GuestEntry::Kind::table)
-    below = level > tables_top_ ? entry.table : tables_.open(entry.table.at, entry.table.rights);
-  else if (entry.kind == GuestEntry::Kind::leaf)
-    below = entry.table;
+  if (entry.kind != GuestEntry::Kind::none) below = entry.table;
+  if (below.kind == GuestTable::Kind::real && level <= tables_top_) below = tables_.open(below.at, below.rights);
   Shadow::Node* const child =
       below.kind == GuestTable::Kind::none ? Shadow::node_in(node.slots[index]) : mirror_.shadow_.node_at(node, index);
   if (child == nullptr) return below.kind == GuestTable::Kind::none || stop(End::no_memory, range);

@@ -4,6 +4,7 @@
 
 #include "engine/consumer/backing.hpp"
 #include "engine/consumer/guest_tables.hpp"
+#include "engine/consumer/kept_mappings.hpp"
 #include "engine/consumer/mirror.hpp"
 #include "engine/consumer/slot_sync.hpp"
 
@@ -17,10 +18,11 @@ class TableSync {
   TableSync(Mirror& mirror, const Tables& tables, Delivery& delivery, Slice& slice) noexcept
       : mirror_{mirror},
         tables_{tables},
+        kept_{tables.kept, mirror.content().key.domain},
         delivery_{delivery},
         slice_{slice},
         backing_{tables.memory.map(), mirror.declared()},
-        slots_{mirror, tables, delivery} {}
+        slots_{mirror, tables, kept_, delivery} {}
 
   enum class End : std::uint8_t { done, paused, again, no_memory, quota };
   [[nodiscard]] End run(IovaRange range) noexcept;
@@ -28,7 +30,7 @@ class TableSync {
   [[nodiscard]] IovaRange next() const noexcept { return next_; }
 
  private:
-  [[nodiscard]] GuestEntry entry(const GuestTable& table, unsigned level, std::size_t index) const noexcept;
+  [[nodiscard]] GuestEntry entry(const GuestTable& table, unsigned level, std::size_t index, Iova at) const noexcept;
   [[nodiscard]] bool visit(Shadow::Node& node, unsigned level, const GuestTable& table, std::uint64_t base,
                            IovaRange range) noexcept;
   [[nodiscard]] bool visit_slot(Shadow::Node& node, std::size_t index, const GuestTable& table, const GuestEntry& entry,
@@ -46,6 +48,7 @@ class TableSync {
 
   Mirror& mirror_;
   GuestTables tables_;
+  KeptMappings kept_;
   Delivery& delivery_;
   Slice& slice_;
   Backing backing_;

@@ -50,6 +50,15 @@ void Host::routes_changed(std::uint32_t first, std::uint32_t count) const noexce
 void Host::view_changed(SourceId source, std::uint32_t view) const noexcept {
   call(this, functions_.view_changed, functions_.opaque, source.value, view);
 }
+void Host::virtio_notify(std::uint32_t queue) const noexcept {
+  call(this, functions_.virtio_notify, functions_.opaque, queue);
+}
+void Host::virtio_needs_reset() const noexcept { call(this, functions_.virtio_needs_reset, functions_.opaque); }
+bool Host::virtio_event(std::span<const std::byte> event) const noexcept {
+  if (functions_.virtio_event == nullptr) return false;
+  const CallbackScope scope{this};
+  return functions_.virtio_event(functions_.opaque, event.data(), static_cast<std::uint32_t>(event.size())) >= 0;
+}
 void Host::page_response(SourceId source, std::optional<Pasid> pasid, unsigned group, unsigned code) const noexcept {
   constexpr std::uint32_t none = ~std::uint32_t{0};
   call(this, functions_.page_response, functions_.opaque, source.value, pasid ? pasid->value : none,

@@ -8,8 +8,10 @@
 #include "engine/base/ids.hpp"
 #include "engine/core/log_limit.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 namespace viommu::core {
 
@@ -40,6 +42,9 @@ struct HostFunctions {
   std::int32_t (*device_invalidate)(void* opaque, std::uint64_t ticket, std::uint16_t source, std::uint32_t pasid,
                                     std::uint64_t iova, std::uint64_t mask) = nullptr;
   void (*view_changed)(void* opaque, std::uint16_t source, std::uint32_t view) = nullptr;
+  void (*virtio_notify)(void* opaque, std::uint32_t queue) = nullptr;
+  void (*virtio_needs_reset)(void* opaque) = nullptr;
+  std::int32_t (*virtio_event)(void* opaque, const void* event, std::uint32_t size) = nullptr;
   /// For a recorder: told about every guest access, and about each message just before it is sent.
   MemoryTap memory_tap;
   void (*message_tap)(void* opaque, std::uint64_t address, std::uint32_t data) = nullptr;
@@ -74,6 +79,10 @@ class Host {
   [[nodiscard]] std::int32_t device_invalidate(std::uint64_t handle, const DeviceInvalidation& what) const noexcept;
   [[nodiscard]] bool has_device_tlbs() const noexcept { return functions_.device_invalidate != nullptr; }
   void view_changed(SourceId source, std::uint32_t view) const noexcept;
+  void virtio_notify(std::uint32_t queue) const noexcept;
+  void virtio_needs_reset() const noexcept;
+  /// @return whether there is a buffer for it
+  [[nodiscard]] bool virtio_event(std::span<const std::byte> event) const noexcept;
   /// 0 without a clock.
   [[nodiscard]] std::uint64_t now_ns() const noexcept;
   [[nodiscard]] bool has_clock() const noexcept { return functions_.now_ns != nullptr; }

@@ -23,7 +23,9 @@
 #include "engine/core/drop_listener.hpp"
 #include "engine/core/holds.hpp"
 #include "engine/core/host.hpp"
+#include "engine/core/mapping_store.hpp"
 #include "engine/core/reader.hpp"
+#include "engine/core/request_mode.hpp"
 #include "walkers/batch.hpp"
 #include "walkers/format/first_stage.hpp"
 #include "walkers/format/first_stage_layout.hpp"
@@ -137,6 +139,7 @@ struct WaistOptions {
   bool uncached = false;  ///< nothing is filled: each request walks
   caches::Drain drain = caches::Drain::automatic;
   DropListener listener{};
+  MappingStore store{};  ///< where a front end keeps mappings
   /// A run of drops that takes one thread less than this stays on it: by then a second one has hardly woken up.
   std::uint32_t hand_out_ns = 10'000;
   const walkers::Kernels* kernels = nullptr;  ///< null: the best that this CPU has
@@ -193,6 +196,16 @@ class Waist {
   void finish_entry(Reader& reader) noexcept { epochs_.finish_entry(*reader.word); }
   [[gnu::always_inline]] void leave_once(Reader& reader, bool entered) noexcept {
     if (entered) leave_now(reader);
+  }
+
+  // ---- What the front end says of all requests ----
+  [[nodiscard, gnu::always_inline]] RequestMode mode() const noexcept { return mode_.get(); }
+  void set_mode(RequestMode mode) noexcept { mode_.put(mode); }
+  /// Whether new requests that write are logged (dirty()): an answer to them then covers no more than was asked for, and
+  /// was logged before it is given; and an answer to a read gives no right to write. As set_mode().
+  void log_requests(bool on) noexcept {
+    const std::uint64_t word = mode().word;
+    set_mode({on ? word | RequestMode::logging : word & ~RequestMode::logging});
   }
 
   // ---- Lookups, inside a guard ----
@@ -576,6 +589,9 @@ class Waist {
   /// @return whether it may be cached; `page` is then what for
   [[nodiscard]] bool walk_stages(Reader& reader, const caches::AddressSpaceKey& key, Iova iova, Rights asked,
                                  Translation& found, caches::CachedPage& page) const noexcept;
+  /// The same of mappings that a front end keeps (waist_mappings.cpp).
+  [[nodiscard]] bool look_in_store(Reader& reader, DomainId domain, Iova iova, Rights asked, Translation& found,
+                                   caches::CachedPage& page) const noexcept;
   void fill_page(Reader& reader, caches::AddressSpace& space, const Start& start, Iova iova,
                  caches::CachedPage page) noexcept;
   void fill_table(caches::AddressSpace& space, const Start& start, Iova iova, const walkers::WalkAnswer& walk) noexcept;
@@ -652,6 +668,7 @@ class Waist {
   Atomic<std::uint64_t> regions_version_{0};
   /// Somebody waits for guards or holds to end, and wants host.wake.
   alignas(shared_line_bytes) Atomic<bool> waiter_{false};
+  ModeInForce mode_;
 };
 
 }  // namespace viommu::core

@@ -9,7 +9,7 @@
 namespace viommu::core {
 
 std::optional<caches::CachedTranslation> Waist::peek(const caches::AddressSpace& space, Iova iova) const noexcept {
-  if (space.paged.value == 0 || (iova > space.key.last && !space.key.is_upper(iova))) return {};
+  if (iova >= space.paged && !space.key.is_upper(iova)) return {};
   std::optional found =
       iotlb_.lookup(space.place(), {space.key.folded(iova.value)}, space.sizes.load(std::memory_order_relaxed));
   if (!found || found->rights.none() || interrupt_window.contains(iova.value)) return {};

@@ -13,6 +13,8 @@ namespace viommu::core {
 
 bool Waist::walk_stages(Reader& reader, const caches::AddressSpaceKey& key, Iova iova, Rights asked, Translation& found,
                         caches::CachedPage& page) const noexcept {
+  if (key.interpretation == caches::Interpretation::mappings)
+    return look_in_store(reader, key.domain, iova, asked, found, page);
   const StageWalk walked = core::walk_stages({format_, first_stage_}, memory_.view(), key, iova, asked);
   return conclude_stages(reader, iova, walked, found, page);
 }
@@ -55,10 +57,12 @@ void Waist::walk_stages_and_fill(Reader& reader, std::span<Miss> misses, MissNum
         numbers.put(others++, number);
     }
     count = others;
-    if (of_space > 1) {
+    if (of_space > 1 && space.key.interpretation != caches::Interpretation::mappings) {
       walk_space_and_fill(reader, misses, together, of_space);
-    } else {
-      Miss& miss = misses[together[0]];
+      continue;
+    }
+    for (std::size_t i = 0; i < of_space; ++i) {
+      Miss& miss = misses[together[i]];
       reader.account = miss.account;
       walk_stages_and_fill(reader, space, miss.iova, miss.asked, miss.found);
     }

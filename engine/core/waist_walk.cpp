@@ -171,7 +171,7 @@ void Waist::conclude(Reader& reader, caches::AddressSpace& space, const Start& s
 
 void Waist::walk_and_fill(Reader& reader, caches::AddressSpace& space, Iova iova, Rights asked, WalkFrom from,
                           Translation& found) noexcept {
-  if (space.key.sets_flags()) [[unlikely]]
+  if (!space.key.plain_tables()) [[unlikely]]
     return walk_stages_and_fill(reader, space, iova, asked, found);
   tracepoint::translate_miss(space.key.domain.value, iova.value, asked.bits());
   const MemoryView view = memory_.view();
@@ -236,11 +236,11 @@ void Waist::walk_and_fill(Reader& reader, std::span<Miss> misses) noexcept {
   Scratch<walkers::WalkRequest, batch_width> requests;
   Scratch<walkers::WalkAnswer, batch_width> walks;
   MissNumbers numbers;  // of the misses that walk together
-  MissNumbers staged;   // of those whose walks set flags
+  MissNumbers staged;   // of those whose walks set flags, or are none
   std::size_t count = 0;
   std::size_t staged_count = 0;
   for (std::size_t i = 0; i < misses.size(); ++i) {
-    if (misses[i].space().key.sets_flags()) [[unlikely]] {
+    if (!misses[i].space().key.plain_tables()) [[unlikely]] {
       staged.put(staged_count++, static_cast<std::uint8_t>(i));
       continue;
     }
@@ -275,7 +275,7 @@ void Waist::walk_all(Reader& reader, std::span<Miss> misses) noexcept {
   std::size_t count = 0;
   std::size_t staged_count = 0;
   for (std::size_t i = 0; i < misses.size(); ++i) {
-    if (misses[i].space().key.sets_flags()) [[unlikely]] {
+    if (!misses[i].space().key.plain_tables()) [[unlikely]] {
       staged.put(staged_count++, static_cast<std::uint8_t>(i));
       continue;
     }
@@ -303,7 +303,7 @@ Translation Waist::translate_uncached(Reader& reader, const caches::AddressSpace
     beyond_width(reader, key, found);
   } else if (key.interpretation == caches::Interpretation::pass_through) {
     identity(reader, iova, found);
-  } else if (key.sets_flags()) {
+  } else if (!key.plain_tables()) {
     caches::CachedPage page;
     static_cast<void>(walk_stages(reader, key, iova, asked, found, page));
   } else {

@@ -34,16 +34,18 @@ constexpr unsigned widest = 64;
 
 }  // namespace
 
-Admission::Admission(const FrontEnd& front_end, const Policy& policy, bool may_narrow, const Registry& registry,
+Admission::Admission(const FrontEnd& front_end, const Policy& policy, bool frozen, const Registry& registry,
                      const HostAllocator& allocator) noexcept
     : front_end_{front_end},
       policy_{policy},
-      may_narrow_{may_narrow},
+      frozen_{frozen},
+      may_narrow_{policy.sync && !frozen},
       registry_{registry},
       allocator_{allocator},
-      own_words_{front_end.words(front_end.opaque)},
-      own_{static_cast<unsigned>(input_bits_field(front_end.fields).value(own_words_)) + 1,
-           front_end.host_address_width(front_end.opaque)} {
+      own_words_{has_words() ? front_end.words(front_end.opaque) : VendorWords{}},
+      own_{has_words() ? Widths{static_cast<unsigned>(input_bits_field(front_end.fields).value(own_words_)) + 1,
+                                front_end.host_address_width(front_end.opaque)}
+                       : Widths{}} {
   widths = own_;
 }
 
@@ -107,6 +109,7 @@ Admitted Admission::ask_capabilities() noexcept {
 
 Admitted Admission::check_width() noexcept {
   const FactFunctions& ask = *candidate_->facts;
+  if (!has_words()) return Admitted::yes;  // its ranges say what can be mapped
   if (ask.width != nullptr) {
     std::uint32_t bits = 0;
     if (const std::int32_t code = ask.width(ask.opaque, &bits); code != 0) return cannot_be_had("width", code);
@@ -196,7 +199,27 @@ Admitted Admission::check_pages_and_ranges() noexcept {
       return cannot_be_had("page_sizes", code);
     facts.page_sizes = mask;
   }
+  if (const Admitted admitted = check_page_sizes(); admitted != Admitted::yes) return admitted;
   return ask_ranges();
+}
+
+Admitted Admission::check_page_sizes() noexcept {
+  if (front_end_.page_sizes == nullptr) return Admitted::yes;
+  const std::uint64_t own = front_end_.page_sizes(front_end_.opaque);
+  page_sizes = own;
+  if (!facts.page_sizes) return Admitted::yes;  // a backend that does not say maps what the CPU's pages are made of
+  if (frozen_) {
+    const std::uint64_t granule = own & (~own + 1);
+    if ((*facts.page_sizes & granule) == 0)
+      return refuse(RefusalCode::granule_frozen, "page_sizes", "the host cannot map what the guest may ask for",
+                    granule, *facts.page_sizes, false);
+    return Admitted::yes;
+  }
+  page_sizes = own & *facts.page_sizes;
+  if (page_sizes == 0)
+    return refuse(RefusalCode::page_sizes_disjoint, "page_sizes", "none of them are the host's", own, *facts.page_sizes,
+                  false);
+  return Admitted::yes;
 }
 
 Admitted Admission::check_alias() noexcept {

@@ -49,8 +49,8 @@ enum class Admitted : std::uint8_t { yes, refused, no_memory };
 
 class Admission {
  public:
-  /// @param may_narrow  capabilities are not frozen, and the policy is to sync
-  Admission(const FrontEnd& front_end, const Policy& policy, bool may_narrow, const Registry& registry,
+  /// @param frozen  what the front end says of itself stays as it is
+  Admission(const FrontEnd& front_end, const Policy& policy, bool frozen, const Registry& registry,
             const HostAllocator& allocator) noexcept;
 
   /// @param why  `source` is filled in already
@@ -59,6 +59,7 @@ class Admission {
   HostFacts facts;
   Widths widths;  ///< what the device leaves of those in force
   [[nodiscard]] bool narrows() const noexcept { return widths != own_; }
+  std::uint64_t page_sizes = 0;  ///< that are left of those in force; 0: the front end has none
 
  private:
   using Step = Admitted (Admission::*)();
@@ -67,6 +68,7 @@ class Admission {
   [[nodiscard]] Admitted check_host_address_width() noexcept;
   [[nodiscard]] Admitted check_fields() noexcept;
   [[nodiscard]] Admitted check_pages_and_ranges() noexcept;
+  [[nodiscard]] Admitted check_page_sizes() noexcept;
   [[nodiscard]] Admitted check_alias() noexcept;
   [[nodiscard]] Admitted check_migration() noexcept;
 
@@ -75,14 +77,17 @@ class Admission {
   Admitted refuse(RefusalCode code, std::string_view field, const char* words, std::uint64_t expected = 0,
                   std::uint64_t found = 0, bool decimal = true) noexcept;
   Admitted cannot_be_had(std::string_view fact, std::int32_t code) noexcept;
+  [[nodiscard]] bool has_words() const noexcept { return !front_end_.fields.empty(); }
   /// Whether words of the host are needed, and not only looked at where they are there.
   [[nodiscard]] bool needs_words() const noexcept {
+    if (!has_words()) return false;
     return policy_.mode == CheckMode::first_stage || (policy_.sync && facts.backend == Backend::iommufd);
   }
 
   const FrontEnd& front_end_;
   const Policy& policy_;
-  const bool may_narrow_;
+  const bool frozen_;
+  const bool may_narrow_;  ///< widths
   const Registry& registry_;
   const HostAllocator& allocator_;
   const VendorWords own_words_;

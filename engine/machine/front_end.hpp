@@ -76,7 +76,8 @@ struct FrontEnd {
   void* opaque = nullptr;
   std::string_view announcing;  ///< the name of what is missing where the ability is none
   std::uint32_t vendor = 0;     ///< kind of a host whose words can be compared with ours (viommu_host_facts.kind)
-  std::span<const CapabilityField> fields;  ///< one of them means input_bits
+  /// One of them means input_bits. None: the front end is of no vendor, and a host's width and words say nothing to it.
+  std::span<const CapabilityField> fields;
 
   AnnounceAbility (*announces)(const void* opaque) = nullptr;
   VendorWords (*words)(const void* opaque) = nullptr;
@@ -89,6 +90,11 @@ struct FrontEnd {
   std::string_view (*problem)(const void* opaque, Widths widths) = nullptr;
   /// Makes them those in force, everywhere, as if the front end had been created with them.
   void (*apply)(void* opaque, Widths widths) = nullptr;
+
+  // Of a front end that tells the guest which sizes mappings may have; null in others.
+  /// The lowest bit is the granule.
+  std::uint64_t (*page_sizes)(const void* opaque) = nullptr;
+  void (*set_page_sizes)(void* opaque, std::uint64_t mask) = nullptr;
 };
 
 }  // namespace viommu::machine

@@ -86,7 +86,7 @@ Admitted Machine::add(const Candidate& candidate, Refusal& why) noexcept {
     refuse_for_announcing(candidate.source, why);
     return Admitted::refused;
   }
-  Admission admission{front_end_, policy_, policy_.sync && !running, registry_, allocator_};
+  Admission admission{front_end_, policy_, running, registry_, allocator_};
   if (checked)
     if (const Admitted admitted = admission.check(candidate, why); admitted != Admitted::yes) return admitted;
   if (running && vetoed(candidate, why)) return Admitted::refused;
@@ -121,6 +121,8 @@ Admitted Machine::add(const Candidate& candidate, Refusal& why) noexcept {
     front_end_.apply(front_end_.opaque, admission.widths);
     narrowed_.store(true, std::memory_order_release);
   }
+  if (checked && admission.page_sizes != 0 && !running)
+    front_end_.set_page_sizes(front_end_.opaque, admission.page_sizes);
   return Admitted::yes;
 }
 

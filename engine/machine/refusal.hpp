@@ -28,6 +28,8 @@ enum class RefusalCode : std::uint8_t {
   not_supported,
   invalid,
   vetoed,
+  granule_frozen,
+  page_sizes_disjoint,
 };
 
 /// What is known of it. The texts are static, but for that of a veto.

@@ -49,21 +49,51 @@ Domains::Endpoint* Domains::free_endpoint() noexcept {
   return oldest;
 }
 
-Domains::Added Domains::add_endpoint(EndpointId id, std::span<const ReservedRegion> reserved) noexcept {
-  if (knows(id)) return Added::exists;
+bool Domains::keep_reserved(Endpoint& endpoint, std::span<const ReservedRegion> reserved) const noexcept {
   HostArray<ReservedRegion> regions;
-  if (!reserved.empty() && !regions.reset(allocator_, reserved.size())) return Added::no_memory;
+  if (!reserved.empty() && !regions.reset(allocator_, reserved.size())) return false;
   std::ranges::copy(reserved, regions.begin());
-  const std::uint32_t index = endpoint_ids_.find(id.value);
+  endpoint.reserved = std::move(regions);
+  endpoint.reserved_count = reserved.size();
+  return true;
+}
+
+Domains::Added Domains::add_endpoint(EndpointName name, std::span<const ReservedRegion> reserved) noexcept {
+  if (knows(name.id)) return Added::exists;
+  const std::uint32_t index = endpoint_ids_.find(name.id.value);
   Endpoint* const endpoint = index != nothing ? &endpoints_[index] : free_endpoint();
   if (endpoint == nullptr) return Added::limit;
-  if (index == nothing) endpoint_ids_.insert(id.value, index_of(*endpoint));
-  endpoint->id = id;
+  // Of a place that free_endpoint() has made free nothing is known any more.
+  if (!keep_reserved(*endpoint, reserved)) return Added::no_memory;
+  if (index == nothing) endpoint_ids_.insert(name.id.value, index_of(*endpoint));
+  endpoint->id = name.id;
+  endpoint->source = name.source;
   endpoint->known = true;
   endpoint->gone_from.reset();  // what the one before was in is nothing to it
-  endpoint->reserved = std::move(regions);
-  endpoint->reserved_count = reserved.size();
   return Added::ok;
+}
+
+Domains::Added Domains::set_reserved(EndpointId id, std::span<const ReservedRegion> reserved) noexcept {
+  Endpoint* const endpoint = live(id);
+  if (endpoint == nullptr) return Added::limit;
+  return keep_reserved(*endpoint, reserved) ? Added::ok : Added::no_memory;
+}
+
+bool Domains::rename_endpoint(EndpointId id, EndpointName to) noexcept {
+  Endpoint* const endpoint = live(id);
+  if (endpoint == nullptr) return false;
+  if (id != to.id) {
+    // One that has gone from there and is still remembered is forgotten.
+    if (const std::uint32_t gone = endpoint_ids_.find(to.id.value); gone != nothing) {
+      endpoints_[gone].gone_from.reset();
+      endpoint_ids_.erase(to.id.value);
+    }
+    endpoint_ids_.erase(id.value);
+    endpoint_ids_.insert(to.id.value, index_of(*endpoint));
+  }
+  endpoint->id = to.id;
+  endpoint->source = to.source;
+  return true;
 }
 
 bool Domains::remove_endpoint(EndpointId id) noexcept {
@@ -76,7 +106,7 @@ bool Domains::remove_endpoint(EndpointId id) noexcept {
   endpoint->known = false;
   endpoint->gone_at = ++removals_;
   if (!endpoint->gone_from) endpoint_ids_.erase(id.value);
-  if (listener_.moved != nullptr) listener_.moved(listener_.opaque, id, before, {});
+  if (listener_.moved != nullptr) listener_.moved(listener_.opaque, {id, endpoint->source}, before, {});
   destroy(empty);
   return true;
 }
@@ -146,7 +176,8 @@ void Domains::destroy(std::uint32_t slot) noexcept {
 
 void Domains::tell_moved(const Endpoint& endpoint, const EndpointView& before) noexcept {
   const EndpointView now = view(endpoint);
-  if (listener_.moved != nullptr && now != before) listener_.moved(listener_.opaque, endpoint.id, before, now);
+  if (listener_.moved != nullptr && now != before)
+    listener_.moved(listener_.opaque, {endpoint.id, endpoint.source}, before, now);
 }
 
 // ---- Requests ----
@@ -170,7 +201,8 @@ Domains::Outcome Domains::attach(const Attach& request) noexcept {
     if (domain_count_ == limits_.domains && !makes_room) return answered(Status::no_memory);
     slot = free_slot();
     if (slot == nothing) return later;
-    slots_[slot].domain = &slots_[slot].room.emplace(request.domain, request.bypass, nodes_);
+    slots_[slot].domain = &slots_[slot].room.emplace(request.domain, viommu::DomainId{static_cast<std::uint16_t>(slot)},
+                                                     request.bypass, nodes_);
     slots_[slot].live = true;
   }
   const EndpointView before = view(*endpoint);

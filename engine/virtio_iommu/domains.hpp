@@ -14,6 +14,7 @@
 
 #include "engine/base/address.hpp"
 #include "engine/base/host_memory.hpp"
+#include "engine/base/ids.hpp"
 #include "engine/virtio_iommu/config_space.hpp"
 #include "engine/virtio_iommu/id_table.hpp"
 #include "engine/virtio_iommu/ids.hpp"
@@ -31,9 +32,12 @@ namespace viommu::virtio_iommu {
 
 class Domain {
  public:
-  Domain(DomainId id, bool bypass, MappingNodes& nodes) noexcept : mappings{nodes}, id_{id}, bypass_{bypass} {}
+  Domain(DomainId id, viommu::DomainId index, bool bypass, MappingNodes& nodes) noexcept
+      : mappings{nodes}, id_{id}, index_{index}, bypass_{bypass} {}
 
   [[nodiscard]] DomainId id() const noexcept { return id_; }
+  /// What caches and consumers know it by: nobody else's until a ticket has passed that was given out after its end.
+  [[nodiscard]] viommu::DomainId index() const noexcept { return index_; }
   [[nodiscard]] bool bypass() const noexcept { return bypass_; }
   [[nodiscard]] std::uint32_t members() const noexcept { return members_; }
 
@@ -42,6 +46,7 @@ class Domain {
  private:
   friend class Domains;
   DomainId id_;
+  viommu::DomainId index_;
   bool bypass_;
   std::uint32_t members_ = 0;
   std::uint32_t first_member_ = IdTable::nothing;
@@ -60,11 +65,18 @@ struct EndpointView {
   friend bool operator==(const EndpointView&, const EndpointView&) = default;
 };
 
+/// What an endpoint is called: by the guest, and on its bus.
+struct EndpointName {
+  EndpointId id;
+  SourceId source;
+};
+
 /// Who keeps something of his own equal to it: caches, consumers. Empty functions: nobody.
 struct DomainListener {
   void* opaque = nullptr;
-  /// The endpoint sees something else now. What it saw before goes when this returns.
-  void (*moved)(void* opaque, EndpointId endpoint, const EndpointView& before, const EndpointView& now) = nullptr;
+  /// The endpoint sees something else now. What it saw before goes when this returns; a domain without members has
+  /// come to its end.
+  void (*moved)(void* opaque, EndpointName endpoint, const EndpointView& before, const EndpointView& now) = nullptr;
   /// A mapping has come. @return false: somebody cannot take it, and nobody has; it goes again
   bool (*mapped)(void* opaque, const Domain& domain, const Mapping& mapping) = nullptr;
   /// Those of the range are to go. @return false: somebody cannot give them up, and all have them; they stay
@@ -73,8 +85,9 @@ struct DomainListener {
 
 class Domains {
  public:
+  static constexpr std::uint32_t most_domains = 32767;  ///< two numbers for each, of 16 bits
   struct Limits {
-    std::uint32_t domains = 0;
+    std::uint32_t domains = 0;    ///< at most most_domains
     std::uint32_t endpoints = 0;  ///< those included that have gone and whose DETACH may still come
     MappingNodes::Limits mappings;
     bool gone_is_unknown = false;  ///< a DETACH that comes after the removal of its endpoint is NOENT at once
@@ -104,7 +117,11 @@ class Domains {
 
   // ---- Endpoints, as the VMM tells of them ----
   /// @param reserved  memory that it must not map, ascending, none overlaps another
-  [[nodiscard]] Added add_endpoint(EndpointId id, std::span<const ReservedRegion> reserved) noexcept;
+  [[nodiscard]] Added add_endpoint(EndpointName name, std::span<const ReservedRegion> reserved) noexcept;
+  /// It has other reserved memory from now on; what is mapped there stays. @return as add_endpoint()
+  [[nodiscard]] Added set_reserved(EndpointId id, std::span<const ReservedRegion> reserved) noexcept;
+  /// It is called something else, and stays where it is. There is no endpoint `to`. @return whether there was one
+  bool rename_endpoint(EndpointId id, EndpointName to) noexcept;
   /// As if the guest had sent DETACH. @return whether there was one
   bool remove_endpoint(EndpointId id) noexcept;
   [[nodiscard]] bool knows(EndpointId id) const noexcept { return live(id) != nullptr; }
@@ -125,6 +142,8 @@ class Domains {
   /// Nobody is attached any more.
   void detach_all() noexcept;
   [[nodiscard]] const Domain* find(DomainId id) const noexcept;
+  /// The domain with this number. Threads: any, inside the guard in which the number was learned.
+  [[nodiscard]] const Domain& at(viommu::DomainId index) const noexcept { return *slots_[index.value].domain; }
   [[nodiscard]] std::uint32_t domains() const noexcept { return domain_count_; }
   /// `ticket` was given out after all that was asked of it so far.
   void seal(std::uint64_t ticket) noexcept;
@@ -137,6 +156,7 @@ class Domains {
   static constexpr std::uint32_t nothing = IdTable::nothing;
   struct Endpoint {
     EndpointId id{};
+    SourceId source{};
     bool known = false;                  ///< the VMM has it
     std::optional<DomainId> gone_from;   ///< of one that has gone: a DETACH that names it is answered once
     HostArray<ReservedRegion> reserved;  ///< as many as there are
@@ -167,6 +187,7 @@ class Domains {
     return static_cast<std::uint32_t>(&endpoint - endpoints_.begin());
   }
   [[nodiscard]] EndpointView view(const Endpoint& endpoint) const noexcept;
+  [[nodiscard]] bool keep_reserved(Endpoint& endpoint, std::span<const ReservedRegion> reserved) const noexcept;
   [[nodiscard]] std::uint32_t free_slot() const noexcept;
   /// An endpoint that may be taken for a new one, that of a removed one if there is no other.
   [[nodiscard]] Endpoint* free_endpoint() noexcept;

@@ -2,6 +2,7 @@
 #include "engine/vtd/dma.hpp"
 
 #include "engine/base/tracepoint.hpp"
+#include "engine/core/logged_answer.hpp"
 #include "engine/vtd/fault_reasons.hpp"
 #include "engine/vtd/pasid_walk.hpp"
 
@@ -24,7 +25,7 @@ constexpr std::uint64_t interrupt_message_bytes = 4;
 }  // namespace
 
 DmaAnswer Dma::translate(core::Reader& reader, const DmaRequest& request) noexcept {
-  const Mode mode{mode_.load(std::memory_order_acquire)};
+  const Mode mode = waist_.mode();
   if (!mode.uncounted().plain() || request.has_pasid || interrupt_window.contains(request.iova.value))
     return translate_special(reader, request, mode);
   return translate_by_context(reader, request, mode);
@@ -66,14 +67,14 @@ void Dma::set_mode(RootPointer root, bool translate, bool protect) noexcept {
   if (translate) word |= Mode::translating;
   if (protect) word |= Mode::protecting;
   if (waist_.counts_apart()) word |= Mode::counting;
-  word |= mode_.load(std::memory_order_relaxed) & Mode::logging;
+  word |= waist_.mode().word & Mode::logging;
   switch (mode_in_force(capabilities_, root.mode)) {
     case TableMode::legacy:    break;
     case TableMode::scalable:  word |= Mode::scalable; break;
     case TableMode::abort_dma: word |= Mode::aborting; break;
     case TableMode::reserved:  word |= Mode::invalid_table; break;
   }
-  mode_.store(word, std::memory_order_release);
+  waist_.set_mode({word});
 }
 
 Dma::Context Dma::walk_tables(core::Reader& reader, const DmaRequest& request, Mode mode) const noexcept {
@@ -97,7 +98,7 @@ Dma::Context Dma::read_tables(const DmaRequest& request, Mode mode) const noexce
 }
 
 FaultStatus Dma::report_host_fault(core::Reader& reader, const DmaRequest& request, FaultReason reason) noexcept {
-  const Mode mode{mode_.load(std::memory_order_acquire)};
+  const Mode mode = waist_.mode();
   if (!mode.has(Mode::translating)) return FaultStatus::none;
   const caches::ContextEntry cached = find_context(request);
   const bool fault_disable = cached ? cached.fault_disable() : walk_tables(reader, request, mode).fault_disable;
@@ -108,7 +109,7 @@ FaultStatus Dma::report_host_fault(core::Reader& reader, const DmaRequest& reque
 
 consumer::Content Dma::content_of(SourceId source) const noexcept {
   using consumer::View;
-  const Mode mode{mode_.load(std::memory_order_acquire)};
+  const Mode mode = waist_.mode();
   if (const machine::Way way = way_of(source); way != machine::Way::unit)
     return {way == machine::Way::system ? View::system : View::blocked, {}};
   if (!mode.has(Mode::translating)) return {View::system, {}};
@@ -139,7 +140,7 @@ DmaAnswer Dma::translate_without_context(core::Reader& reader, const DmaRequest&
   if (const machine::Way way = way_of(request.source); way != machine::Way::unit)
     return beside_unit(reader, request, way);
   // `mode` is older than the version: what a root table that was replaced in between says must not be cached.
-  const bool root_in_force = Mode{mode_.load(std::memory_order_acquire)}.same_tables(mode);
+  const bool root_in_force = waist_.mode().same_tables(mode);
   const Context walked = walk_tables(reader, request, mode);
   if (walked.fault != FaultReason::none) {
     return fault(reader, request, walked.fault, walked.fault_disable);
@@ -206,7 +207,8 @@ DmaAnswer Dma::beside_unit(core::Reader& reader, const DmaRequest& request, mach
 }
 
 DmaAnswer Dma::translate_special(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept {
-  if (mode.has(Mode::logging)) return logged(request, translate_special(reader, request, mode.unlogged()));
+  if (mode.has(Mode::logging))
+    return core::logged(waist_.dirty(), request, translate_special(reader, request, mode.unlogged()));
   if (const machine::Way way = way_of(request.source); way != machine::Way::unit)
     return beside_unit(reader, request, way);
   if (!mode.has(Mode::translating)) {
@@ -274,8 +276,9 @@ void Dma::charge(core::Reader& reader, const DmaRequest& request) const noexcept
 DmaAnswer Dma::fault(core::Reader& reader, const DmaRequest& request, FaultReason reason, bool fault_disable,
                      const caches::AddressSpaceKey* key) noexcept {
   reader.counters.add(core::Count::faults);
-  faults_.count(reason, request.source,
-                key == nullptr ? std::nullopt : std::optional{DomainUse{key->domain, waist_.generation(key->domain)}});
+  faults_.count(
+      reason, request.source,
+      key == nullptr ? std::nullopt : std::optional{core::DomainUse{key->domain, waist_.generation(key->domain)}});
   DmaAnswer blocked;
   blocked.reason = reason;
   if (request.report) blocked.status = report(request, reason, fault_disable);

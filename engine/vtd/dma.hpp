@@ -21,9 +21,10 @@
 #include "engine/base/ids.hpp"
 #include "engine/base/scratch.hpp"
 #include "engine/consumer/consumers.hpp"
+#include "engine/core/dma_request.hpp"
+#include "engine/core/request_mode.hpp"
 #include "engine/core/waist.hpp"
 #include "engine/machine/ways.hpp"
-#include "engine/vtd/address_type.hpp"
 #include "engine/vtd/capabilities.hpp"
 #include "engine/vtd/context_walk.hpp"
 #include "engine/vtd/fault_reporter.hpp"
@@ -32,37 +33,9 @@
 
 namespace viommu::vtd {
 
-/// One request of a device.
-struct DmaRequest {
-  SourceId source;
-  Iova iova;
-  Rights asked;              ///< both for an atomic
-  std::uint64_t length = 0;  ///< bytes, 0 when not told; matters in the interrupt window only
-  bool zero_length = false;  ///< a zero-length read
-  bool has_pasid = false;
-  Pasid pasid{};
-  bool privileged = false;  ///< PR and ER: of a request with PASID
-  bool execute = false;
-  bool report = true;  ///< false: same answer, but no record and no event
-  AddressType type = AddressType::untranslated;
-  bool page_request = false;  ///< the request is for a page, not for its contents
-};
-
-enum class DmaKind : std::uint8_t { fault, translated, identity, interrupt };
-
-struct DmaAnswer {
-  DmaKind kind = DmaKind::fault;
-  Rights rights;
-  Gpa gpa;
-  std::uint64_t mask = 0;
-  FaultReason reason = FaultReason::none;
-  FaultStatus status = FaultStatus::none;
-  // Of the context that was used, for holds:
-  DomainId domain{};
-  std::optional<Pasid> pasid = std::nullopt;
-  bool first_stage = false;
-  bool mmio = false;  ///< it leads to a device's memory
-};
+using core::DmaAnswer;
+using core::DmaKind;
+using core::DmaRequest;
 
 /// How a request of address translation services is completed.
 enum class AtsStatus : std::uint8_t { success, unsupported_request, completer_abort };
@@ -100,17 +73,9 @@ class Dma {
   Dma(const Capabilities& capabilities, core::Waist& waist, Registers& registers, FaultReporter& faults) noexcept
       : capabilities_{capabilities}, waist_{waist}, registers_{registers}, faults_{faults} {}
 
-  /// Whether translation is on and nothing else: the context of a plain request is then whatever the cache says.
-  [[nodiscard, gnu::always_inline]] bool is_usual() const noexcept {
-    return Mode{mode_.load(std::memory_order_acquire)}.plain();
-  }
-  /// The same, but that hits may have to be counted by device and domain.
-  [[nodiscard]] bool is_usual_or_counted() const noexcept {
-    return Mode{mode_.load(std::memory_order_acquire)}.uncounted().plain();
-  }
   [[nodiscard]] DmaAnswer translate(core::Reader& reader, const DmaRequest& request) noexcept;
 
-  /// The same, for a plain request with its context, under is_usual(), that the IOTLB has no hit for.
+  /// The same, for a plain request with its context, while mode is plain (core::RequestMode), that the IOTLB has no hit for.
   [[nodiscard]] DmaAnswer translate_missed(core::Reader& reader, const DmaRequest& request,
                                            caches::ContextEntry context) noexcept;
 
@@ -157,39 +122,15 @@ class Dma {
 
   /// What new requests see from now on. Requests that began earlier may still be under the old mode.
   void set_mode(RootPointer root, bool translate, bool protect) noexcept;
-  /// Whether new requests that write are logged (Waist::dirty): an answer to them then covers no more than was asked
-  /// for, and was logged before it is given; and an answer to a read gives no right to write.
-  void set_logging(bool on) noexcept;
 
  private:
-  /// RTADDR_REG as latched with, in bits that an aligned table leaves free, TES, PMEN and what TTM comes to.
-  struct Mode {
-    std::uint64_t word = 0;
-    static constexpr std::uint64_t translating = 1;
-    static constexpr std::uint64_t protecting = 2;
-    static constexpr std::uint64_t invalid_table = 4;  ///< a mode that this unit does not have
-    static constexpr std::uint64_t aborting = 8;
-    static constexpr std::uint64_t scalable = 16;
-    static constexpr std::uint64_t counting = 32;  ///< by device and domain: not what the hot path does
-    static constexpr std::uint64_t logging = 64;   ///< what is written
-
-    /// Whether each request without a PASID is translated, and that is all.
-    [[nodiscard]] bool plain() const noexcept { return (word & (low_bits(page_shift) & ~scalable)) == translating; }
-    [[nodiscard]] Mode uncounted() const noexcept { return {word & ~counting}; }
-    [[nodiscard]] Mode unlogged() const noexcept { return {word & ~logging}; }
-    /// Whether both have their contexts in the same tables.
-    [[nodiscard]] bool same_tables(Mode other) const noexcept {
-      constexpr std::uint64_t others = translating | protecting | logging;
-      return (word & ~others) == (other.word & ~others);
-    }
-    [[nodiscard]] bool has(std::uint64_t bit) const noexcept { return (word & bit) != 0; }
-    [[nodiscard]] Gpa root() const noexcept { return {word & ~low_bits(page_shift)}; }
-    [[nodiscard]] TableMode tables() const noexcept {
-      if (has(invalid_table)) return TableMode::reserved;
-      if (has(aborting)) return TableMode::abort_dma;
-      return has(scalable) ? TableMode::scalable : TableMode::legacy;
-    }
-  };
+  using Mode = core::RequestMode;
+  /// What TTM comes to.
+  [[nodiscard]] static TableMode tables_of(Mode mode) noexcept {
+    if (mode.has(Mode::invalid_table)) return TableMode::reserved;
+    if (mode.has(Mode::aborting)) return TableMode::abort_dma;
+    return mode.has(Mode::scalable) ? TableMode::scalable : TableMode::legacy;
+  }
 
   /// A zero-length read is allowed by either right where CAP.ZLR says so.
   [[nodiscard]] Rights effective(const DmaRequest& request) const noexcept {
@@ -237,7 +178,7 @@ class Dma {
   /// Requests [first, end) of a batch, at most core::batch_width.
   template <class Batch>
   void translate_some(core::Reader& reader, std::size_t first, std::size_t end, Batch batch) noexcept {
-    const Mode mode{mode_.load(std::memory_order_acquire)};
+    const Mode mode = waist_.mode();
     const bool usual = mode.uncounted().plain();
     caches::BatchBits answered{};
     if (usual && waist_.batch_lookup() != nullptr) {
@@ -315,8 +256,6 @@ class Dma {
   [[nodiscard]] DmaAnswer translate_special(core::Reader& reader, const DmaRequest& request, Mode mode) noexcept;
   /// While translation is off.
   [[nodiscard]] DmaAnswer untranslated(Iova iova) const noexcept;
-  /// The answer as it is given while writes are logged (dma_logged.cpp).
-  [[nodiscard]] DmaAnswer logged(const DmaRequest& request, DmaAnswer found) noexcept;
   [[nodiscard]] DmaAnswer access_interrupt_window(core::Reader& reader, const DmaRequest& request) noexcept;
   [[nodiscard]] DmaAnswer unless_protected(core::Reader& reader, const DmaRequest& request, DmaAnswer found) noexcept;
   [[nodiscard]] DmaAnswer fault_in(core::Reader& reader, const DmaRequest& request, const core::Translation& found,
@@ -329,7 +268,7 @@ class Dma {
   [[nodiscard]] FaultStatus report(const DmaRequest& request, FaultReason reason, bool fault_disable) noexcept;
 
   [[nodiscard]] FaultReason mode_fault(const DmaRequest& request, Mode mode) const noexcept {
-    return vtd::mode_fault(capabilities_, mode.tables(), request);
+    return vtd::mode_fault(capabilities_, tables_of(mode), request);
   }
   /// Whether an address lies in a protected region that is in force. Takes the registers' lock.
   [[nodiscard]] bool is_protected(Gpa gpa) noexcept;
@@ -345,7 +284,6 @@ class Dma {
   FaultReporter& faults_;
   consumer::Consumers* consumers_ = nullptr;
   const machine::Ways* ways_ = nullptr;
-  alignas(shared_line_bytes) Atomic<std::uint64_t> mode_{0};
 };
 
 }  // namespace viommu::vtd

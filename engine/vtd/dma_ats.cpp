@@ -2,6 +2,8 @@
 // Translation requests and translated requests of devices that keep translations of their own. Source: VT-d, "Address
 // Translation Services" and "Fault Conditions and Remapping Hardware Behavior".
 #include "engine/vtd/dma.hpp"
+
+#include "engine/core/logged_answer.hpp"
 #include "engine/vtd/fault_reasons.hpp"
 
 namespace viommu::vtd {
@@ -19,7 +21,7 @@ TranslationCompletion Dma::complete_with(core::Reader& reader, const DmaRequest&
 }
 
 TranslationCompletion Dma::complete_translation_request(core::Reader& reader, const DmaRequest& request) noexcept {
-  const Mode mode{mode_.load(std::memory_order_acquire)};
+  const Mode mode = waist_.mode();
   TranslationCompletion completion;
   const std::uint64_t version = waist_.context_version();                              // before the look at the way
   if (!mode.has(Mode::translating) || way_of(request.source) != machine::Way::unit) {  // never recorded
@@ -42,7 +44,7 @@ TranslationCompletion Dma::complete_translation_request(core::Reader& reader, co
   if (context) {
     walked = kept_in(context);
   } else {
-    const bool root_in_force = Mode{mode_.load(std::memory_order_acquire)}.same_tables(mode);
+    const bool root_in_force = waist_.mode().same_tables(mode);
     walked = walk_tables(reader, request, mode);
     if (walked.fault != FaultReason::none) return complete_with(reader, request, walked.fault, walked.fault_disable);
     if (root_in_force) context = insert_context(version, request, walked);
@@ -92,7 +94,7 @@ core::Translation Dma::translate_as_granted(core::Reader& reader, const DmaReque
 }
 
 DmaAnswer Dma::check_translated(core::Reader& reader, const DmaRequest& request) noexcept {
-  const Mode mode{mode_.load(std::memory_order_acquire)};
+  const Mode mode = waist_.mode();
   // Blocked, and never recorded: nobody has given it a translation.
   if (!mode.has(Mode::translating) || way_of(request.source) != machine::Way::unit) return {};
   if (const FaultReason reason = mode_fault(request, mode); reason != FaultReason::none)
@@ -110,12 +112,12 @@ DmaAnswer Dma::check_translated(core::Reader& reader, const DmaRequest& request)
   reader.counters.add(core::Count::identities);
   const Gpa gpa{request.iova.value};
   const DmaAnswer answer{DmaKind::identity, read_write, gpa, mask_clear_of_interrupts(gpa.value)};
-  return mode.has(Mode::logging) ? logged(request, answer) : answer;
+  return mode.has(Mode::logging) ? core::logged(waist_.dirty(), request, answer) : answer;
 }
 
 std::optional<caches::AddressSpaceKey> Dma::admit_page_request(core::Reader& reader,
                                                                const DmaRequest& request) noexcept {
-  const Mode mode{mode_.load(std::memory_order_acquire)};
+  const Mode mode = waist_.mode();
   if (!mode.has(Mode::translating) || way_of(request.source) != machine::Way::unit) return std::nullopt;  // the same
   Context walked;
   walked.fault = mode_fault(request, mode);

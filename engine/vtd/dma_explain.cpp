@@ -25,10 +25,10 @@ namespace {
 }  // namespace
 
 void Dma::explain(const DmaRequest& request, DmaExplanation& why) noexcept {
-  const Mode mode{mode_.load(std::memory_order_acquire)};
+  const Mode mode = waist_.mode();
   why.translating = mode.has(Mode::translating);
   why.protecting = mode.has(Mode::protecting);
-  why.mode = mode.tables();
+  why.mode = tables_of(mode);
   why.root = mode.root();
   why.context = find_context(request);
   const auto decide = [&](AnsweredBy by, const DmaAnswer& answer) {

@@ -6,10 +6,10 @@
 #include <cstdint>
 
 #include "engine/base/address.hpp"
+#include "engine/base/address_type.hpp"
 #include "engine/base/bits.hpp"
 #include "engine/base/fault.hpp"
 #include "engine/base/ids.hpp"
-#include "engine/vtd/address_type.hpp"
 
 namespace viommu::vtd {
 

@@ -8,9 +8,9 @@
 
 #include "engine/base/atomic.hpp"
 #include "engine/base/fault.hpp"
+#include "engine/core/fault_counts.hpp"
+#include "engine/core/fault_limit.hpp"
 #include "engine/core/host.hpp"
-#include "engine/vtd/fault_counts.hpp"
-#include "engine/vtd/fault_limit.hpp"
 #include "engine/vtd/fault_log.hpp"
 #include "engine/vtd/registers.hpp"
 
@@ -28,10 +28,11 @@ class FaultReporter {
   /// @param pairs  of device and domain that are counted apart @return false when the host has no memory
   [[nodiscard]] bool count_apart(std::size_t pairs) noexcept { return counts_.reset(host_.allocator(), pairs); }
   /// Every blocked request, reported or not.
-  void count(FaultReason reason, SourceId source, const std::optional<DomainUse>& domain = std::nullopt) noexcept {
+  void count(FaultReason reason, SourceId source,
+             const std::optional<core::DomainUse>& domain = std::nullopt) noexcept {
     counts_.add(reason, source, domain);
   }
-  [[nodiscard]] const FaultCounts& counts() const noexcept { return counts_; }
+  [[nodiscard]] const core::FaultCounts& counts() const noexcept { return counts_; }
 
   /// Records a fault that is to be reported, and sends the event that follows from it.
   FaultStatus report(const FaultEntry& entry) noexcept;
@@ -53,8 +54,8 @@ class FaultReporter {
  private:
   Registers& registers_;
   const core::Host& host_;
-  FaultCounts counts_;
-  FaultLimit limit_;  ///< under the registers' lock
+  core::FaultCounts counts_;
+  core::FaultLimit limit_;  ///< under the registers' lock
   Atomic<std::uint64_t> suppressed_{0};
   Atomic<std::uint64_t> recorded_{0};
   Atomic<std::uint64_t> overflowed_{0};

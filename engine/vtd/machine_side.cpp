@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "engine/base/bits.hpp"
+#include "engine/machine/memory_side.hpp"
 #include "engine/vtd/capability_layouts.hpp"
 #include "engine/vtd/table_layouts.hpp"
 
@@ -71,22 +72,6 @@ constexpr Fields fields = make_fields();
   return left.check().field;
 }
 
-[[nodiscard]] std::optional<Gpa> memory_end(const void* opaque) {
-  const RegionMap* const map = side(opaque).memory.map();
-  if (map == nullptr || map->regions().empty()) return std::nullopt;
-  return map->regions().back().range.last;
-}
-
-[[nodiscard]] std::optional<Gpa> memory_hole(const void* opaque, GpaRange range) {
-  const RegionMap* const map = side(opaque).memory.map();
-  Gpa next = range.first;
-  while (const Region* const region = map == nullptr ? nullptr : map->find(next)) {  // ends: `next` grows
-    if (region->range.last >= range.last) return std::nullopt;
-    next = region->range.last + 1;
-  }
-  return next;
-}
-
 }  // namespace
 
 std::span<const CapabilityField> capability_fields() noexcept { return fields; }
@@ -114,8 +99,10 @@ machine::FrontEnd MachineSide::front_end() noexcept {
     return {capabilities.cap, capabilities.ecap};
   };
   table.host_address_width = [](const void* opaque) { return side(opaque).unit.capabilities().host_address_width; };
-  table.memory_end = memory_end;
-  table.memory_hole = memory_hole;
+  table.memory_end = [](const void* opaque) { return machine::memory_end(side(opaque).memory); };
+  table.memory_hole = [](const void* opaque, GpaRange range) {
+    return machine::memory_hole(side(opaque).memory, range);
+  };
   table.problem = problem;
   table.apply = [](void* opaque, machine::Widths widths) {
     Unit& narrowed = static_cast<MachineSide*>(opaque)->unit;

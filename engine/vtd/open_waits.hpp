@@ -9,23 +9,18 @@
 #include <cstdint>
 #include <optional>
 
+#include "engine/core/completions.hpp"
 #include "engine/core/waist.hpp"
 #include "engine/vtd/invalidation.hpp"
 
 namespace viommu::vtd {
-
-/// Since when a completion has been waiting; for the log alone.
-struct Withheld {
-  std::optional<std::uint64_t> since_ns;
-  bool told = false;
-};
 
 struct OpenWait {
   core::Ticket ticket;
   Wait wait;
   std::uint32_t head = 0;     ///< its own place in the queue
   std::uint64_t devices = 0;  ///< device-TLB invalidations before it (DeviceTlbs::issued)
-  Withheld withheld{};
+  core::Withheld withheld{};
 };
 
 /// A ring of them. Threads: the unit's worker.

@@ -7,10 +7,10 @@
 #include <optional>
 
 #include "caches/address_spaces.hpp"
+#include "engine/base/address_type.hpp"
 #include "engine/base/fault.hpp"
 #include "engine/base/guest_memory.hpp"
 #include "engine/base/ids.hpp"
-#include "engine/vtd/address_type.hpp"
 #include "engine/vtd/capabilities.hpp"
 #include "engine/vtd/scalable_layouts.hpp"
 

@@ -9,12 +9,12 @@
 
 #include "engine/consumer/consumers.hpp"
 #include "engine/core/host.hpp"
+#include "engine/core/obstacle.hpp"
 #include "engine/core/waist.hpp"
 #include "engine/vtd/capabilities.hpp"
 #include "engine/vtd/dma.hpp"
 #include "engine/vtd/fault_reporter.hpp"
 #include "engine/vtd/interrupt_remapping.hpp"
-#include "engine/vtd/obstacle.hpp"
 #include "engine/vtd/registers.hpp"
 #include "engine/vtd/saved_state.hpp"
 #include "engine/vtd/worker.hpp"
@@ -45,7 +45,7 @@ class Unit {
 
   /// @param pairs  of device and domain whose faults are counted apart @return false when the host has no memory
   [[nodiscard]] bool count_faults_apart(std::size_t pairs) noexcept { return faults_.count_apart(pairs); }
-  [[nodiscard]] const FaultCounts& fault_counts() const noexcept { return faults_.counts(); }
+  [[nodiscard]] const core::FaultCounts& fault_counts() const noexcept { return faults_.counts(); }
 
   [[nodiscard]] ReadResult read(std::uint64_t offset, unsigned size) noexcept {
     return registers_.with([&](const RegisterFile& file) { return file.read(offset, size); });
@@ -85,11 +85,12 @@ class Unit {
 
   // ---- Migration ----
   /// What is in the way of a quiet unit. Nothing is: `state`, where there is one, receives what is to be saved.
-  [[nodiscard]] Obstacle save(SavedState* state) noexcept {
-    Obstacle obstacle;
+  [[nodiscard]] core::Obstacle save(SavedState* state) noexcept {
+    core::Obstacle obstacle;
     if (worker_.save(state, obstacle) == WorkLook::noted) work_again();
     return obstacle;
   }
+  [[nodiscard]] core::Obstacle obstacle() noexcept { return save(nullptr); }
   [[nodiscard]] UnitIdentity identity() noexcept { return {capabilities_, compress_faults_}; }
   enum class Loaded : std::uint8_t { done, refused, busy };
   /// @param problem  why it was refused

@@ -61,7 +61,4 @@ struct WorkSeen {
   core::Waist::ScanSeen scan;           ///< for whom the tickets wait
 };
 
-/// Whether somebody had the role, so that nothing was seen; and whether a note was left in the meantime.
-enum class WorkLook : std::uint8_t { busy, done, noted };
-
 }  // namespace viommu::vtd

@@ -33,30 +33,11 @@ bool Worker::request(const Actions& actions) noexcept {
 }
 
 WorkState Worker::process(std::uint32_t budget) noexcept {
-  Role found = Role::free;
-  if (!role_.compare_exchange_strong(found, Role::taken, std::memory_order_seq_cst)) {
-    // That thread works again before it gives the role back. If it has just given it back, the role is ours.
-    if (role_.exchange(Role::noted, std::memory_order_seq_cst) != Role::free) return WorkState::idle;
-  }
   Budget left{budget};
-  // Bound: a guest that keeps ringing from another thread leaves `more` behind after as many turns as this.
-  constexpr unsigned most_turns = 16;
-  for (unsigned turn = 1;; ++turn) {
-    WorkState state = work(left);
-    const bool last = state == WorkState::more || turn == most_turns;
-    Role taken = Role::taken;
-    if (role_.compare_exchange_strong(taken, Role::free, std::memory_order_seq_cst)) {
-      registers_.deliver();
-      return state;
-    }
-    if (last) {
-      role_.exchange(Role::free, std::memory_order_seq_cst);
-      registers_.deliver();
-      return WorkState::more;
-    }
-    // From here on a note means yet another turn. An exchange, because it has to see what came with the note.
-    role_.exchange(Role::taken, std::memory_order_seq_cst);
-  }
+  if (!role_.enter()) return WorkState::idle;
+  const WorkState state = role_.run([&] { return work(left); });
+  registers_.deliver();
+  return state;
 }
 
 bool Worker::reset() noexcept {
@@ -94,7 +75,7 @@ WorkState Worker::work(Budget& budget) noexcept {
     begin_commands();
     waiting = !finish_commands();
   }
-  if (!advance_tracking()) waiting = true;
+  if (!tracking_.advance(completions_)) waiting = true;
   pages_.write_posted();
   advance_devices();
   const WorkState queue = run_queue(budget);
@@ -174,7 +155,7 @@ void Worker::begin_interrupt_commands(const Commands& commands) noexcept {
 
 bool Worker::finish_commands() noexcept {
   if (consumers_.busy()) return false;
-  if (global_ && drained(global_->ticket, global_->withheld, "a command of GCMD or PMEN")) {
+  if (global_ && completions_.drained(global_->ticket, global_->withheld, "a command of GCMD or PMEN")) {
     registers_.with([this](RegisterFile& file) {
       const Commands& done = global_->commands;
       if (done.root_pointer) file.complete_root_pointer();
@@ -186,26 +167,15 @@ bool Worker::finish_commands() noexcept {
     });
     global_.reset();
   }
-  if (context_ && drained(context_->ticket, context_->withheld, "a context invalidation")) {
+  if (context_ && completions_.drained(context_->ticket, context_->withheld, "a context invalidation")) {
     registers_.with([this](RegisterFile& file) { file.complete_context_invalidation(context_->granularity); });
     context_.reset();
   }
-  if (iotlb_ && drained(iotlb_->ticket, iotlb_->withheld, "an IOTLB invalidation")) {
+  if (iotlb_ && completions_.drained(iotlb_->ticket, iotlb_->withheld, "an IOTLB invalidation")) {
     registers_.with([this](RegisterFile& file) { file.complete_iotlb_invalidation(iotlb_->granularity); });
     iotlb_.reset();
   }
   return !global_ && !context_ && !iotlb_;
-}
-
-bool Worker::drained(const core::Ticket& ticket, Withheld& withheld, const char* what) noexcept {
-  if (waist_.drained(ticket)) return true;
-  if (withheld.told) return false;
-  const std::uint64_t now_ns = host_.now_ns();  // 0 without a clock: nothing is late then
-  if (!withheld.since_ns) withheld.since_ns = now_ns;
-  if (now_ns < *withheld.since_ns || now_ns - *withheld.since_ns < report_ns_) return false;
-  withheld.told = true;
-  log_withheld(what, now_ns - *withheld.since_ns);
-  return false;
 }
 
 void Worker::count_iotlb(IotlbGranularity granularity) noexcept {

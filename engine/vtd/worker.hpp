@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // The unit's own work: commands of the register window and the invalidation queue, one thread at a time.
 //
-// Any thread may call process(). The first one takes the role (`role_`: free -> taken) and works; others leave a note
-// (taken -> noted) and go on: the one in the role gives it back only from `taken`, and works again when it was noted.
-// So no thread waits for another, nothing is forgotten, and no lock is held while guest memory is read or the host is
-// called.
+// Any thread may call process(): core/role.hpp.
 //
 // A command becomes visible to the guest (GSTS, ICC, IVT, status write, interrupt) only when its ticket is drained. If
 // it is not, the work stops there with `wait`; the end of a guard or hold calls host.wake.
@@ -20,8 +17,12 @@
 #include "engine/base/atomic.hpp"
 #include "engine/base/scratch.hpp"
 #include "engine/consumer/consumers.hpp"
+#include "engine/consumer/write_tracking.hpp"
+#include "engine/core/completions.hpp"
 #include "engine/core/host.hpp"
 #include "engine/core/log_limit.hpp"
+#include "engine/core/obstacle.hpp"
+#include "engine/core/role.hpp"
 #include "engine/core/waist.hpp"
 #include "engine/vtd/capabilities.hpp"
 #include "engine/vtd/commands.hpp"
@@ -29,7 +30,6 @@
 #include "engine/vtd/device_tlbs.hpp"
 #include "engine/vtd/dma.hpp"
 #include "engine/vtd/interrupt_remapping.hpp"
-#include "engine/vtd/obstacle.hpp"
 #include "engine/vtd/open_waits.hpp"
 #include "engine/vtd/page_requests.hpp"
 #include "engine/vtd/registers.hpp"
@@ -38,7 +38,9 @@
 
 namespace viommu::vtd {
 
-enum class WorkState : std::uint8_t { idle, more, wait };
+using core::Obstacle;
+using core::WorkLook;
+using core::WorkState;
 
 /// What the worker counts.
 enum class WorkCount : std::uint8_t {
@@ -78,7 +80,8 @@ class Worker {
         interrupts_{interrupts},
         pages_{pages},
         consumers_{consumers},
-        report_ns_{times.report_ns},
+        completions_{waist, host, times.report_ns},
+        tracking_{waist, consumers},
         devices_{waist, host, capabilities.device_tlb_throttle, times.device_timeout_ns} {}
 
   /// Takes note of what a register write asks for; process() does it. Called under the registers' lock.
@@ -92,10 +95,7 @@ class Worker {
   /// meanwhile is its to answer.
   template <class Use>
   [[nodiscard]] WorkLook exclusively(const Use& use) noexcept {
-    Role found = Role::free;
-    if (!role_.compare_exchange_strong(found, Role::taken, std::memory_order_seq_cst)) return WorkLook::busy;
-    use();
-    return role_.exchange(Role::free, std::memory_order_seq_cst) == Role::noted ? WorkLook::noted : WorkLook::done;
+    return role_.exclusively(use);
   }
   /// The unit's capabilities are others now: everything begins as after creation. By whoever has the role, before the
   /// guest runs.
@@ -111,8 +111,8 @@ class Worker {
   /// role: then nothing is done. process() is to follow
   [[nodiscard]] bool load(const RegisterFile& loaded, const PageGroups& groups) noexcept;
   /// Asks for dirty tracking; process() does it. @return whether there is anything to do
-  [[nodiscard]] bool track(bool on) noexcept;
-  [[nodiscard]] bool tracks() const noexcept { return tracking_.load(std::memory_order_acquire); }
+  [[nodiscard]] bool track(bool on) noexcept { return tracking_.want(on); }
+  [[nodiscard]] bool tracks() const noexcept { return tracking_.on(); }
   /// Takes what was logged, and says whether the guards in which it was logged have ended. Not settled: to be asked
   /// again, host.wake is called when it is worth it.
   [[nodiscard]] DirtyCollected collect_dirty() noexcept;
@@ -128,17 +128,17 @@ class Worker {
   struct GlobalCommand {
     core::Ticket ticket;
     Commands commands;
-    Withheld withheld{};
+    core::Withheld withheld{};
   };
   struct ContextCommand {
     core::Ticket ticket;
     ContextGranularity granularity;
-    Withheld withheld{};
+    core::Withheld withheld{};
   };
   struct IotlbCommand {
     core::Ticket ticket;
     IotlbGranularity granularity;
-    Withheld withheld{};
+    core::Withheld withheld{};
   };
   /// The queue as one look under the lock shows it. Only the role changes what is in it but the tail, so a run up to
   /// this tail needs no second look; the guest sees the head move when the run ends and at each wait.
@@ -206,8 +206,6 @@ class Worker {
     Gpa first;
     std::byte* host = nullptr;  ///< null: to be read word by word
   };
-  enum class Role : std::uint8_t { free, taken, noted };
-
   /// As after creation.
   void start_over() noexcept;
   [[nodiscard]] WorkState work(Budget& budget) noexcept;
@@ -242,16 +240,11 @@ class Worker {
   void forget_work() noexcept;
   [[nodiscard]] Obstacle open_work() const noexcept;
   [[nodiscard]] Obstacle delay_of(const core::Ticket& ticket) const noexcept;
-  /// @return false while a switch of dirty tracking waits for its ticket
-  [[nodiscard]] bool advance_tracking() noexcept;
   /// @param raw  the descriptor at the head, where that is what is wrong and could be read
   void stop_queue(QueueErrorCode code, const QueueView& queue, const std::optional<RawDescriptor>& raw) noexcept;
-  /// As Waist::drained(); a completion that waits for longer than `report_ns` is logged once.
-  [[nodiscard]] bool drained(const core::Ticket& ticket, Withheld& withheld, const char* what) noexcept;
   // worker_log.cpp; without a lock, like every call of the host.
   void log_stop(QueueErrorCode code, const QueueView& queue, const std::optional<RawDescriptor>& raw) noexcept;
   void log_dropped_write(const Wait& wait) noexcept;
-  void log_withheld(const char* what, std::uint64_t age_ns) noexcept;
   void log_timeout(SourceId source) noexcept;
   void count_iotlb(IotlbGranularity granularity) noexcept;
   void count_invalidation(const IotlbInvalidation& invalidation) noexcept;
@@ -271,21 +264,16 @@ class Worker {
   InterruptRemapping& interrupts_;
   PageRequests& pages_;
   consumer::Consumers& consumers_;
-  const std::uint64_t report_ns_;
+  core::Completions completions_;
+  consumer::WriteTracking tracking_;
 
-  Atomic<Role> role_{Role::free};
+  core::Role role_;
   Atomic<bool> commanded_{false};  ///< commands_ holds something
-  Atomic<bool> tracking_wanted_{false};
-  Atomic<bool> tracking_{false};  ///< switched, and drained
-  Commands commands_;             ///< asked for and not yet begun; under the registers' lock
+  Commands commands_;              ///< asked for and not yet begun; under the registers' lock
   // Whoever has the role:
   std::optional<GlobalCommand> global_;
   std::optional<ContextCommand> context_;
   std::optional<IotlbCommand> iotlb_;
-  std::optional<core::Ticket> tracking_ticket_;  ///< of the switch under way
-  Withheld tracking_withheld_;
-  bool tracking_begun_ = false;               ///< what it is switched to, or was last
-  std::optional<core::Ticket> dirty_ticket_;  ///< of what collect_dirty() has taken
   OpenWaits waits_;
   std::uint32_t fetched_ = 0;  ///< the next descriptor to be fetched, while a wait is open; the head stands on that one
   caches::ScopeSet since_last_wait_;
@@ -294,7 +282,6 @@ class Worker {
   std::array<Atomic<std::uint64_t>, work_counts> counts_{};
   core::LogLimit stops_;
   core::LogLimit dropped_writes_;
-  core::LogLimit withheld_;
   core::LogLimit timeouts_;
   DeviceTlbs devices_;
 };

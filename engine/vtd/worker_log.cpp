@@ -59,19 +59,6 @@ void Worker::log_dropped_write(const Wait& wait) noexcept {
   host_.log(core::LogLevel::warning, text.data());
 }
 
-void Worker::log_withheld(const char* what, std::uint64_t age_ns) noexcept {
-  const std::uint64_t times = withheld_.happened();
-  if (times == 0 || !host_.has_log()) return;
-  constexpr std::uint64_t ns_per_ms = 1'000'000;
-  std::array<char, 192> text;
-  std::snprintf(text.data(), text.size(),
-                "completion of %s withheld for %" PRIu64
-                " ms: an older guard or hold is still open; withheld so far: "
-                "%" PRIu64,
-                what, age_ns / ns_per_ms, times);
-  host_.log(core::LogLevel::warning, text.data());
-}
-
 void Worker::log_timeout(SourceId source) noexcept {
   const std::uint64_t times = timeouts_.happened();
   if (times == 0 || !host_.has_log()) return;

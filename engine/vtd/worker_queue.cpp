@@ -259,7 +259,8 @@ bool Worker::finish_waits() noexcept {
   if (consumers_.busy()) return waits_.empty();
   while (!waits_.empty()) {
     OpenWait& oldest = waits_.oldest();
-    if (!devices_.answered_up_to(oldest.devices) || !drained(oldest.ticket, oldest.withheld, "an invalidation wait"))
+    if (!devices_.answered_up_to(oldest.devices) ||
+        !completions_.drained(oldest.ticket, oldest.withheld, "an invalidation wait"))
       return false;
     const Wait wait = oldest.wait;
     if (wait.page_drain) pages_.write_posted();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// Migration: whether the unit is quiet, taking a state in, and the switch of dirty tracking.
+// Migration: whether the unit is quiet, and taking a state in.
 #include <algorithm>
 #include <array>
 #include <utility>
@@ -30,7 +30,8 @@ Obstacle Worker::open_work() const noexcept {
   core::Waist::RegionsSeen regions;
   waist_.peek_removed_regions(regions);
   if (regions.count != 0) return {"region", "that was removed may still be in use", regions.removed[0].cookie};
-  if (tracking_ticket_) return {"dirty tracking", "is being switched", delay_of(*tracking_ticket_).owner};
+  if (const core::Ticket* const ticket = tracking_.waits_for())
+    return {"dirty tracking", "is being switched", delay_of(*ticket).owner};
   return {};
 }
 
@@ -102,49 +103,9 @@ void Worker::forget_work() noexcept {
   devices_.forget();
 }
 
-bool Worker::track(bool on) noexcept {
-  return tracking_wanted_.exchange(on, std::memory_order_seq_cst) != on ||
-         tracking_.load(std::memory_order_relaxed) != on;
-}
-
-/// The mode goes on first and off first, so what is given from then on is right; what was given before has ended when
-/// the ticket is drained. Until then holds and the engine's own writes are logged either way.
-bool Worker::advance_tracking() noexcept {
-  for (;;) {  // ends: each round begins a switch that another thread has asked for since, or returns
-    if (tracking_ticket_) {
-      if (consumers_.busy() || !drained(*tracking_ticket_, tracking_withheld_, "dirty tracking")) return false;
-      tracking_ticket_.reset();
-      if (!tracking_begun_) waist_.log_own_writes(false);
-      tracking_.store(tracking_begun_, std::memory_order_release);
-    }
-    const bool wanted = tracking_wanted_.load(std::memory_order_seq_cst);
-    if (wanted == tracking_begun_) return true;
-    tracking_begun_ = wanted;
-    if (wanted) waist_.log_own_writes(true);
-    dma_.set_logging(wanted);
-    const caches::Scope everything;
-    waist_.drop(everything);
-    consumers_.track_writes(wanted);
-    caches::ScopeSet held;
-    held.add(everything);
-    tracking_ticket_ = waist_.ticket(held);
-    tracking_withheld_ = {};
-  }
-}
-
 DirtyCollected Worker::collect_dirty() noexcept {
   DirtyCollected result{false, false};
-  const WorkLook look = exclusively([&] {
-    if (!dirty_ticket_) {
-      waist_.dirty().collect();
-      dirty_ticket_ = waist_.ticket({});
-    }
-    result.settled = waist_.drained(*dirty_ticket_);
-    if (result.settled) {
-      waist_.dirty().settle();
-      dirty_ticket_.reset();
-    }
-  });
+  const WorkLook look = exclusively([&] { result.settled = tracking_.collect(); });
   result.noted = look == WorkLook::noted;
   return result;
 }

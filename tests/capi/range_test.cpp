@@ -9,7 +9,7 @@
 #include <ostream>
 #include <vector>
 
-#include "engine/vtd/range.hpp"
+#include "engine/core/range.hpp"
 #include "tests/capi/machine.hpp"
 
 namespace viommu::capi {
@@ -266,19 +266,19 @@ TEST_CASE("in the interrupt window a range is a message of 4 bytes or it is bloc
 
 TEST_CASE("one call answers a bounded number of blocks", "[capi][range][P5]") {
   // Blocks of one byte that go on alike for ever: only the bound ends this.
-  std::array<vtd::Piece, 4> pieces;
+  std::array<core::Piece, 4> pieces;
   std::size_t asked = 0;
-  vtd::DmaRequest wanted;
+  core::DmaRequest wanted;
   wanted.length = ~std::uint64_t{0};
-  const vtd::RangeEnd end = vtd::translate_range(wanted, pieces, [&asked](const vtd::DmaRequest& block) {
+  const core::RangeEnd end = core::translate_range(wanted, pieces, [&asked](const core::DmaRequest& block) {
     ++asked;
-    vtd::DmaAnswer answer;
-    answer.kind = vtd::DmaKind::identity;
+    core::DmaAnswer answer;
+    answer.kind = core::DmaKind::identity;
     answer.gpa = {block.iova.value};
     return answer;
   });
-  CHECK(asked == vtd::most_blocks_per_range);
-  CHECK(end.translated == vtd::most_blocks_per_range);
+  CHECK(asked == core::most_blocks_per_range);
+  CHECK(end.translated == core::most_blocks_per_range);
   CHECK(end.pieces == 1);
   CHECK_FALSE(end.complete);
   CHECK_FALSE(end.stopped);

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/consumer/model_sink.hpp"
 #include "tests/support/counting_allocator.hpp"
 #include "tests/support/mirror_model.hpp"
 #include "tests/support/paths.hpp"
@@ -61,35 +62,6 @@ constexpr std::array kinds{
     Kind{0, 0, mib2 + page, gib + mib2 - 1},
     Kind{0, 0, 0, ~std::uint64_t{0}, 300},
 };
-
-[[nodiscard]] Declared declared_by(const Kind& kind) {
-  Declared declared;
-  declared.map = declared.unmap = true;
-  if ((kind.declares & VIOMMU_CONSUMER_LEAF) != 0) declared.units = Units::leaf;
-  if ((kind.declares & VIOMMU_CONSUMER_SPLIT) != 0) declared.units = Units::split;
-  declared.large = kind.unit_bytes == gib;
-  declared.powers_of_two = (kind.declares & VIOMMU_CONSUMER_POW2) != 0;
-  declared.mmio = (kind.declares & VIOMMU_CONSUMER_MMIO) != 0;
-  declared.whole_range = (kind.declares & VIOMMU_CONSUMER_UNMAP_ALL) != 0;
-  return declared;
-}
-
-[[nodiscard]] Sink sink_of(MirrorModel& model) {
-  Sink sink;
-  sink.opaque = &model;
-  sink.events = [](const Sink& to, Event* events, std::uint32_t count) {
-    static_assert(sizeof(Event) == sizeof(viommu_event));
-    auto& told = *static_cast<MirrorModel*>(to.opaque);
-    for (Event& event : std::span{events, count}) {
-      viommu_event one;
-      std::memcpy(&one, &event, sizeof one);
-      told.consumer.events(told.consumer.opaque, &one, 1);
-      event.status = one.status;
-    }
-  };
-  sink.report = [](const Sink&, Reported, SourceId, const Event&) {};
-  return sink;
-}
 
 /// What the guest and the VMM have: two trees of tables, and two layouts of memory.
 class World {
@@ -286,7 +258,8 @@ class World {
   const Sink sink = sink_of(model);
   std::ostringstream text;
   {
-    Mirror mirror{allocator.functions(), sink, {0x100}, declared_by(kind), {{kind.first}, {kind.last}}, kind.quota};
+    Mirror mirror{allocator.functions(),       sink,      {0x100}, declared_by(kind.declares, kind.unit_bytes),
+                  {{kind.first}, {kind.last}}, kind.quota};
     mirror.limit({low_bits(haw)});
     std::size_t which = 0;
     std::deque<IovaRange> untold;  // changes without their invalidation

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "engine/core/waist.hpp"
@@ -33,12 +34,16 @@ class CoreHost {
     functions.hold_overdue = [](void* self, std::uint64_t hold, std::uint64_t cookie, std::uint64_t age_ns) {
       of(self).overdue.push_back({hold, cookie, age_ns});
     };
+    functions.view_changed = [](void* self, std::uint16_t source, std::uint32_t view) {
+      if (of(self).on_view) of(self).on_view(source, view);
+    };
     return functions;
   }
   std::atomic<std::uint64_t> wakes{0};
   std::uint64_t now_ns = 0;
   std::vector<std::uint64_t> gone;
   std::vector<Overdue> overdue;
+  std::function<void(std::uint16_t source, std::uint32_t view)> on_view;
   CountingAllocator allocator;
 
  private:

@@ -28,6 +28,7 @@ struct Candidate {
   constexpr std::array left_out{"engine/core/reader.hpp",
                                 "engine/core/log_limit.hpp",
                                 "engine/vtd/worker.hpp",
+                                "engine/core/request_mode.hpp",
                                 "engine/vtd/dma.cpp",
                                 "engine/vtd/fault_reporter.cpp",
                                 "engine/vtd/fault_reporter.hpp",

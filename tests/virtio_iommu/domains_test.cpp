@@ -59,7 +59,7 @@ class World {
     return outcome.status;
   }
   void add(std::uint32_t endpoint, std::vector<ReservedRegion> reserved = {}) {
-    REQUIRE(domains.add_endpoint({endpoint}, reserved) == Domains::Added::ok);
+    REQUIRE(domains.add_endpoint({{endpoint}, {}}, reserved) == Domains::Added::ok);
   }
   /// Guards of all readers have ended.
   void drain() {
@@ -87,8 +87,8 @@ class World {
  private:
   DomainListener listener() {
     return {this,
-            [](void* self, EndpointId endpoint, const EndpointView&, const EndpointView& now) {
-              static_cast<World*>(self)->told.push_back("moved " + std::to_string(endpoint.value) + " " +
+            [](void* self, EndpointName endpoint, const EndpointView&, const EndpointView& now) {
+              static_cast<World*>(self)->told.push_back("moved " + std::to_string(endpoint.id.value) + " " +
                                                         std::to_string(static_cast<int>(now.kind)));
             },
             [](void* self, const Domain& domain, const Mapping& mapping) {
@@ -331,8 +331,8 @@ TEST_CASE("more than there may be is NOMEM, and all right again when there is le
   world.add(pf);
   world.add(vf);
   world.add(7);
-  CHECK(world.domains.add_endpoint({8}, {}) == Domains::Added::limit);
-  CHECK(world.domains.add_endpoint({7}, {}) == Domains::Added::exists);
+  CHECK(world.domains.add_endpoint({{8}, {}}, {}) == Domains::Added::limit);
+  CHECK(world.domains.add_endpoint({{7}, {}}, {}) == Domains::Added::exists);
   REQUIRE(world.attach(1, pf) == Status::ok);
   REQUIRE(world.attach(2, vf) == Status::ok);
   CHECK(world.attach(3, 7) == Status::no_memory);
@@ -343,7 +343,7 @@ TEST_CASE("more than there may be is NOMEM, and all right again when there is le
   CHECK(world.map(1, 4 * page, 5 * page - 1, 0) == Status::ok);
   // One that has gone makes room too, and its late DETACH is then unknown.
   CHECK(world.domains.remove_endpoint({vf}));
-  CHECK(world.domains.add_endpoint({8}, {}) == Domains::Added::ok);
+  CHECK(world.domains.add_endpoint({{8}, {}}, {}) == Domains::Added::ok);
   CHECK(world.detach(3, vf) == Status::no_entry);
 }
 

@@ -23,7 +23,7 @@ inline std::uint64_t with_fault_records(unsigned count) {
 
 /// A blocked read of the page at 0x1000.
 inline vtd::FaultEntry read_fault(std::uint16_t source) {
-  return {{source}, FaultReason::read_denied, vtd::FaultedRequest::read, vtd::AddressType::untranslated, {0x1000}};
+  return {{source}, FaultReason::read_denied, vtd::FaultedRequest::read, viommu::AddressType::untranslated, {0x1000}};
 }
 
 struct Registers {

@@ -148,6 +148,14 @@ struct viommu_host {
   /** The view of a device that was added or subscribed to is another one now: after the old one was withdrawn from its
    * consumers, before the new one is delivered. */
   void (*view_changed)(void* opaque, uint16_t source, uint32_t view);
+  /* Of a virtio-iommu (viommu_virtio.h); from any thread that is at its work or translates. */
+  /** The driver wants to hear of used buffers of queue `queue`: send its interrupt. */
+  void (*virtio_notify)(void* opaque, uint32_t queue);
+  /** The device needs a reset: set DEVICE_NEEDS_RESET and send the interrupt of a configuration change. */
+  void (*virtio_needs_reset)(void* opaque);
+  /** A fault report of `size` bytes, for a VMM that works the event queue itself: 0 when it has a buffer for it,
+   *  negative when it has none, and the report is dropped. */
+  int32_t (*virtio_event)(void* opaque, const void* event, uint32_t size);
 };
 
 /** `pasid` of host.page_response and host.device_invalidate, where it is none. */

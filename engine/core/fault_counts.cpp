@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-#include "engine/vtd/fault_counts.hpp"
+#include "engine/core/fault_counts.hpp"
 
 #include <algorithm>
 #include <bit>
 
 #include "engine/base/bits.hpp"
 
-namespace viommu::vtd {
+namespace viommu::core {
 namespace {
 constexpr std::size_t most_probes = 16;
 }  // namespace
@@ -55,4 +55,4 @@ std::uint64_t FaultCounts::get(const Table& table, std::uint32_t key, std::uint3
   return 0;
 }
 
-}  // namespace viommu::vtd
+}  // namespace viommu::core

@@ -7,9 +7,9 @@
 #include <cstdint>
 #include <span>
 
-#include "engine/vtd/dma.hpp"
+#include "engine/core/dma_request.hpp"
 
-namespace viommu::vtd {
+namespace viommu::core {
 
 /// Contiguous on both sides, with one kind and one set of rights.
 struct Piece {
@@ -66,4 +66,4 @@ RangeEnd translate_range(DmaRequest request, std::span<Piece> pieces, Translate&
   return end;
 }
 
-}  // namespace viommu::vtd
+}  // namespace viommu::core

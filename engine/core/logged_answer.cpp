@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// Answers while writes to guest memory are logged. An answer stands for a block in which every address translates
-// alike, and whoever has it may write there without asking again: so it is made no larger than what was asked for, and
-// all of it is logged before it is given.
-#include "engine/vtd/dma.hpp"
+#include "engine/core/logged_answer.hpp"
 
-namespace viommu::vtd {
+#include <algorithm>
+
+#include "engine/base/bits.hpp"
+
+namespace viommu::core {
 namespace {
 
 /// size - 1 of the largest block around `iova` that is no longer than the request, ends with it at the latest, and
@@ -15,7 +16,7 @@ namespace {
   if (request.length == 0) return mask & page_mask;
   const std::uint64_t rest = ~iova;  // bytes behind it that have an address
   const std::uint64_t last = iova + std::min(request.length - 1, rest);
-  std::uint64_t left = mask & low_bits(core::DirtyLog::chunk_shift);  // one look into the log
+  std::uint64_t left = mask & low_bits(DirtyLog::chunk_shift);  // one look into the log
   while (left > request.length - 1 || (iova | left) > last || (iova & ~left) < (iova & ~page_mask))
     left >>= 1;  // ends: 0 is the byte itself
   return left;
@@ -23,20 +24,15 @@ namespace {
 
 }  // namespace
 
-void Dma::set_logging(bool on) noexcept {
-  const std::uint64_t word = mode_.load(std::memory_order_relaxed);
-  mode_.store(on ? word | Mode::logging : word & ~Mode::logging, std::memory_order_release);
-}
-
-DmaAnswer Dma::logged(const DmaRequest& request, DmaAnswer found) noexcept {
+DmaAnswer logged(DirtyLog& log, const DmaRequest& request, DmaAnswer found) noexcept {
   if (found.kind == DmaKind::fault || found.kind == DmaKind::interrupt) return found;
   if (!request.asked.write()) {
     found.rights = found.rights & read_only;
     return found;
   }
   found.mask = clipped(found.mask, request);
-  waist_.dirty().log({{found.gpa.value & ~found.mask}, {found.gpa.value | found.mask}});
+  log.log({{found.gpa.value & ~found.mask}, {found.gpa.value | found.mask}});
   return found;
 }
 
-}  // namespace viommu::vtd
+}  // namespace viommu::core

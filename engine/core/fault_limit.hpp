@@ -12,7 +12,7 @@
 #include "engine/base/host_memory.hpp"
 #include "engine/base/ids.hpp"
 
-namespace viommu::vtd {
+namespace viommu::core {
 
 /// Threads: under one lock of the owner.
 class FaultLimit {
@@ -59,4 +59,4 @@ class FaultLimit {
   std::uint32_t limit_ = 0;
 };
 
-}  // namespace viommu::vtd
+}  // namespace viommu::core

@@ -12,7 +12,7 @@
 #include "engine/base/host_memory.hpp"
 #include "engine/base/ids.hpp"
 
-namespace viommu::vtd {
+namespace viommu::core {
 
 /// A domain id in one of its uses (caches::Accounts::generation).
 struct DomainUse {
@@ -60,4 +60,4 @@ class FaultCounts {
   Table domains_;
 };
 
-}  // namespace viommu::vtd
+}  // namespace viommu::core

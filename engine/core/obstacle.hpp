@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// What keeps a unit from being quiet, and whose it is.
+// What keeps a front end from being quiet, and whose it is.
 #pragma once
 
 #include <cstdint>
 
 #include "engine/base/ids.hpp"
 
-namespace viommu::vtd {
+namespace viommu::core {
 
 struct Obstacle {
   const char* what = nullptr;  ///< a constant word; null: nothing is in the way
@@ -17,4 +17,4 @@ struct Obstacle {
   [[nodiscard]] explicit operator bool() const noexcept { return what != nullptr; }
 };
 
-}  // namespace viommu::vtd
+}  // namespace viommu::core
