@@ -80,15 +80,24 @@ std::uint32_t kind_of(trace::DeviceKind kind) noexcept {
   }
 }
 
-}  // namespace
-
-std::string missing_feature(const PluggedDevice& device) {
-  const trace::PlugOptions options = options_of(device);
-  if (device.kind == trace::DeviceKind::virtio || options.platform_offered) return "this build has no virtio devices";
-  if (options.ability != trace::Ability::able || options.wish != trace::Wish::unset)
-    return "this build does not know what a device is able to or wishes";
-  return {};
+std::uint8_t ability_of(trace::Ability ability) noexcept {
+  switch (ability) {
+    case trace::Ability::able:    return VIOMMU_ABILITY_ABLE;
+    case trace::Ability::notable: return VIOMMU_ABILITY_NOT_ABLE;
+    case trace::Ability::unknown: break;
+  }
+  return VIOMMU_ABILITY_UNKNOWN;
 }
+std::uint8_t wish_of(trace::Wish wish) noexcept {
+  switch (wish) {
+    case trace::Wish::translate: return VIOMMU_WISH_TRANSLATE;
+    case trace::Wish::bypass:    return VIOMMU_WISH_BYPASS;
+    case trace::Wish::unset:     break;
+  }
+  return VIOMMU_WISH_UNSET;
+}
+
+}  // namespace
 
 viommu_result add_device(viommu_engine* engine, const PluggedDevice& device, viommu_refusal& refusal) {
   Facts facts{options_of(device), {}};
@@ -102,6 +111,10 @@ viommu_result add_device(viommu_engine* engine, const PluggedDevice& device, vio
   added.source = device.source;
   added.kind = kind_of(device.kind);
   if (device.bypassed || facts.options.bypassed) added.flags |= VIOMMU_DEVICE_BYPASSED;
+  if (device.kind == trace::DeviceKind::virtio) added.flags |= VIOMMU_DEVICE_VIRTIO;
+  if (facts.options.platform_offered) added.flags |= VIOMMU_DEVICE_OFFERS_PLATFORM;
+  added.ability = ability_of(facts.options.ability);
+  added.wish = wish_of(facts.options.wish);
   if (facts.options.alias) {
     added.flags |= VIOMMU_DEVICE_HAS_ALIAS;
     added.alias = *facts.options.alias;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include <viommu/viommu.h>
@@ -19,10 +20,8 @@ struct PluggedDevice {
   std::string pairs;
   bool bypassed = false;
   bool has_facts = true;
+  std::optional<bool> driver;  ///< of a virtio device whose driver has chosen: whether it accepted ACCESS_PLATFORM
 };
-
-/// Why this build has no such device; empty when it does.
-[[nodiscard]] std::string missing_feature(const PluggedDevice& device);
 
 [[nodiscard]] viommu_result add_device(viommu_engine* engine, const PluggedDevice& device, viommu_refusal& refusal);
 

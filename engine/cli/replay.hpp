@@ -77,7 +77,13 @@ class Replayer {
   void on(const trace::Notify& n);
   void on(const trace::ReplayAsked& p);
   void on(const trace::Marker&) {}
-  void on(const trace::VirtioLine& v) { skip(std::string{v.letter}); }
+  // Of a virtio-iommu, which is refused with its cfg line.
+  void on(const trace::DriverReady&) { skip("C"); }
+  void on(const trace::BypassChanged&) { skip("B"); }
+  void on(const trace::Request&) { skip("Q"); }
+  void on(const trace::FaultReported&) { skip("E"); }
+  void on(const trace::SizedRequest&) { skip("req"); }
+  void on(const trace::EventBuffers&) { skip("eventbuf"); }
   void on(const trace::Unknown& u) { skip(std::string{u.word}); }
   // Memory and the machine.
   void on(const trace::RamAdded& ram);
@@ -96,11 +102,14 @@ class Replayer {
   void on(const trace::Plug& plug);
   void on(const trace::FactsUnset& unset);
   void on(const trace::Unplug& unplug);
+  void on(const trace::DriverChoice& choice);
   void on(const trace::BusRenumbered& renumber);
   void on(const trace::PageRequested& page);
   void on(const trace::HostFaulted& fault);
   void on(const trace::PageAnswered& reply);
   void on(const trace::ViewCheck& check);
+  void on(const trace::IsolatableCheck& check);
+  void on(const trace::ScopeCheck& check);
   void on(const trace::CapabilitiesCheck& check);
   void on(const trace::WidthCheck& check);
   void on(const trace::BlockersCheck& check);

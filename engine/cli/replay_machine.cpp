@@ -151,6 +151,10 @@ void Replayer::on(const trace::MachineReset& reset) {
   if (reset.device) return fail("only a virtio-iommu has a device reset");
   if (!machine_is_ready("a reset")) return;
   reset_unit();
+  for (PluggedDevice& device : devices_) {
+    if (!std::exchange(device.driver, std::nullopt)) continue;
+    succeed("reset", viommu_driver_reset(unit_.engine->get(), device.source));
+  }
 }
 
 void Replayer::on(const trace::Process& process) {

@@ -137,6 +137,9 @@ bool Replayer::furnish_again() {
       fail("the fresh unit does not take a device: " + result_text(result, refusal));
       return false;
     }
+    // What a driver has chosen is in the state of its device, and not of the unit.
+    if (device.driver)
+      static_cast<void>(viommu_driver_features(unit_.engine->get(), device.source, *device.driver ? 1 : 0, nullptr));
     if (!device.has_facts) succeed("load", viommu_host_facts_unset(unit_.engine->get(), device.source));
   }
   std::uint32_t count = 0;

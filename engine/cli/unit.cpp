@@ -153,8 +153,6 @@ viommu_host Host::table() {
 }
 
 std::string missing_feature(const trace::VtdConfiguration& configuration) {
-  if (configuration.unknown == trace::UnknownAbility::legacy)
-    return "needs devices of unknown ability, which this build does not have";
   if (configuration.fault_limit > ~std::uint32_t{0}) return "needs a higher limit on faults than there is";
   return {};
 }
@@ -173,7 +171,8 @@ viommu_vtd_options options_of(const trace::VtdConfiguration& configuration) {
     options.flags |= flag(configuration.narrow_haw, VIOMMU_NARROW_HAW) |
                      flag(configuration.first_stage_checks, VIOMMU_FIRST_STAGE_CHECKS) |
                      flag(configuration.migratable == trace::Migratable::only, VIOMMU_MIGRATABLE_ONLY) |
-                     flag(configuration.share, VIOMMU_SHARE_SPACES);
+                     flag(configuration.share, VIOMMU_SHARE_SPACES) |
+                     flag(configuration.unknown == trace::UnknownAbility::legacy, VIOMMU_UNKNOWN_BYPASSES);
   options.policy = configuration.policy == trace::CapabilityPolicy::sync ? VIOMMU_POLICY_SYNC : VIOMMU_POLICY_CHECK;
   options.fault_limit = static_cast<std::uint32_t>(configuration.fault_limit);
   options.mapping_quota = configuration.quota;

@@ -181,6 +181,14 @@ Way Machine::way_of(SourceId source) const noexcept {
   return device == nullptr ? Way::unit : device->now();
 }
 
+bool Machine::put_bridges(std::span<const Bridge> bridges) noexcept {
+  HostArray<Bridge> kept;
+  if (!kept.reset(allocator_, bridges.size())) return false;
+  std::ranges::copy(bridges, kept.begin());
+  bridges_ = std::move(kept);
+  return true;
+}
+
 bool Machine::add_veto(const Veto& veto) noexcept {
   if (veto_count_ == vetoes_.size()) return false;
   vetoes_[veto_count_++] = veto;

@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "engine/base/atomic.hpp"
 #include "engine/base/host_memory.hpp"
@@ -20,6 +21,7 @@
 #include "engine/machine/admission.hpp"
 #include "engine/machine/device.hpp"
 #include "engine/machine/front_end.hpp"
+#include "engine/machine/isolation.hpp"
 #include "engine/machine/refusal.hpp"
 #include "engine/machine/registry.hpp"
 
@@ -56,7 +58,11 @@ class Machine {
   void driver_gone(SourceId source) noexcept;
   /// What the requests of a source id meet now. One that no device was added for passes the unit.
   [[nodiscard]] Way way_of(SourceId source) const noexcept;
-  [[nodiscard]] const Registry& registry() const noexcept { return registry_; }
+  /// All bridges that there are, instead of those told before. @return false when the host has no memory
+  [[nodiscard]] bool put_bridges(std::span<const Bridge> bridges) noexcept;
+  [[nodiscard]] bool isolatable(SourceId source) const noexcept {
+    return machine::isolatable(registry_, {bridges_.begin(), bridges_.size()}, source);
+  }
 
   /// @return false when there are `most_vetoes`
   [[nodiscard]] bool add_veto(const Veto& veto) noexcept;
@@ -119,6 +125,7 @@ class Machine {
   const Policy policy_;
   const HostAllocator allocator_;
   Registry registry_;
+  HostArray<Bridge> bridges_;
   std::array<Veto, most_vetoes> vetoes_{};
   std::size_t veto_count_ = 0;
   std::uint64_t facts_classes_ = 0;  ///< numbers given

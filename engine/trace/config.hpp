@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// The key=value pairs of a `cfg vtd` line.
+// The key=value pairs of a `cfg vtd` or `cfg virtio` line.
 #pragma once
 
 #include <cstdint>
@@ -40,6 +40,42 @@ struct VtdConfiguration {
 
   friend constexpr bool operator==(const VtdConfiguration&, const VtdConfiguration&) = default;
 };
+
+/// What a `cfg virtio` line says, with the format's defaults where it says nothing. Ranges are inclusive.
+struct VirtioConfiguration {
+  bool scenario = false;
+  std::uint64_t features = 0;  // offered
+  std::uint64_t page_size_mask = 0;
+  std::uint64_t input_first = 0;
+  std::uint64_t input_last = ~std::uint64_t{0};
+  std::uint32_t domain_first = 0;
+  std::uint32_t domain_last = ~std::uint32_t{0};
+  std::uint32_t probe_size = 0;
+  bool boot_bypass = false;
+  std::uint32_t reserved_regions = 0;  // `resv`: as many `cfg resv` lines follow
+  bool bypass = false;                 // of a recording: what the byte is at its start
+  // Scenarios only.
+  bool strict_detach = false;
+  std::uint64_t domains = 0;  // quotas; 0: none
+  std::uint64_t mappings = 0;
+  std::uint64_t endpoints = 0;
+  bool share = false;
+  UnknownAbility unknown = UnknownAbility::closed;
+  Migratable migratable = Migratable::any;
+  std::uint64_t fault_limit = 0;
+  std::uint64_t quota = 0;
+
+  friend constexpr bool operator==(const VirtioConfiguration&, const VirtioConfiguration&) = default;
+};
+
+/// Reads the pairs of a `cfg virtio` line, as parse_vtd_configuration() does.
+[[nodiscard]] ParseError parse_virtio_configuration(std::string_view pairs,
+                                                    VirtioConfiguration& configuration) noexcept;
+
+/// Writes the pairs that give `configuration` back, into `out`; an empty view when they do not fit. 512 bytes always
+/// do.
+[[nodiscard]] std::string_view format_virtio_configuration(const VirtioConfiguration& configuration,
+                                                           std::span<char> out) noexcept;
 
 /// Reads the pairs of a `cfg vtd` line. A recording may have keys that are not known here; a scenario may not.
 [[nodiscard]] ParseError parse_vtd_configuration(std::string_view pairs, VtdConfiguration& configuration) noexcept;

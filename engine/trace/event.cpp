@@ -37,7 +37,15 @@ struct FirstField {
   std::string_view operator()(const ReplayAsked&) const noexcept { return "P"; }
   std::string_view operator()(const Interrupt&) const noexcept { return "V"; }
   std::string_view operator()(const Marker&) const noexcept { return "X"; }
-  std::string_view operator()(const VirtioLine& line) const noexcept { return {&line.letter, 1}; }
+  std::string_view operator()(const DriverReady&) const noexcept { return "C"; }
+  std::string_view operator()(const BypassChanged&) const noexcept { return "B"; }
+  std::string_view operator()(const Request&) const noexcept { return "Q"; }
+  std::string_view operator()(const FaultReported&) const noexcept { return "E"; }
+  std::string_view operator()(const DriverChoice&) const noexcept { return "driver"; }
+  std::string_view operator()(const IsolatableCheck&) const noexcept { return "isolatable"; }
+  std::string_view operator()(const ScopeCheck&) const noexcept { return "inscope"; }
+  std::string_view operator()(const SizedRequest&) const noexcept { return "req"; }
+  std::string_view operator()(const EventBuffers&) const noexcept { return "eventbuf"; }
   std::string_view operator()(const RamAdded&) const noexcept { return "ram"; }
   std::string_view operator()(const RamRemoved&) const noexcept { return "noram"; }
   std::string_view operator()(const MemoryCheck&) const noexcept { return "mem"; }

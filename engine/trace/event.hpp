@@ -164,11 +164,32 @@ struct Marker {
   friend constexpr bool operator==(const Marker&, const Marker&) = default;
 };
 
-/// `C`, `B`, `Q` or `E` of a virtio-iommu trace: known as a letter, its fields are not looked into.
-struct VirtioLine {
-  char letter = 'Q';
-  std::string_view fields;
-  friend constexpr bool operator==(const VirtioLine&, const VirtioLine&) = default;
+// Of a virtio-iommu. Bytes are pairs of hex digits; none are an empty text, and `-` on the line.
+
+/// `C features=HEX bypass=B`: DRIVER_OK, with what was negotiated.
+struct DriverReady {
+  std::uint64_t features = 0;
+  bool bypass = false;
+  friend constexpr bool operator==(const DriverReady&, const DriverReady&) = default;
+};
+
+/// `B V`: the bypass byte became V.
+struct BypassChanged {
+  std::uint8_t value = 0;
+  friend constexpr bool operator==(const BypassChanged&, const BypassChanged&) = default;
+};
+
+/// `Q REQ TAIL`.
+struct Request {
+  std::string_view readable;
+  std::string_view written;
+  friend constexpr bool operator==(const Request&, const Request&) = default;
+};
+
+/// `E HEX`: a record on the event queue.
+struct FaultReported {
+  std::string_view record;
+  friend constexpr bool operator==(const FaultReported&, const FaultReported&) = default;
 };
 
 /// A line of a recording whose first field the format does not know; a reader counts it and goes on.
@@ -186,13 +207,13 @@ using Event = std::variant<
     // Letters.
     Nothing, Configuration, ReservedRegion, GuestWord, FailedRead, MemoryWrite, FailedWrite, RegisterWrite,
     RegisterRead, Translate, Message, ViewSwitch, CachesDropped, Reset, Notify, ReplayAsked, Interrupt, Marker,
-    VirtioLine, Unknown,
+    DriverReady, BypassChanged, Request, FaultReported, Unknown,
     // Words of scenarios.
     RamAdded, RamRemoved, MemoryCheck, PartChanged, RegionGone, Ready, MachineReset, RoutesChanged, BusBypassed, Plug,
     FactsUnset, Unplug, BusRenumbered, Subscribe, Unsubscribe, FailNext, ShadowCheck, ShadowExtent, DeltaCheck,
     CountCheck, ErrorsCheck, PinsCheck, ViewCheck, CapabilitiesCheck, WidthCheck, BlockersCheck, HoldOpened,
     HoldReleased, StateStep, DirtySwitch, BitmapCheck, DirtyRun, Process, ClockForward, PageRequested, HostFaulted,
-    PageAnswered>;
+    PageAnswered, DriverChoice, IsolatableCheck, ScopeCheck, SizedRequest, EventBuffers>;
 
 // A writer in the middle of the engine visits an event: no alternative may be able to fail in a copy.
 static_assert(std::is_trivially_copyable_v<Event>);

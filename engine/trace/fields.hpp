@@ -82,6 +82,23 @@ class Fields {
     return field;
   }
 
+  /// Bytes as pairs of lower-case hex digits; an empty view for `-`, which stands for none.
+  constexpr std::string_view byte_string(std::string_view name) noexcept {
+    const std::string_view field = take(name);
+    if (field == "-") return {};
+    for (std::size_t i = 0; i < field.size() && !error_; i += 2) static_cast<void>(hex_of(field.substr(i, 2), name, 8));
+    if (!error_ && field.size() % 2 != 0) fail(Problem::bad_size, name, field);
+    return error_ ? std::string_view{} : field;
+  }
+
+  /// The value of a field `key=value`, which has no other key.
+  constexpr std::string_view value_of(std::string_view key) noexcept {
+    const std::string_view field = take(key);
+    if (!error_ && !(field.size() > key.size() + 1 && field.starts_with(key) && field[key.size()] == '='))
+      fail(Problem::not_a_pair, key, field);
+    return error_ ? std::string_view{} : field.substr(key.size() + 1);
+  }
+
   /// As hex(), and `-` stands for `absent`.
   constexpr std::uint64_t hex_or_dash(std::string_view name, unsigned bits, std::uint64_t absent) noexcept {
     const std::string_view field = take(name);

@@ -69,7 +69,14 @@ struct Writer {
     return out_line.end();
   }
   std::string_view operator()(const Marker& e) const noexcept { return line().word(e.text).end(); }
-  std::string_view operator()(const VirtioLine& e) const noexcept { return line().word(e.fields).end(); }
+  std::string_view operator()(const DriverReady& e) const noexcept {
+    return line().word("features=").append_hex(e.features).word(e.bypass ? "bypass=1" : "bypass=0").end();
+  }
+  std::string_view operator()(const BypassChanged& e) const noexcept { return line().hex(e.value).end(); }
+  std::string_view operator()(const Request& e) const noexcept {
+    return line().byte_string(e.readable).byte_string(e.written).end();
+  }
+  std::string_view operator()(const FaultReported& e) const noexcept { return line().byte_string(e.record).end(); }
   std::string_view operator()(const auto& word) const noexcept {
     LineOut out_line = line();
     write_fields(out_line, word);

@@ -92,5 +92,18 @@ void write_fields(LineOut& out, const HostFaulted& e) noexcept {
 void write_fields(LineOut& out, const PageAnswered& e) noexcept {
   out.hex(e.source_id).pasid(e.pasid).hex(e.group).hex(e.code);
 }
+void write_fields(LineOut& out, const DriverChoice& e) noexcept {
+  out.hex(e.source_id).word(switches[e.accepted ? 1 : 0]).word(e.result);
+}
+void write_fields(LineOut& out, const IsolatableCheck& e) noexcept {
+  out.hex(e.source_id).word(switches[e.isolatable ? 1 : 0]);
+}
+void write_fields(LineOut& out, const ScopeCheck& e) noexcept {
+  out.hex(e.source_id).word(switches[e.in_scope ? 1 : 0]);
+}
+void write_fields(LineOut& out, const SizedRequest& e) noexcept {
+  out.hex(e.writable_bytes).byte_string(e.readable).byte_string(e.written);
+}
+void write_fields(LineOut& out, const EventBuffers& e) noexcept { out.decimal(e.count); }
 
 }  // namespace viommu::trace

@@ -44,5 +44,10 @@ void write_fields(LineOut& out, const ClockForward& e) noexcept;
 void write_fields(LineOut& out, const PageRequested& e) noexcept;
 void write_fields(LineOut& out, const HostFaulted& e) noexcept;
 void write_fields(LineOut& out, const PageAnswered& e) noexcept;
+void write_fields(LineOut& out, const DriverChoice& e) noexcept;
+void write_fields(LineOut& out, const IsolatableCheck& e) noexcept;
+void write_fields(LineOut& out, const ScopeCheck& e) noexcept;
+void write_fields(LineOut& out, const SizedRequest& e) noexcept;
+void write_fields(LineOut& out, const EventBuffers& e) noexcept;
 
 }  // namespace viommu::trace

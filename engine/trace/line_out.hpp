@@ -39,6 +39,8 @@ class LineOut {
     text_.word(" ").word(word);
     return *this;
   }
+  /// Pairs of hex digits as they are.
+  LineOut& byte_string(std::string_view digits) noexcept { return word(digits.empty() ? "-" : digits); }
   LineOut& pasid(std::uint32_t pasid) noexcept { return pasid == no_pasid ? word("-") : hex(pasid); }
   /// Nothing stands for 2^64, the one length that a 64-bit number cannot hold.
   LineOut& length(std::uint64_t first, std::uint64_t last) noexcept {
@@ -59,6 +61,10 @@ class LineOut {
   /// Behind the last field, without a space.
   LineOut& append(std::string_view text) noexcept {
     text_.word(text);
+    return *this;
+  }
+  LineOut& append_hex(std::uint64_t value) noexcept {
+    text_.hex(value);
     return *this;
   }
   [[nodiscard]] std::string_view end() noexcept {

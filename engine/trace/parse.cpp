@@ -25,6 +25,18 @@ std::uint8_t choose(Fields& fields, std::string_view name, const std::string_vie
   return static_cast<std::uint8_t>(fields.choice(name, words));
 }
 
+ParseError parse_driver_ready(Fields fields, Event& event) noexcept {
+  DriverReady ready;
+  const std::string_view features = fields.value_of("features");
+  Fields digits{features, true};
+  ready.features = digits.hex({}, 64);
+  if (!fields.error() && digits.error()) fields.fail(digits.error().problem, "features", features);
+  const std::string_view bypass = fields.value_of("bypass");
+  ready.bypass = bypass == "1";
+  if (!fields.error() && bypass != "0" && bypass != "1") fields.fail(Problem::bad_choice, "bypass", bypass);
+  return finish(fields, ready, event);
+}
+
 struct Shape {
   unsigned id_bits;  // of a source id or an endpoint
   bool scenario;
@@ -86,6 +98,20 @@ ParseError parse_register(Fields fields, Event& event) noexcept {
   return finish(fields, access, event);
 }
 
+ParseError parse_virtio_letter(char letter, Fields fields, Family family, Event& event) noexcept {
+  if (family != Family::virtio) return {Problem::family_mismatch, 0, {}, {}};
+  switch (letter) {
+    case 'C': return parse_driver_ready(fields, event);
+    case 'B': return finish(fields, BypassChanged{static_cast<std::uint8_t>(fields.hex("V", 8))}, event);
+    case 'E': return finish(fields, FaultReported{fields.byte_string("HEX")}, event);
+    default:  break;
+  }
+  Request request;
+  request.readable = fields.byte_string("REQ");
+  request.written = fields.byte_string("TAIL");
+  return finish(fields, request, event);
+}
+
 /// Lines of one letter. Nothing when this trace cannot have the letter; the caller then says why.
 std::optional<ParseError> parse_letter(char letter, Fields fields, Shape shape, Family family, Event& event) noexcept {
   switch (letter) {
@@ -112,6 +138,9 @@ std::optional<ParseError> parse_letter(char letter, Fields fields, Shape shape, 
       i.data = static_cast<std::uint32_t>(fields.hex("DATA", 32));
       return finish(fields, i, event);
     }
+    case 'C':
+    case 'Q':
+    case 'E': return parse_virtio_letter(letter, fields, family, event);
     case 'X': return finish(fields, Marker{fields.take_rest("TEXT")}, event);
     default:  break;
   }
@@ -144,13 +173,8 @@ std::optional<ParseError> parse_letter(char letter, Fields fields, Shape shape, 
       p.source_id = static_cast<std::uint32_t>(fields.hex("SID", shape.id_bits));
       return finish(fields, p, event);
     }
-    case 'C':
-    case 'B':
-    case 'Q':
-    case 'E':
-      if (family != Family::virtio) return ParseError{Problem::family_mismatch, 0, {}, {}};
-      return finish(fields, VirtioLine{letter, fields.take_rest("FIELDS")}, event);
-    default: return std::nullopt;
+    case 'B': return parse_virtio_letter(letter, fields, family, event);
+    default:  return std::nullopt;
   }
 }
 
@@ -224,9 +248,9 @@ ParseError Parser::parse_other(std::string_view line, Event& event) noexcept {
     event = Unknown{word};
     return {};
   }
+  if (family_ != Family::virtio && is_one_of(word, virtio_words)) return {Problem::family_mismatch, 0, {}, word};
   const auto done = parse_word(word, fields, event);
   if (done) return *done;
-  if (is_one_of(word, later_words)) return {Problem::later_word, 0, {}, word};
   return {is_one_of(word, recorded_letters) ? Problem::recorded_only : Problem::unknown_word, 0, {}, word};
 }
 

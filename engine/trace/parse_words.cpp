@@ -105,7 +105,9 @@ ParseError parse_plug(Fields& fields, Event& event) noexcept {
   ParseError error = parse_plug_options(plug.options, options);
   error.field += first_pair;
   if (error) return error;
-  if (!is_result(plug.result)) return {Problem::bad_choice, first_pair, "RESULT", plug.result};
+  // `bypassed` says more than `ok`: that the device does not pass the unit.
+  if (plug.result != bypassed_result && !is_result(plug.result))
+    return {Problem::bad_choice, first_pair, "RESULT", plug.result};
   event = plug;
   return {};
 }
@@ -307,6 +309,31 @@ ParseError parse_reply(Fields& fields, Event& event) noexcept {
   return finish(fields, reply, event);
 }
 
+// ---- Virtio devices, and a virtio-iommu ----
+
+ParseError parse_driver(Fields& fields, Event& event) noexcept {
+  DriverChoice choice;
+  choice.source_id = source_id(fields);
+  choice.accepted = fields.choice("0|1", switches) == 1;
+  choice.result = fields.result("RESULT");
+  return finish(fields, choice, event);
+}
+
+/// A line of a SID and an answer.
+template <class E>
+ParseError parse_answer_of(Fields& fields, Event& event) noexcept {
+  const std::uint32_t source = source_id(fields);
+  return finish(fields, E{source, fields.choice("0|1", switches) == 1}, event);
+}
+
+ParseError parse_req(Fields& fields, Event& event) noexcept {
+  SizedRequest request;
+  request.writable_bytes = static_cast<std::uint32_t>(fields.hex("WSIZE", 32));
+  request.readable = fields.byte_string("REQ");
+  request.written = fields.byte_string("TAIL");
+  return finish(fields, request, event);
+}
+
 struct Row {
   std::string_view word;
   ParseError (*parse)(Fields&, Event&) noexcept;
@@ -355,6 +382,11 @@ constexpr Row rows[] = {
     {"hostpage", parse_hostpage},
     {"hostfault", parse_hostfault},
     {"reply", parse_reply},
+    {"driver", parse_driver},
+    {"isolatable", parse_answer_of<IsolatableCheck>},
+    {"inscope", parse_answer_of<ScopeCheck>},
+    {"req", parse_req},
+    {"eventbuf", parse_count_of<EventBuffers>},
 };
 
 }  // namespace

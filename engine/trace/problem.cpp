@@ -32,7 +32,6 @@ std::string_view phrase(Problem problem) noexcept {
     case Problem::not_a_pair:           return "cfg fields must be key=value";
     case Problem::unknown_word:         return "a scenario cannot have this first field";
     case Problem::recorded_only:        return "only recordings have this letter";
-    case Problem::later_word:           return "this build does not have this scenario line";
   }
   return "";
 }

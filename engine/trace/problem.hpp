@@ -35,7 +35,6 @@ enum class Problem : std::uint8_t {
   not_a_pair,     // a cfg field without '='
   unknown_word,   // a scenario's first field that the format does not have
   recorded_only,  // a letter that recordings have and scenarios have not
-  later_word,     // a scenario's first field that this build does not have yet
 };
 
 /// The first thing wrong with a line. `field` counts from 0, the first field of the line; `name` is the name the format

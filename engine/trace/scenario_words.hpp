@@ -324,6 +324,42 @@ struct HostFaulted {
   friend constexpr bool operator==(const HostFaulted&, const HostFaulted&) = default;
 };
 
+/// `driver SID 0|1 RESULT`: FEATURES_OK of a virtio device without or with ACCESS_PLATFORM.
+struct DriverChoice {
+  std::uint32_t source_id = 0;
+  bool accepted = false;
+  std::string_view result;
+  friend constexpr bool operator==(const DriverChoice&, const DriverChoice&) = default;
+};
+
+/// `isolatable SID 0|1`.
+struct IsolatableCheck {
+  std::uint32_t source_id = 0;
+  bool isolatable = false;
+  friend constexpr bool operator==(const IsolatableCheck&, const IsolatableCheck&) = default;
+};
+
+/// `inscope SID 0|1`.
+struct ScopeCheck {
+  std::uint32_t source_id = 0;
+  bool in_scope = false;
+  friend constexpr bool operator==(const ScopeCheck&, const ScopeCheck&) = default;
+};
+
+/// `req WSIZE REQ TAIL`: a request with WSIZE writable bytes.
+struct SizedRequest {
+  std::uint32_t writable_bytes = 0;
+  std::string_view readable;
+  std::string_view written;
+  friend constexpr bool operator==(const SizedRequest&, const SizedRequest&) = default;
+};
+
+/// `eventbuf N`: so many event buffers are left.
+struct EventBuffers {
+  std::uint64_t count = 0;
+  friend constexpr bool operator==(const EventBuffers&, const EventBuffers&) = default;
+};
+
 /// `reply SID PASID GROUP CODE`.
 struct PageAnswered {
   std::uint32_t source_id = 0;

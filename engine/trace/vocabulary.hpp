@@ -28,6 +28,9 @@ inline constexpr std::string_view on_off[] = {"off", "on"};
 inline constexpr std::string_view process_modes[] = {"manual", "auto"};
 inline constexpr std::string_view bypass_word[] = {"bypass"};
 
+// A RESULT of a plug line, beside these.
+inline constexpr std::string_view bypassed_result = "bypassed";
+
 // RESULT: `ok` or one of these. A field may stand behind a colon.
 inline constexpr std::string_view error_names[] = {"CachingModeRequired",
                                                    "NotSupported",
@@ -57,8 +60,8 @@ inline constexpr std::string_view error_names[] = {"CachingModeRequired",
   return std::find(std::begin(error_names), std::end(error_names), text.substr(0, colon)) != std::end(error_names);
 }
 
-// Scenario lines of the format that bring virtio-iommu.
-inline constexpr std::string_view later_words[] = {"C", "Q", "E", "driver", "isolatable", "inscope", "req", "eventbuf"};
+// Scenario words of a virtio-iommu alone.
+inline constexpr std::string_view virtio_words[] = {"req", "eventbuf"};
 
 inline constexpr std::string_view recorded_letters[] = {"u", "U", "S", "O", "N", "P", "B", "Z"};
 

@@ -26,6 +26,7 @@ constexpr unsigned behind = 5;          // the bus behind it
 struct Plugged {
   std::size_t unit = 0;
   bool bypassed = false;
+  bool has_driver = false;  ///< that may agree
 };
 
 [[nodiscard]] viommu_dmar_scope scope_of(unsigned source) {
@@ -96,12 +97,19 @@ class World {
     if (routing.lost() != 0) wrong << "a way that leads nowhere\n";
     for (const auto& [source, device] : devices_) {
       const auto in_table = routing.unit_of(0, source, VIOMMU_SCOPE_ENDPOINT).unit;
+      const auto id = static_cast<std::uint16_t>(source);
+      if (device.has_driver) REQUIRE(viommu_driver_features(engine(device.unit), id, 1, nullptr) == VIOMMU_OK);
       std::uint32_t view = 0;
       REQUIRE(viommu_view(engine(device.unit), static_cast<std::uint16_t>(source), &view) == VIOMMU_OK);
       const bool translated = view == VIOMMU_VIEW_TRANSLATED;
       if (translated == device.bypassed) wrong << std::hex << source << " has view " << view << '\n';
       if (in_table.has_value() != translated || (translated && *in_table != device.unit))
         wrong << std::hex << source << (in_table ? " is" : " is not") << " in a scope\n";
+      std::uint32_t listed = 0;
+      REQUIRE(viommu_in_scope(engine(device.unit), id, &listed) == VIOMMU_OK);
+      if ((listed == 1) != in_table.has_value()) wrong << std::hex << source << " is said to be otherwise\n";
+      if (device.has_driver && random_.chance(1, 2))
+        REQUIRE(viommu_driver_reset(engine(device.unit), id) == VIOMMU_OK);  // the next table is the same
       std::uint32_t unit = 0;
       const viommu_result found =
           viommu_dmar_unit_of(&dmar, 0, static_cast<std::uint16_t>(source), VIOMMU_SCOPE_ENDPOINT, &unit, nullptr);
@@ -116,11 +124,23 @@ class World {
   void plug(unsigned source) {
     if (devices_.contains(source)) return;
     Plugged& plugged = devices_[source];
-    plugged = {random_.below(2), random_.chance(1, 3)};
     viommu_device device{};
     device.size = sizeof device;
     device.source = static_cast<std::uint16_t>(source);
-    device.flags = plugged.bypassed ? std::uint32_t{VIOMMU_DEVICE_BYPASSED} : 0;
+    plugged = {random_.below(2)};
+    switch (random_.below(8)) {  // half of them bypass
+      case 0: device.flags = VIOMMU_DEVICE_BYPASSED; break;
+      case 1: device.ability = VIOMMU_ABILITY_NOT_ABLE; break;
+      case 2: device.wish = VIOMMU_WISH_BYPASS; break;
+      case 3: device.flags = VIOMMU_DEVICE_VIRTIO; break;
+      case 4:
+        device.flags = VIOMMU_DEVICE_VIRTIO | VIOMMU_DEVICE_OFFERS_PLATFORM;
+        plugged.has_driver = true;
+        break;
+      default: device.wish = random_.chance(1, 2) ? VIOMMU_WISH_TRANSLATE : VIOMMU_WISH_UNSET;
+    }
+    plugged.bypassed = device.flags == VIOMMU_DEVICE_BYPASSED || device.flags == VIOMMU_DEVICE_VIRTIO ||
+                       device.ability == VIOMMU_ABILITY_NOT_ABLE || device.wish == VIOMMU_WISH_BYPASS;
     machines_[plugged.unit].tables.attach(device.source, tree_, {.domain_id = 7});
     REQUIRE(viommu_device_add(engine(plugged.unit), &device, nullptr) == VIOMMU_OK);
   }

@@ -174,4 +174,107 @@ TEST_CASE("A configuration that is written reads back", "[trace][cfg][property]"
   CHECK(trace::format_vtd_configuration({}, small).empty());
 }
 
+TEST_CASE("A virtio-iommu's cfg says what it offers, in a recording and in a scenario", "[trace][cfg]") {
+  trace::VirtioConfiguration c;
+  CHECK_FALSE(trace::parse_virtio_configuration(
+      "page_size_mask=fffffffffffff000 input=0-7fffffffff domain=0-ffffffff probe_size=200 bypass=1 boot_bypass=1 "
+      "features=130000077 resv=1 notify=map qemu=10.2.2",
+      c));
+  CHECK(c.features == 0x130000077);
+  CHECK(c.page_size_mask == 0xfffffffffffff000);
+  CHECK(c.input_first == 0);
+  CHECK(c.input_last == 0x7fffffffff);
+  CHECK(c.domain_last == 0xffffffff);
+  CHECK(c.probe_size == 0x200);
+  CHECK(c.bypass);
+  CHECK(c.boot_bypass);
+  CHECK(c.reserved_regions == 1);
+  CHECK_FALSE(c.scenario);
+  CHECK_FALSE(trace::parse_virtio_configuration(
+      "scenario=1 features=100000077 page_size_mask=1000 input=1000-ffff domain=2-3 boot_bypass=1 resv=12 "
+      "detach=strict domains=4 mappings=5 endpoints=6 unknown=legacy migratable=only share=1 fault_limit=7 quota=8",
+      c));
+  CHECK(c.scenario);
+  CHECK(c.input_first == 0x1000);
+  CHECK(c.input_last == 0xffff);
+  CHECK(c.domain_first == 2);
+  CHECK(c.domain_last == 3);
+  CHECK(c.probe_size == 0);
+  CHECK(c.bypass);  // that of the boot
+  CHECK(c.reserved_regions == 12);
+  CHECK(c.strict_detach);
+  CHECK(c.domains == 4);
+  CHECK(c.mappings == 5);
+  CHECK(c.endpoints == 6);
+  CHECK(c.unknown == trace::UnknownAbility::legacy);
+  CHECK(c.migratable == trace::Migratable::only);
+  CHECK(c.share);
+  CHECK(c.fault_limit == 7);
+  CHECK(c.quota == 8);
+  CHECK_FALSE(trace::parse_virtio_configuration("scenario=1 features=1 page_size_mask=1", c));
+  CHECK(c.input_last == ~std::uint64_t{0});
+  CHECK(c.domain_last == 0xffffffff);
+  CHECK_FALSE(c.boot_bypass);
+  CHECK(c.mappings == 0);
+}
+
+TEST_CASE("What is wrong with a virtio-iommu's cfg is told by its key", "[trace][cfg][damage]") {
+  const auto error = [](std::string_view pairs) {
+    trace::VirtioConfiguration c;
+    const ParseError problem = trace::parse_virtio_configuration(pairs, c);
+    CHECK(problem);
+    CHECK(c == trace::VirtioConfiguration{});
+    return problem;
+  };
+  CHECK(error("page_size_mask=1").name == "features");
+  CHECK(error("features=1") == ParseError{Problem::missing_key, 0, "page_size_mask", {}});
+  CHECK(error("features=1 page_size_mask=1 input=5-4") == ParseError{Problem::bad_range, 4, "input", "5-4"});
+  CHECK(error("features=1 page_size_mask=1 input=5").problem == Problem::bad_range);
+  CHECK(error("features=1 page_size_mask=1 input=-5").name == "input");
+  CHECK(error("features=1 page_size_mask=1 domain=0-100000000").problem == Problem::too_long);
+  CHECK(error("features=1 page_size_mask=1 resv=f").problem == Problem::not_decimal);
+  CHECK(error("features=1 page_size_mask=1 boot_bypass=2").problem == Problem::bad_choice);
+  CHECK(error("scenario=1 features=1 page_size_mask=1 detach=maybe").problem == Problem::bad_choice);
+  CHECK(error("scenario=1 features=1 page_size_mask=1 bypass=1").problem == Problem::unknown_key);
+  CHECK(error("scenario=1 features=1 page_size_mask=1 cap=1").problem == Problem::unknown_key);
+  CHECK(error("features=1 page_size_mask=1 features=1").problem == Problem::repeated_key);
+}
+
+TEST_CASE("A virtio-iommu's configuration that is written reads back", "[trace][cfg][property]") {
+  Random random{11};
+  for (unsigned i = 0; i < 2'000; ++i) {
+    trace::VirtioConfiguration c;
+    c.scenario = random.chance(1, 2);
+    c.features = random.next();
+    c.page_size_mask = random.next();
+    c.input_first = random.next();
+    c.input_last = c.input_first | random.next();
+    c.domain_first = static_cast<std::uint32_t>(random.next());
+    c.domain_last = c.domain_first | static_cast<std::uint32_t>(random.next());
+    c.probe_size = static_cast<std::uint32_t>(random.next());
+    c.boot_bypass = random.chance(1, 2);
+    c.bypass = c.scenario ? c.boot_bypass : random.chance(1, 2);
+    c.reserved_regions = static_cast<std::uint32_t>(random.below(0x10000));
+    if (c.scenario) {
+      c.strict_detach = random.chance(1, 2);
+      c.domains = random.next();
+      c.mappings = random.next();
+      c.endpoints = random.next();
+      c.share = random.chance(1, 2);
+      c.unknown = static_cast<trace::UnknownAbility>(random.below(2));
+      c.migratable = static_cast<trace::Migratable>(random.below(2));
+      c.fault_limit = random.next();
+      c.quota = random.next();
+    }
+    std::array<char, 512> buffer{};
+    const std::string_view pairs = trace::format_virtio_configuration(c, buffer);
+    REQUIRE_FALSE(pairs.empty());
+    trace::VirtioConfiguration back;
+    REQUIRE_FALSE(trace::parse_virtio_configuration(pairs, back));
+    REQUIRE(back == c);
+  }
+  std::array<char, 20> small{};
+  CHECK(trace::format_virtio_configuration({}, small).empty());
+}
+
 }  // namespace viommu::test

@@ -860,6 +860,61 @@ VIOMMU_API viommu_result viommu_capabilities_get(viommu_engine* engine, uint64_t
 /** Why the machine may not be migrated: the `index`-th reason, terminated. VIOMMU_E_NOT_FOUND past the last. */
 VIOMMU_API viommu_result viommu_migration_blocker(viommu_engine* engine, uint32_t index, char* text, size_t text_size);
 
+/* ---- Isolation: who can be handed to a nested guest, and what it may be told ------------------------------------- */
+
+/** viommu_bridge.flags. */
+enum {
+  VIOMMU_BRIDGE_ACS = 1, /* a port that sends requests for its neighbours up; also the upstream port of a switch,
+                                    whose downstream ports decide */
+  VIOMMU_BRIDGE_CONVENTIONAL = 2 /* the bus behind it is one on which devices see each other's requests */
+};
+/** A bridge, a root port or a port of a switch, by the numbers that buses have now. */
+struct viommu_bridge {
+  uint16_t source;
+  uint8_t secondary; /* the buses behind it are [secondary, subordinate] */
+  uint8_t subordinate;
+  uint32_t flags; /* VIOMMU_BRIDGE_* */
+};
+/** All bridges of the machine, instead of those told before: again when the guest numbers its buses anew. What hangs on
+ *  one that is not told is taken to be on buses of its own.
+ *  VIOMMU_OK, _E_ARGUMENT (one whose buses are not behind its own; an unknown flag), _E_LIMIT (255), _E_MEMORY, _E_BUSY
+ *  as above. Threads: any. */
+VIOMMU_API viommu_result viommu_bridges_put(viommu_engine* engine, const struct viommu_bridge* bridges, uint32_t count);
+
+/** Whether requests of this source id are ever translated: 1, and it is in a scope of the topology, or 0: it bypasses,
+ *  or is of unknown ability. A virtio device that offers ACCESS_PLATFORM may come to it. Threads: any; allowed in
+ *  callbacks. */
+VIOMMU_API viommu_result viommu_in_scope(viommu_engine* engine, uint16_t source, uint32_t* in_scope);
+
+/**
+ * Whether the device can be handed to somebody whom it must not let out, such as a nested guest: 1 when it, and all
+ * that it reaches or can pose as without passing the unit, are in scope. These are its group: whoever has its requester
+ * id or alias; functions of one device, virtual ones included, unless both have VIOMMU_DEVICE_ACS; all behind a
+ * conventional bus, behind a port without VIOMMU_BRIDGE_ACS, or behind a switch that has one. A group can only be
+ * handed over whole.
+ * @return VIOMMU_OK, _E_ARGUMENT, _E_BUSY as above. Threads: any.
+ */
+VIOMMU_API viommu_result viommu_isolatable(viommu_engine* engine, uint16_t source, uint32_t* isolatable);
+
+/** What a device says of itself to whoever gets it. */
+struct viommu_description {
+  size_t size;
+  uint16_t source;
+  uint16_t reserved;   /* 0 */
+  uint32_t ability;    /* VIOMMU_ABILITY_ABLE ... */
+  uint32_t translated; /* 1: its requests pass the unit now (VIOMMU_WAY_UNIT) */
+  uint32_t isolatable; /* as viommu_isolatable() */
+};
+/** What is true of `description->source`. VIOMMU_OK, _E_ARGUMENT, _E_BUSY as above. Threads: any. */
+VIOMMU_API viommu_result viommu_describe(viommu_engine* engine, struct viommu_description* description);
+/** Whether a nested guest may be told this instead: less than is true, never more. VIOMMU_OK; VIOMMU_E_REFUSED:
+ *  CannotTranslate, and `field` names what would be claimed and is not so, or Invalid: translated, and not able to be;
+ *  _E_ARGUMENT, _E_BUSY as above. Threads: any. */
+VIOMMU_API viommu_result viommu_may_describe(viommu_engine* engine, const struct viommu_description* description,
+                                             struct viommu_refusal* refusal);
+
+/* ---- Views ------------------------------------------------------------------------------------------------------ */
+
 /** What a device's DMA sees. */
 enum {
   VIOMMU_VIEW_SYSTEM = 0,     /* guest memory at its own addresses */
