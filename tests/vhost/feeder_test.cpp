@@ -324,6 +324,32 @@ TEST_CASE("a context that came without a word is invalidated as if it had been a
   CHECK(world.answer(base).back() == updated(base, base + page - 1, user + target + mib2));
 }
 
+TEST_CASE("a context that came without a word, in the middle of the queue, is invalidated by what stands behind it",
+          "[vhost][feeder][S1.19]") {
+  viommu_vtd_options options = options_39();
+  options.capability &= ~cap_caching_mode;
+  World world{options};
+  constexpr std::uint16_t neighbour = 0x200;  // in the same domain: what it asked for is cached for both
+  world.map_pages(base, target, 1);
+  world.boot();
+  world.back_end.begin(world.engine.get());
+  world.tables.attach(neighbour, world.tree, {.domain_id = domain});
+  REQUIRE(world.lands(neighbour, base) == target);
+  world.engine.process();
+  world.tables.attach(device, world.tree, {.domain_id = domain});
+  world.map(base, target + mib2);
+  // Between two of the unit's steps: it has begun with the queue, and has not come to the page yet.
+  std::atomic<bool> asked{false};
+  world.on_read = [&](std::uint64_t gpa) {
+    if (gpa < Machine::queue_page || gpa >= Machine::queue_page + page || asked.exchange(true)) return;
+    elsewhere([&] { CHECK(world.back_end.miss(base) == VIOMMU_OK); });
+    CHECK(world.back_end.iotlb.target(base) == user + target);
+  };
+  world.pages(base);
+  REQUIRE(asked.load());
+  CHECK(world.back_end.iotlb.target(base) != user + target);
+}
+
 // ---- Order ----
 
 TEST_CASE("an answer that an invalidation overtakes is looked for again", "[vhost][feeder][B103]") {
