@@ -7,8 +7,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
-#include <span>
 
 #include "engine/base/address.hpp"
 #include "engine/base/host_memory.hpp"

@@ -110,7 +110,8 @@ struct viommu_vhost_options {
    */
   int32_t (*memory)(void* opaque, uint64_t gpa, struct viommu_region* region);
   uint64_t window;  /* an answer stays inside the aligned block of so many bytes around the missed address: a power of
-                       two from 4 KiB to 2^40; default 1 GiB */
+                       two from 4 KiB to 2^40; default 1 GiB. A look at it takes about 40 ns for each leaf of 4 KiB
+                       that goes on alike, so it also bounds how long a miss takes */
   uint32_t ahead;   /* further ranges that an answer may have, behind the missed one; default 0, at most 60 */
   uint32_t flags;   /* VIOMMU_VHOST_DEVICE_TLB ... */
   uint32_t form;    /* VIOMMU_VHOST_PLAIN ... */
