@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <optional>
 #include <vector>
 #include <viommu/viommu.hpp>
@@ -49,7 +50,8 @@ class FlatGuest {
   }
 
   std::vector<Effect> effects;
-  std::uint64_t loads = 0;  ///< calls of memory_read
+  std::uint64_t loads = 0;                         ///< calls of memory_read
+  std::function<void(std::uint64_t gpa)> on_read;  ///< called in each, before anything is read
 
   /// Memory and messages.
   [[nodiscard]] viommu_host host() {
@@ -78,6 +80,7 @@ class FlatGuest {
   static FlatGuest& of(void* self) { return *static_cast<FlatGuest*>(self); }
   std::int32_t read(std::uint64_t gpa, void* data, std::uint64_t size) {
     ++loads;
+    if (on_read) on_read(gpa);
     require((size == 8 || size == 16) && gpa % size == 0, "a read that the host's contract does not have");
     if (gpa >= bytes() || size > bytes() - gpa) return -1;
     std::memcpy(data, words_.data() + gpa / 8, size);
