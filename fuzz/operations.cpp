@@ -212,11 +212,19 @@ class Run {
     const std::uint64_t slot = tables_.slot(tree, iova, level);
     if ((c & 0x80) != 0) word = (word & 0xFFF) | (slot & ~std::uint64_t{0xFFF});
     if ((c & 0x40) != 0) word = (word & 0xFFF) | trees_.at(word >> 12 & 1).root;
-    if ((word & 0xF'FFFF'FFFF'F000) == 0) word |= first_table;  // the model has a context table at address 0
+    if (!may_be_table(word & 0xF'FFFF'FFFF'F000)) word = (word & ~0xF'FFFF'FFFF'F000ULL) | trees_.at(0).root;
     tables_changed_ = true;
     self_pointing_ = true;
     guest_.store(slot, word);
     model_->memory_changed();
+  }
+  /// The model takes root entries as they are, has a context table of its own at address 0, and hears nothing of what
+  /// the queue and context entries do to a table.
+  [[nodiscard]] bool may_be_table(std::uint64_t page) const {
+    const auto holds_contexts = [&](std::uint16_t source) {
+      return page == (guest_.load(unit_.root_table + std::uint64_t{16} * (source >> 8)).value_or(0) & ~0xFFFULL);
+    };
+    return page > first_table && std::ranges::none_of(sources, holds_contexts);
   }
   /// Whether slot() would follow tables only, down to the last one, and find its pages in memory.
   [[nodiscard]] bool leads_to_tables(std::size_t tree, std::uint64_t iova) const {
