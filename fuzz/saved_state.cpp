@@ -5,9 +5,11 @@
 //
 //   head: profile     record: a register write, a request, or a change of the saved bytes; what follows the first
 //                     change is done to both units after it was loaded
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <memory>
 #include <vector>
 
@@ -96,17 +98,27 @@ class Side {
     return reader_.interrupt(
         interrupt_message(static_cast<std::uint16_t>(value), 0xFEE0'0000 | (value >> 16 & 0xF'FFFC), 0));
   }
+  /// Empty where there is work left.
+  [[nodiscard]] State try_save() {
+    viommu_refusal refusal{};
+    refusal.size = sizeof refusal;
+    std::size_t length = 0;
+    const viommu_result result = viommu_save(engine_.get(), nullptr, 0, &length, &refusal);
+    if (result == VIOMMU_E_REFUSED) return {};
+    require(result == VIOMMU_E_RANGE, "the length of a state");
+    State state(length);
+    require(viommu_save(engine_.get(), state.data(), state.size(), &length, &refusal) == VIOMMU_OK,
+            "a unit at rest that cannot be saved");
+    require_equal(length, state.size(), "length of a state");
+    return state;
+  }
   /// Nobody holds anything, so there is nothing in the way.
   [[nodiscard]] State save() {
     viommu_refusal refusal{};
     refusal.size = sizeof refusal;
     require(viommu_quiesce(engine_.get(), &refusal) == VIOMMU_OK, "a unit that does not come to rest");
-    std::size_t length = 0;
-    require(viommu_save(engine_.get(), nullptr, 0, &length, &refusal) == VIOMMU_E_RANGE, "the length of a state");
-    State state(length);
-    require(viommu_save(engine_.get(), state.data(), state.size(), &length, &refusal) == VIOMMU_OK,
-            "a unit at rest that cannot be saved");
-    require_equal(length, state.size(), "length of a state");
+    State state = try_save();
+    require(!state.empty(), "a unit at rest that cannot be saved");
     return state;
   }
   [[nodiscard]] bool load(const State& state) {
@@ -115,8 +127,11 @@ class Side {
     const viommu_result result = viommu_load(engine_.get(), state.data(), state.size(), &refusal);
     require(result == VIOMMU_OK || result == VIOMMU_E_REFUSED, "what becomes of a state");
     require((result == VIOMMU_OK) == (refusal.code == VIOMMU_REFUSED_NOTHING), "a refusal without a reason");
-    for (unsigned turn = 0; turn < 8; ++turn) static_cast<void>(viommu_process(engine_.get(), 0, nullptr));
     return result == VIOMMU_OK;
+  }
+  /// What a state may have left to be done.
+  void work() {
+    for (unsigned turn = 0; turn < 8; ++turn) static_cast<void>(viommu_process(engine_.get(), 0, nullptr));
   }
   [[nodiscard]] std::vector<std::uint64_t> image() {
     std::vector<std::uint64_t> all;
@@ -174,6 +189,7 @@ class World {
     const State state = here_.save();
     there_.begin();
     require(there_.load(state), "a saved state that is refused");
+    there_.work();
     require(there_.image() == here_.image(), "registers of a unit that has moved");
     require(there_.save() == state, "a state that was loaded is saved as other bytes");
     return state;
@@ -195,11 +211,24 @@ class World {
     const State before = there_.save();
     const bool accepted = there_.load(state);
     require_equal(here_.load(state), accepted, "whether a state is taken by one unit and by another");
-    require(there_.save() == (accepted ? state : before), accepted ? "a state that was loaded is saved as other bytes"
-                                                                   : "a state that was refused has changed the unit");
+    if (!accepted) {
+      require_same_state(there_.save(), before, "a state that was refused has changed the unit");
+      static_cast<void>(here_.load(before));
+    } else if (const State now = there_.try_save(); !now.empty()) {
+      require_same_state(now, state, "a state that was loaded is saved as other bytes");
+    }
+    there_.work();
+    here_.work();
     require(there_.image() == here_.image(), "registers of two units with one state");
     here_.guest().effects.clear();
     there_.guest().effects.clear();
+  }
+  static void require_same_state(const State& found, const State& right, const char* what) {
+    if (found == right) return;
+    const auto [f, r] = std::ranges::mismatch(found, right);
+    std::fprintf(stderr, "%zu bytes, not %zu; the first that differs is at %td\n", found.size(), right.size(),
+                 r - right.begin());
+    fail(what);
   }
   static void require_same(const viommu_translation& one, const viommu_translation& other) {
     require_equal(other.kind, one.kind, "kind of an answer after a move");
