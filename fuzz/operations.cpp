@@ -341,8 +341,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   std::unique_ptr<Machine>& machine = machines.at(number);
   if (!machine) {
     const std::uint32_t fill = number >> 2;
-    machine =
-        std::make_unique<Machine>(Shape{(number & 1) != 0, (number & 2) == 0, fill, fill == 0 ? VIOMMU_UNCACHED : 0U});
+    machine = std::make_unique<Machine>(
+        Shape{(number & 1) != 0, (number & 2) == 0, fill, fill == 0 ? std::uint32_t{VIOMMU_UNCACHED} : 0U});
   }
   Run run{*machine};
   try {
