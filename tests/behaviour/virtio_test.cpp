@@ -41,7 +41,8 @@ TEST_CASE("an endpoint reaches what its domain maps, and nothing else", "[virtio
 }
 
 TEST_CASE("a mapping is cached in the largest size around the address, and an UNMAP drops it", "[virtio][S3.10]") {
-  const std::uint64_t bytes = GENERATE(0x1000, 0x3000, 0x8000, 0x20'0000, 0x4000'0000, 0x4020'9000);
+  const std::uint64_t bytes =
+      GENERATE(as<std::uint64_t>{}, 0x1000, 0x3000, 0x8000, 0x20'0000, 0x4000'0000, 0x4020'9000);
   VirtioMachine machine;
   machine.negotiate();
   REQUIRE(machine.plug(pf) == VIOMMU_OK);
