@@ -50,7 +50,7 @@ extern "C" {
 
 viommu_result viommu_create_virtio(const viommu_virtio_options* options, const viommu_host* host, char* error,
                                    size_t error_size, viommu_engine** engine) {
-  if (options == nullptr) return VIOMMU_E_ARGUMENT;
+  if (options == nullptr) host = nullptr;  // refused below, with an empty text
   if (host != nullptr && host->size >= offsetof(viommu_host, record) + sizeof host->record && host->record != nullptr)
     return VIOMMU_E_UNSUPPORTED;  // a trace is of a unit
   const auto read = [&](const viommu::HostAllocator& allocator, Settings& settings) {

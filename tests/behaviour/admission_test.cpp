@@ -160,7 +160,7 @@ TEST_CASE("nonsense about devices gets a status, and changes nothing", "[behavio
   CHECK(add([](auto& device) { device.size = 8; }) == VIOMMU_E_ARGUMENT);
   CHECK(add([](auto& device) { device.size = 3; }) == VIOMMU_E_ARGUMENT);
   CHECK(add([](auto& device) { device.kind = 3; }) == VIOMMU_E_ARGUMENT);
-  CHECK(add([](auto& device) { device.flags = 4; }) == VIOMMU_E_ARGUMENT);
+  CHECK(add([](auto& device) { device.flags = VIOMMU_DEVICE_ENDPOINT * 2; }) == VIOMMU_E_ARGUMENT);
   CHECK(add([](auto& device) { device.facts = nullptr; }) == VIOMMU_E_ARGUMENT);
   CHECK(add([](auto& device) { device.kind = VIOMMU_DEVICE_EMULATED; }) == VIOMMU_E_ARGUMENT);
   CHECK(add([](auto& device) { device.kind = VIOMMU_DEVICE_MEDIATED; }) == VIOMMU_E_ARGUMENT);
