@@ -99,7 +99,7 @@ class Consumers {
   /// than the quotas allow, or was held before.
   /// @param gone  consumers without MAP are told
   /// @return false when a consumer failed or has no room. The front end puts its mappings back as they were and calls
-  ///         this again with the same range: then everybody holds what was held before, unless that fails too (false)
+  ///         this next, with the same range: then everybody holds what was held before, unless that fails too (false)
   [[nodiscard]] bool mappings_changed(DomainId domain, IovaRange range, bool gone) noexcept;
   /// Whether writes are logged: then consumers that cannot log hold nothing, and who asks on each miss asks again.
   void track_writes(bool on) noexcept;

@@ -56,29 +56,29 @@ GuestEntry KeptMappings::entry(Iova at, unsigned level) const noexcept {
 
 std::uint32_t KeptMappings::scan(Iova slot, unsigned first, unsigned last, bool merge, Runs& runs) const noexcept {
   runs.clear();
-  std::uint32_t pages = 0;
+  std::uint32_t all = 0;
   const auto address_of = [&](unsigned page) { return slot.value + (std::uint64_t{page} << page_shift); };
   const std::uint64_t end = address_of(last) | page_mask;
   for (unsigned page = first; page <= last;) {  // ends: `page` grows
     const core::StoredMapping* const mapping = first_from({address_of(page)});
     if (mapping == nullptr || mapping->range.first.value > end) break;
-    page = std::max(
-        page, static_cast<unsigned>((mapping->range.first.value - std::min(mapping->range.first.value, slot.value)) >>
-                                    page_shift));
+    const IovaRange range = mapping->range;
+    if (range.first.value > address_of(page))
+      page = static_cast<unsigned>((range.first.value - slot.value) >> page_shift);
     const std::uint64_t at = address_of(page);
-    const bool whole = mapping->range.first.value <= at && mapping->range.last.value >= (at | page_mask);
-    unsigned count = 1;
-    if (whole) count = static_cast<unsigned>((std::min(mapping->range.last.value, end) - at + 1) >> page_shift);
-    const Gpa gpa = mapping->gpa_of({std::max(at, mapping->range.first.value)});
+    const bool whole = range.first.value <= at && range.last.value >= (at | page_mask);
+    unsigned pages = 1;
+    if (whole) pages = static_cast<unsigned>((std::min(range.last.value, end) - at + 1) >> page_shift);
+    const Gpa gpa = mapping->gpa_of({std::max(at, range.first.value)});
     if (!mapping->rights.none()) {
-      MappedRun run = MappedRun::of(page, count, gpa, mapping->rights);
-      if (!whole || !fits(gpa, page_mask, std::uint64_t{count} << page_shift)) run.word |= left_out_bit;
+      MappedRun run = MappedRun::of(page, pages, gpa, mapping->rights);
+      if (!whole || !fits(gpa, page_mask, std::uint64_t{pages} << page_shift)) run.word |= left_out_bit;
       put(run, merge, runs);
-      pages += count;
+      all += pages;
     }
-    page += count;
+    page += pages;
   }
-  return pages;
+  return all;
 }
 
 }  // namespace viommu::consumer

@@ -118,7 +118,7 @@ void Mirror::advance(const Tables& tables, Slice& slice) noexcept {
 }
 
 bool Mirror::change(IovaRange range, const Tables& tables, bool undo) noexcept {
-  if (undone_) touch(*std::exchange(undone_, std::nullopt));
+  if (const std::optional undone = std::exchange(undone_, std::nullopt)) touch(*undone);
   touch(range);
   const std::uint64_t failures = figures_.told.failures;
   const bool gave_up = gave_up_;

@@ -60,9 +60,10 @@ SlotSync::End SlotSync::run(Shadow::Node& node, std::size_t index, const GuestEn
   const std::uint64_t marks = entry.kind == GuestEntry::Kind::leaf ? large_leaf_bit : 0;
   // What is held was looked at as memory before; if that has not changed since, it need not be again.
   if (!mirror_.job_.regions && marks == (held_marks & large_leaf_bit) && same(held, wanted_.span())) return End::done;
-  if (held.empty() && !partial && inside(at) && delivery_.takes_plain() && !mirror_.beyond_quota(wanted_.size()) &&
-      !(from_kept && std::ranges::any_of(wanted_.span(), is_left_out)))
-    return add(node, index, at, marks, leaves);
+  const bool as_it_is = held.empty() && !partial && inside(at) && delivery_.takes_plain() &&
+                        !(from_kept && std::ranges::any_of(wanted_.span(), is_left_out));
+  if (as_it_is && leaves == table_pages && wanted_.size() == 1 && join(node, index, at, marks)) return End::done;
+  if (as_it_is && !mirror_.beyond_quota(wanted_.size())) return add(node, index, at, marks, leaves);
   if (!all_plain()) {
     filter(0);
     wanted_.assign(after_.span());
@@ -139,12 +140,6 @@ SlotSync::End SlotSync::add(Shadow::Node& node, std::size_t index, std::uint64_t
                             std::uint32_t leaves) noexcept {
   const std::size_t all = wanted_.size();
   Mirror::Figures& figures = mirror_.figures_;
-  if (leaves == table_pages && all == 1 && join(node, index, at)) {
-    figures.bytes += slot_bytes;
-    count_split(at, wanted_.span());
-    mirror_.shadow_.put_word(node, index, wanted_[0].word | marks | joined_bit);
-    return End::done;
-  }
   spread_.iova = at;
   std::size_t told = 0;
   while (told < all) {  // ends: room() has some
@@ -227,7 +222,8 @@ SlotSync::End SlotSync::keep(Shadow::Node& node, std::size_t index, std::uint64_
 
 // ---- Units of more than a slot ----
 
-bool SlotSync::join(const Shadow::Node& node, std::size_t index, std::uint64_t at) noexcept {
+/// @return false where the slot does not go on with the one before it, or that has been told already
+bool SlotSync::join(Shadow::Node& node, std::size_t index, std::uint64_t at, std::uint64_t marks) noexcept {
   if (!mirror_.declared().joins() || index == 0 || !inside(at - slot_bytes)) return false;
   const Shadow::Slot before = node.slots[index - 1];
   const MappedRun run = wanted_[0];
@@ -236,7 +232,11 @@ bool SlotSync::join(const Shadow::Node& node, std::size_t index, std::uint64_t a
   const Gpa frame = run.frame();
   const Piece piece = backing_.piece(frame, frame + (slot_bytes - 1));
   if (piece.left_out || piece.mmio || piece.read_only || piece.range.last != frame + (slot_bytes - 1)) return false;
-  return delivery_.extend_map({{at}, {at + (slot_bytes - 1)}}, frame, piece.host, run_rights(run));
+  if (!delivery_.extend_map({{at}, {at + (slot_bytes - 1)}}, frame, piece.host, run_rights(run))) return false;
+  mirror_.figures_.bytes += slot_bytes;
+  count_split(at, wanted_.span());
+  mirror_.shadow_.put_word(node, index, run.word | marks | joined_bit);
+  return true;
 }
 
 void SlotSync::break_unit(Shadow::Node& node, std::size_t index, std::uint64_t at) noexcept {

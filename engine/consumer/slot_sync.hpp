@@ -56,7 +56,7 @@ class SlotSync {
   /// @param more  than were held before
   [[nodiscard]] End keep(Shadow::Node& node, std::size_t index, std::uint64_t at, std::uint64_t marks,
                          std::span<const MappedRun> runs, bool more) noexcept;
-  [[nodiscard]] bool join(const Shadow::Node& node, std::size_t index, std::uint64_t at) noexcept;
+  [[nodiscard]] bool join(Shadow::Node& node, std::size_t index, std::uint64_t at, std::uint64_t marks) noexcept;
   void break_unit(Shadow::Node& node, std::size_t index, std::uint64_t at) noexcept;
   void count_split(std::uint64_t at, std::span<const MappedRun> given) noexcept;
   void deliver(std::uint64_t base, MappedRun run) noexcept;

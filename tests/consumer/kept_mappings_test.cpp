@@ -26,6 +26,7 @@ struct One : KeptWorld {
   }
   [[nodiscard]] std::vector<std::uint32_t> reported() const {
     std::vector<std::uint32_t> what;
+    what.reserve(model.reports.size());
     for (const viommu_consumer_report& report : model.reports) what.push_back(report.what);
     return what;
   }
