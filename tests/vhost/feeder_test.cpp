@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // A VT-d unit, and a vhost back end that is fed from it.
+#include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "tests/behaviour/mirrored.hpp"
@@ -166,6 +169,18 @@ TEST_CASE("a missing range is answered as far as it is mapped, and what lies beh
                                          updated(base, base + 4 * page - 1, user + target),
                                          updated(base + 4 * page, base + 8 * page - 1, user + target + 8 * page),
                                          {VIOMMU_VHOST_BATCH_END}});
+    viommu_vhost_message other{base, base, 0, 4, VIOMMU_READ, VIOMMU_VHOST_MISS, 0};  // of another address space
+    std::array<std::byte, VIOMMU_VHOST_MESSAGE_BYTES> bytes;
+    std::size_t length = 0;
+    const auto message = [&] {
+      REQUIRE(viommu_vhost_message_write(VIOMMU_VHOST_V2, &other, bytes.data(), bytes.size(), &length) == VIOMMU_OK);
+      return viommu_vhost_feeder_message(world.back_end.feeder, bytes.data(), length);
+    };
+    CHECK(message() == VIOMMU_E_ARGUMENT);
+    CHECK(world.back_end.take_sent().empty());
+    other.asid = 3;
+    CHECK(message() == VIOMMU_OK);
+    CHECK(world.back_end.take_sent().size() == 4);
     CHECK(world.answer(base + 13 * page) ==  // nothing behind it, and one message is no batch
           Messages{updated(base + 13 * page, base + 17 * page - 1, user + target + 32 * page)});
   }
@@ -407,16 +422,20 @@ TEST_CASE("an answer that an invalidation overtakes is looked for again", "[vhos
     world.tables.unmap(world.tree, base);
     world.pages(base);
     back_end.take_sent();
+    unsigned faults = 0;
     world.on_read = [&](std::uint64_t) {
-      if (looks++ != 0) return;
-      // A mapping that came while its absence was looked at.
-      elsewhere([&] { CHECK(viommu_vhost_feeder_withdraw(back_end.feeder, base, base) == VIOMMU_OK); });
+      const bool first = looks++ == 0;
+      elsewhere([&] {
+        // A mapping that came while its absence was looked at.
+        if (first) CHECK(viommu_vhost_feeder_withdraw(back_end.feeder, base, base) == VIOMMU_OK);
+        if (world.driver.take_fault()) ++faults;  // so that another one is recorded
+      });
     };
     CHECK(back_end.miss(base) == VIOMMU_E_FAULT);
     CHECK(back_end.take_sent() == Messages{invalidated(base, base), failed(base, base, reads)});
     CHECK(back_end.figures().overtaken == 1);
-    CHECK(world.driver.take_fault());
-    CHECK_FALSE(world.driver.take_fault());
+    if (world.driver.take_fault()) ++faults;
+    CHECK(faults == 1);
   }
 }
 
@@ -474,22 +493,6 @@ TEST_CASE("while a message is being sent nothing is locked, and the order stays"
     CHECK(back_end.miss(base) == VIOMMU_OK);
     CHECK(third == VIOMMU_E_BUSY);
   }
-}
-
-TEST_CASE("a queue that is full is emptied by whoever needs room", "[vhost][feeder][B103]") {
-  World world;
-  world.start();
-  auto& back_end = world.back_end;
-  // From inside send, so that messages pile up while the first is out.
-  bool first = true;
-  back_end.on_sent = [&](const Sent&) {
-    if (!std::exchange(first, false)) return;
-    for (std::uint64_t i = 1; i <= 1000; ++i)
-      CHECK(viommu_vhost_feeder_withdraw(back_end.feeder, i * page, i * page) == VIOMMU_OK);
-  };
-  CHECK(viommu_vhost_feeder_withdraw(back_end.feeder, 0, 0) == VIOMMU_OK);
-  REQUIRE(back_end.sent.size() == 1001);
-  for (std::uint64_t i = 0; i <= 1000; ++i) CHECK(back_end.sent[i] == invalidated(i * page, i * page));
 }
 
 // ---- Dirty pages ----
