@@ -30,6 +30,13 @@ struct alignas(4096) Buffer {
   std::array<std::byte, 0x4000> bytes{};
 };
 
+/// A structure whose size a VMM of another version may say: there is room behind it.
+template <class T>
+struct Sized {
+  T value{};
+  std::array<std::byte, 512> rest{};
+};
+
 class World {
  public:
   static constexpr std::size_t record_bytes = 24;
@@ -37,8 +44,10 @@ class World {
   explicit World(Input& input) {
     const auto choice = input.take<std::uint8_t>();
     const auto raw = input.take<std::uint64_t>();
-    viommu_vtd_options options = smallest_options(0x80D2'078C'222F'0606 | ((choice & 1) != 0 ? 0x80U : 0U),
-                                                  0xF0'0F5B | ((choice & 2) != 0 ? 4 | scalable | 1ULL << 29 : 0), 48);
+    Sized<viommu_vtd_options> made;
+    viommu_vtd_options& options = made.value;
+    options = smallest_options(0x80D2'078C'222F'0606 | ((choice & 1) != 0 ? 0x80U : 0U),
+                               0xF0'0F5B | ((choice & 2) != 0 ? 4 | scalable | 1ULL << 29 : 0), 48);
     if ((choice & 4) != 0) spoil(options, choice >> 4, raw);
     if ((choice & 8) != 0) options.flags |= VIOMMU_SHARE_SPACES;
     viommu_host host = guest_.host();
@@ -110,7 +119,8 @@ class World {
     const auto c = record.take<std::uint32_t>();
     const auto x = record.take<std::uint64_t>();
     const auto y = record.take<std::uint64_t>();
-    viommu_refusal refusal{};
+    Sized<viommu_refusal> room;
+    viommu_refusal& refusal = room.value;
     refusal.size = (a & 0x80) != 0 ? y % 512 : sizeof refusal;
     switch (call) {
       case 0:
@@ -238,7 +248,8 @@ class World {
   void add_device(unsigned a, std::uint16_t source, std::uint32_t c, std::uint64_t x, std::uint64_t y,
                   viommu_refusal& refusal) {
     const std::array<viommu_range, 2> reserved{{{x, y}, {0x1000, 0x1FFF}}};
-    viommu_device device{};
+    Sized<viommu_device> made;
+    viommu_device& device = made.value;
     device.size = (a & 0x40) != 0 ? c % 256 : sizeof device;
     device.source = source;
     device.alias = static_cast<std::uint16_t>(c);
@@ -325,7 +336,8 @@ class World {
     check(viommu_report_host_fault(engine_, &one, static_cast<std::uint8_t>(c >> 8), &status));
   }
   void statistics(unsigned a, std::uint16_t id, std::uint64_t size) {
-    viommu_statistics all{};
+    Sized<viommu_statistics> made;
+    viommu_statistics& all = made.value;
     all.size = (a & 1) != 0 ? size % (sizeof all + 8) : sizeof all;
     check(viommu_statistics_get(engine_, &all));
     if ((a & 1) == 0) require_equal(all.holds_open, holds_.size(), "holds that are open");

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <set>
-#include <vector>
+#include <utility>
 
 #include "engine/base/bits.hpp"
 #include "engine/virtio_iommu/layouts.hpp"
@@ -23,12 +23,10 @@ namespace {
 
 using namespace viommu;
 
-std::set<std::vector<std::uint8_t>> words;
+std::set<std::pair<std::size_t, std::uint64_t>> words;  // bytes, and what they say
 
 void add(std::uint64_t value, std::size_t bytes) {
-  std::vector<std::uint8_t> word(bytes);
-  for (std::size_t i = 0; i < bytes; ++i) word[i] = static_cast<std::uint8_t>(value >> (8 * i));
-  words.insert(word);
+  words.emplace(bytes, value & low_bits(static_cast<unsigned>(8 * bytes)));
 }
 
 template <class Layout, class... Types>
@@ -93,9 +91,9 @@ void add_addresses() {
 int main() {
   add_layouts();
   add_addresses();
-  for (const std::vector<std::uint8_t>& word : words) {
+  for (const auto& [bytes, value] : words) {
     std::printf("\"");
-    for (const std::uint8_t byte : word) std::printf("\\x%02X", unsigned{byte});
+    for (std::size_t i = 0; i < bytes; ++i) std::printf("\\x%02X", static_cast<unsigned>(value >> (8 * i) & 0xFF));
     std::printf("\"\n");
   }
   return 0;

@@ -60,12 +60,14 @@ void require_as_specified(TablePool& pool, const SecondStageRules& rules, const 
   unit.ecap = std::uint64_t{rules.snoop_control} << 7;
   unit.translation_enabled = true;
   unit.root_table = root;
+  bool in_tables = false;  // from then on there is nothing at these addresses
   const oracle::ReadWord read = [&](std::uint64_t gpa) -> std::optional<std::uint64_t> {
+    in_tables = in_tables || gpa < root || gpa >= contexts + 0x1000;
+    if (in_tables) return pool.memory().word(gpa);
     if (gpa == root) return contexts | 1;
     if (gpa == contexts) return request.table.value | 1;
     if (gpa == contexts + 8) return 0x100 | (request.level - 1U);
-    if (gpa >= root && gpa < contexts + 0x1000) return 0;
-    return pool.memory().word(gpa);
+    return 0;
   };
   oracle::Request asked;
   asked.iova = request.iova.value;

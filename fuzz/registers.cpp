@@ -94,7 +94,7 @@ class World {
     values_.clear();
     while (!input.empty()) {
       Input record = input.record(record_bytes);
-      const unsigned operation = record.below(8);
+      const unsigned operation = record.below(9);
       constexpr std::array<std::uint32_t, 8> sizes{1, 2, 4, 8, 4, 8, 4, 3};
       const std::uint32_t size = record.pick(sizes);
       const auto offset = record.take<std::uint16_t>() % (size_ + 16);
@@ -104,6 +104,7 @@ class World {
         case 5:  read(offset, size); break;
         case 6:  ask(value); break;
         case 7:  reset(value); break;
+        case 8:  guest_.store(offset & 0xFF8, value); break;  // where the unit may read a descriptor, or a table
       }
       require_constant();
       ++work_done;
@@ -178,7 +179,8 @@ class World {
     require_equal(engine_.mmio_read(0xF8, 8) >> 63, 0, "IVT");
     require_equal(engine_.mmio_read(0x1C, 4) & 0x3860'0000, 0, "bits of GSTS_REG that are set by nothing");
     require_equal(engine_.mmio_read(0x64, 4) & 1, engine_.mmio_read(0x64, 4) >> 31, "PRS follows EPM");
-    require(engine_.mmio_read(0x80, 8) < 0x8'0000, "IQH_REG");
+    const bool queue = (engine_.mmio_read(0x1C, 4) & 0x0400'0000) != 0;
+    require(engine_.mmio_read(0x80, 8) < (queue ? 0x8'0000 : 1), "IQH_REG");
   }
   [[nodiscard]] std::vector<std::uint64_t> image() {
     std::vector<std::uint64_t> all;
