@@ -134,7 +134,7 @@ class World {
     }
     const std::uint32_t id = endpoint_ids[number];
     const bool known = model_.view(id) != Model::View::unknown;
-    const Domains::Added added = domains_.add_endpoint({id}, regions);
+    const Domains::Added added = domains_.add_endpoint({{id}, {}}, regions);
     require((added == Domains::Added::exists) == known, "an endpoint added twice");
     if (!known && added == Domains::Added::ok) model_.add(id, same);
     require(known || added == Domains::Added::ok, "an endpoint that could not be added");
