@@ -115,7 +115,7 @@ viommu_result viommu_create_vtd(const viommu_vtd_options* options, const viommu_
     return viommu::capi::read_settings(*options, settings, error, error_size);
   };
   const auto options_of = [](const Settings& settings) -> const auto& { return settings.vtd; };
-  if (options == nullptr) return VIOMMU_E_ARGUMENT;
+  if (options == nullptr) host = nullptr;  // refused below, with an empty text
   return viommu::capi::create(
       {error, error_size}, host, engine, read, options_of, [](viommu_engine& created, const Settings& settings) {
         viommu::vtd::Unit& unit = *created.front.vtd();
