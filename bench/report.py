@@ -41,6 +41,8 @@ QUESTIONS = [
     Question("strict_unmap", "strict unmaps beside a reader", 5, r"<(Viommu|QemuShape)>"),
     Question("interference", "a reader beside invalidations", 5, r"<(Viommu|QemuShape)>/[0-9]+/1024/0/"),
     Question("virtio_map", "mappings of virtio-iommu", 5, r"<(Viommu|GTreeMutex)>/\w+/1048576/(manual_time$|iterations)"),
+    Question("vhost_feed", "vhost back ends", 5,
+             r"(feed<\w+>/(4|2048)/|translate<(Viommu|RwlockList)>/2048/manual_time(/threads:2)?$)"),
     Question("interrupt_route", "interrupts", 5, r"<(Viommu|ViommuRoute|QemuShape|Floor)>/65536/manual_time(/threads:2)?$"),
     Question("replacement", "which entries are kept", 1, None),
     Question("memory", "memory of an entry", 3, None),
@@ -226,6 +228,19 @@ def virtio_aims():
                     rows.append(at_least(f"{what} among {count(mappings)} mappings, {shape}",
                                          f"virtio_{question}<Viommu>/{shape}/{mappings}",
                                          f"virtio_{question}<{peer}>/{shape}/{mappings}", aimed))
+    return rows
+
+
+def vhost_aims():
+    rows = []
+    for leaf, words in ((4, "4 KiB"), (2048, "2 MiB")):
+        rows.append(at_least(f"vhost: 1 GiB of {words} pages fed and read", f"vhost_feed<Viommu>/{leaf}",
+                             f"vhost_feed<PageAtATime>/{leaf}", None))
+    for ranges in (16, 256, 2048):
+        for threads, many in (("", ""), ("/threads:2", ", 2 threads")):
+            for peer in ("RwlockList", "SharedMutexMap"):
+                rows.append(at_least(f"vhost: a buffer among {ranges} ranges{many}", f"vhost_translate<Viommu>/{ranges}{threads}",
+                                     f"vhost_translate<{peer}>/{ranges}{threads}", None))
     return rows
 
 
@@ -593,7 +608,7 @@ def main():
             results = {name: Result(**result) for name, result in json.load(kept).items()}
     else:
         results = collect(arguments.folder, questions, arguments.full)
-    lines = judge(aims() + virtio_aims(), results)
+    lines = judge(aims() + virtio_aims() + vhost_aims(), results)
     print()
     print_table(lines)
     if arguments.keep:

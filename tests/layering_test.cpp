@@ -71,7 +71,7 @@ const std::array top_level{
     "build"sv,
     "CMakeUserPresets.json"sv,
 };
-const std::array hidden_top_level{".ci"sv,     ".clang-format"sv, ".clang-tidy"sv, ".gitignore"sv,
+const std::array hidden_top_level{".ci"sv,     ".clang-format"sv, ".clang-tidy"sv, ".clusterfuzzlite"sv, ".gitignore"sv,
                                   ".github"sv, ".git"sv,          ".cache"sv,      ".clangd"sv};
 
 constexpr std::string_view license_line = "SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0";

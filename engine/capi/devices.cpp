@@ -8,6 +8,7 @@
 #include <span>
 
 #include "engine/capi/alone.hpp"
+#include "engine/capi/endpoints.hpp"
 #include "engine/capi/engine.hpp"
 #include "engine/capi/refusals.hpp"
 #include "engine/capi/sized.hpp"
@@ -141,6 +142,7 @@ struct Described {
   machine::FactFunctions facts;
   HostArray<GpaRange> reserved;
   machine::Candidate candidate;
+  std::optional<std::uint32_t> endpoint;
 };
 
 [[nodiscard]] viommu_result read_facts(const viommu_engine& engine, Described& into) noexcept {
@@ -188,10 +190,12 @@ struct Described {
 [[nodiscard]] viommu_result read_conduct(Described& into) noexcept {
   const viommu_device& device = into.device;
   const auto has = [&](std::uint32_t flag) { return (device.flags & flag) != 0; };
-  if (device.ability > VIOMMU_ABILITY_UNKNOWN || device.wish > VIOMMU_WISH_BYPASS || device.reserved != 0 ||
+  if (device.ability > VIOMMU_ABILITY_UNKNOWN || device.wish > VIOMMU_WISH_BYPASS ||
+      (device.endpoint != 0 && !has(VIOMMU_DEVICE_ENDPOINT)) ||
       (has(VIOMMU_DEVICE_OFFERS_PLATFORM) && !has(VIOMMU_DEVICE_VIRTIO)) ||
       (has(VIOMMU_DEVICE_VIRTUAL_FUNCTION) ? device.physical == device.source : device.physical != 0))
     return VIOMMU_E_ARGUMENT;
+  if (has(VIOMMU_DEVICE_ENDPOINT)) into.endpoint = device.endpoint;
   machine::Candidate& candidate = into.candidate;
   candidate.bypassed = has(VIOMMU_DEVICE_BYPASSED);
   candidate.is_virtio = has(VIOMMU_DEVICE_VIRTIO);
@@ -214,7 +218,7 @@ struct Described {
   viommu_device& device = into.device;
   constexpr std::size_t first_version = offsetof(viommu_device, facts) + sizeof device.facts;
   if (take_over(given, device, first_version) != Taken::ok) return VIOMMU_E_ARGUMENT;
-  constexpr std::uint32_t all_flags = VIOMMU_DEVICE_VIRTUAL_FUNCTION * 2 - 1;
+  constexpr std::uint32_t all_flags = VIOMMU_DEVICE_ENDPOINT * 2 - 1;
   const std::optional kind = kind_of(device.kind);
   if (!kind || (device.flags & ~all_flags) != 0) return VIOMMU_E_ARGUMENT;
   into.candidate.source = {device.source};
@@ -239,6 +243,8 @@ struct Described {
 }  // namespace viommu::capi
 
 using viommu::capi::alone;
+using viommu::capi::id_of;
+using viommu::capi::put_endpoint;
 
 extern "C" {
 
@@ -254,8 +260,13 @@ viommu_result viommu_device_add(viommu_engine* engine, const viommu_device* devi
     const viommu::SourceId source = described.candidate.source;
     if (admitted == viommu::machine::Admitted::yes) {
       const viommu::machine::Device& taken = *engine->machine.find(source);
-      viommu::capi::put_way(*engine, source, taken.now());
-      static_cast<void>(engine->front.consumers().add_device(source, taken.bypassed));  // there is room
+      if (const viommu_result put = put_endpoint(*engine, taken, described.endpoint); put != VIOMMU_OK) {
+        engine->machine.remove(source);
+        return put;
+      }
+      const viommu::SourceId id = id_of(*engine, taken);
+      viommu::capi::put_way(*engine, id, taken.now());
+      static_cast<void>(engine->front.consumers().add_device(id, taken.bypassed));  // there is room
       engine->bypassing.put(source, taken.bypassed);
       return taken.bypassed ? viommu::capi::say_bypassed(refusal, source) : viommu::capi::refuse_nothing(refusal);
     }
@@ -273,6 +284,8 @@ viommu_result viommu_device_add(viommu_engine* engine, const viommu_device* devi
 viommu_result viommu_device_remove(viommu_engine* engine, uint16_t source) {
   if (engine == nullptr) return VIOMMU_E_ARGUMENT;
   return alone(*engine, [&]() -> viommu_result {
+    if (const viommu::machine::Device* const device = engine->machine.find({source}); device != nullptr)
+      viommu::capi::remove_endpoint(*engine, *device);
     engine->on_device_removed({source});
     engine->machine.remove({source});
     return VIOMMU_OK;
@@ -312,7 +325,8 @@ viommu_result viommu_host_facts_unset(viommu_engine* engine, uint16_t source) {
   if (engine == nullptr) return VIOMMU_E_ARGUMENT;
   return alone(*engine, [&]() -> viommu_result {
     engine->machine.unset_facts({source});
-    return VIOMMU_OK;
+    const viommu::SourceId id = viommu::capi::id_at(*engine, {source});
+    return viommu::capi::refresh_endpoint(*engine, id) ? VIOMMU_OK : VIOMMU_E_MEMORY;
   });
 }
 
@@ -320,6 +334,11 @@ viommu_result viommu_bus_renumber(viommu_engine* engine, uint8_t from, uint8_t t
   if (engine == nullptr) return VIOMMU_E_ARGUMENT;
   return alone(*engine, [&]() -> viommu_result {
     if (!engine->machine.renumber(from, to)) return VIOMMU_E_EXISTS;
+    viommu::virtio_iommu::Device* const device = engine->front.virtio();
+    if (device != nullptr && !device->renumber(from, to)) {
+      static_cast<void>(engine->machine.renumber(to, from));
+      return VIOMMU_E_MEMORY;
+    }
     engine->on_bus_renumbered(from, to);
     return VIOMMU_OK;
   });

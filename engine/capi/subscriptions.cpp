@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "engine/capi/alone.hpp"
+#include "engine/capi/endpoints.hpp"
 #include "engine/capi/engine.hpp"
 #include "engine/capi/refusals.hpp"
 #include "engine/capi/sized.hpp"
@@ -195,6 +196,7 @@ viommu_result viommu_subscribe(viommu_engine* engine, uint16_t source, const vio
     case Taken::unknown_field: return VIOMMU_E_UNSUPPORTED;
   }
   return alone(*engine, [&] {
+    source = viommu::capi::id_at(*engine, {source}).value;
     const viommu::capi::Refusal refused = refusal_of(*engine, source, wanted);
     if (refused.code != VIOMMU_REFUSED_NOTHING) return refuse(refusal, refused);
     const Subscription made{sink_of(wanted, engine->host),

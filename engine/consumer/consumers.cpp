@@ -510,8 +510,13 @@ void Consumers::advance(Slot& slot, Slice& slice) noexcept {
 
 bool Consumers::advance() noexcept {
   if (context_seen_.exchange(false, std::memory_order_acq_rel)) {
-    for (std::uint32_t i = 0; i < device_count_; ++i)
-      if (devices_[i].known && devices_[i].content.view == View::blocked) reconsider(i, false);
+    for (std::uint32_t i = 0; i < device_count_; ++i) {
+      if (!devices_[i].known || devices_[i].content.view != View::blocked) continue;
+      reconsider(i, false);
+      // Whoever asks on each miss may have been answered through it, and was not told of what went since.
+      if (devices_[i].content.view != View::blocked || devices_[i].withdrawing)
+        for_each_of(i, [](Slot& slot) { slot.mirror->tell_unmapped(all_iovas); });
+    }
   }
   if (!busy_.exchange(false, std::memory_order_relaxed)) return true;
   advance_side_by_side();

@@ -67,7 +67,8 @@ bool Shadow::put_runs(Node& node, std::size_t index, std::span<const MappedRun> 
     bytes_ += list_bytes(capacity);
   }
   list->count = static_cast<std::uint32_t>(runs.size());
-  std::ranges::copy(runs, list->runs());
+  std::copy_n(runs.data(), runs.size(),
+              list->runs());  // one copy of memory, which std::ranges::copy does not make of it
   if (list != old) {
     put_word(node, index, reinterpret_cast<std::uint64_t>(list));
     free_list(old);

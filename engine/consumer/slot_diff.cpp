@@ -12,4 +12,15 @@ bool covered(MappedRun unit, std::span<const MappedRun> wanted) noexcept {
   return true;
 }
 
+bool same_pages(std::span<const MappedRun> held, std::span<const MappedRun> wanted) noexcept {
+  unsigned more = 0;
+  for (const MappedRun run : wanted) more += run.pages();
+  for (const MappedRun run : held) {
+    while (!wanted.empty() && wanted.front().last() < run.first()) wanted = wanted.subspan(1);
+    if (!covered(run, wanted)) return false;
+    more -= run.pages();
+  }
+  return more == 0;
+}
+
 }  // namespace viommu::consumer

@@ -31,8 +31,12 @@ class Runs {
   void clear() noexcept { count_ = 0; }
   void push(MappedRun run) noexcept { runs_.put(count_++, run); }
   void assign(std::span<const MappedRun> runs) noexcept {
-    std::ranges::copy(runs, runs_.data());
-    count_ = runs.size();
+    clear();
+    append(runs);
+  }
+  void append(std::span<const MappedRun> runs) noexcept {
+    std::copy_n(runs.data(), runs.size(), runs_.data() + count_);
+    count_ += runs.size();
   }
   [[nodiscard]] MappedRun* data() noexcept { return runs_.data(); }
   void set_count(std::size_t count) noexcept { count_ = count; }
@@ -62,6 +66,9 @@ class Runs {
 
 /// Whether all of `unit` is in `wanted` as it is. @param wanted  from the first run on that does not end before it
 [[nodiscard]] bool covered(MappedRun unit, std::span<const MappedRun> wanted) noexcept;
+
+/// Whether both map the same pages alike, in whatever units.
+[[nodiscard]] bool same_pages(std::span<const MappedRun> held, std::span<const MappedRun> wanted) noexcept;
 
 /// Units that stay, and what is new, ascending: into `after`. Calls withdraw(run) and deliver(run) in order.
 /// @param held, wanted  ascending, none overlaps another of its own

@@ -67,17 +67,12 @@ SlotSync::End SlotSync::run(Shadow::Node& node, std::size_t index, const GuestEn
     filter(0);
     wanted_.assign(after_.span());
   }
+  Window window{held, 0, held.size()};
   if (partial) {
-    // What is outside is as it was.
-    after_.clear();
-    for (const MappedRun run : held)
-      if (run.first() < first) after_.push(part_of(run, run.first(), std::min(run.last(), first - 1)));
-    for (const MappedRun run : wanted_.span()) after_.push(run);
-    for (const MappedRun run : held)
-      if (run.last() > last) after_.push(part_of(run, std::max(run.first(), last + 1), run.last()));
-    wanted_.assign(after_.span());
-  }
-  if (same(held, wanted_.span())) {
+    window = look_at(held, first, last);
+    // Not cut as it was looked at: units that stay are what they were.
+    if (same_pages(window.runs(), wanted_.span())) return End::done;
+  } else if (same(held, wanted_.span())) {
     if (wanted_.size() == 1 && wanted_[0].pages() == table_pages)
       mirror_.shadow_.put_word(node, index, wanted_[0].word | marks | (held_marks & joined_bit));
     return End::done;
@@ -87,7 +82,26 @@ SlotSync::End SlotSync::run(Shadow::Node& node, std::size_t index, const GuestEn
     break_unit(node, index, at);
     return End::again;
   }
-  return change(node, index, at, marks, held);
+  return change(node, index, at, marks, window);
+}
+
+/// The runs that have pages of [first, last]; what they have outside is wanted as it was.
+SlotSync::Window SlotSync::look_at(std::span<const MappedRun> held, unsigned first, unsigned last) noexcept {
+  const auto ends_before = [](MappedRun run, unsigned page) { return run.last() < page; };
+  const auto begins_behind = [](unsigned page, MappedRun run) { return page < run.first(); };
+  const auto from = std::lower_bound(held.begin(), held.end(), first, ends_before);
+  const auto to = std::upper_bound(from, held.end(), last, begins_behind);
+  const Window window{held, static_cast<std::size_t>(from - held.begin()), static_cast<std::size_t>(to - from)};
+  if (window.count == 0) return window;
+  const MappedRun front = window.runs().front();
+  const MappedRun back = window.runs().back();
+  if (front.first() >= first && back.last() <= last) return window;
+  after_.clear();
+  if (front.first() < first) after_.push(part_of(front, front.first(), first - 1));
+  after_.append(wanted_.span());
+  if (back.last() > last) after_.push(part_of(back, last + 1, back.last()));
+  wanted_.assign(after_.span());
+  return window;
 }
 
 bool SlotSync::inside(std::uint64_t at) const noexcept {
@@ -157,7 +171,8 @@ SlotSync::End SlotSync::add(Shadow::Node& node, std::size_t index, std::uint64_t
 }
 
 SlotSync::End SlotSync::change(Shadow::Node& node, std::size_t index, std::uint64_t at, std::uint64_t marks,
-                               std::span<const MappedRun> held) noexcept {
+                               const Window& window) noexcept {
+  const std::span<const MappedRun> held = window.runs();
   const std::span<const MappedRun> wanted = wanted_.span();
   if (wanted.size() > held.size() && mirror_.beyond_quota(wanted.size() - held.size())) return End::quota;
   std::span<const MappedRun> after = wanted;
@@ -184,7 +199,14 @@ SlotSync::End SlotSync::change(Shadow::Node& node, std::size_t index, std::uint6
     after = after_.span();
   }
   count(held, after);
-  return keep(node, index, at, marks, after, after.size() > held.size());
+  const bool more = after.size() > held.size();
+  if (held.size() != window.all.size()) {
+    all_.assign(window.all.first(window.first));
+    all_.append(after);
+    all_.append(window.all.subspan(window.first + window.count));
+    after = all_.span();
+  }
+  return keep(node, index, at, marks, after, more);
 }
 
 SlotSync::End SlotSync::keep(Shadow::Node& node, std::size_t index, std::uint64_t at, std::uint64_t marks,

@@ -2,7 +2,7 @@
 // What a consumer holds of 2 MiB, made equal to what the guest's tables map there.
 //
 //   nothing held          every run is told as it is: in lanes, where all of it is plain memory
-//   as it was             nothing
+//   as it was             nothing, and what is not looked at stays as it is
 //   else                  the difference in units (slot_diff.hpp)
 //   part of a longer unit it goes as a whole, and all of it is looked through again
 //
@@ -43,8 +43,16 @@ class SlotSync {
   void filter(std::size_t from) noexcept;
   [[nodiscard]] End add(Shadow::Node& node, std::size_t index, std::uint64_t at, std::uint64_t marks,
                         std::uint32_t leaves) noexcept;
+  /// Those of a slot's units that a look is about.
+  struct Window {
+    std::span<const MappedRun> all;
+    std::size_t first;
+    std::size_t count;
+    [[nodiscard]] std::span<const MappedRun> runs() const noexcept { return all.subspan(first, count); }
+  };
+  [[nodiscard]] Window look_at(std::span<const MappedRun> held, unsigned first, unsigned last) noexcept;
   [[nodiscard]] End change(Shadow::Node& node, std::size_t index, std::uint64_t at, std::uint64_t marks,
-                           std::span<const MappedRun> held) noexcept;
+                           const Window& window) noexcept;
   /// @param more  than were held before
   [[nodiscard]] End keep(Shadow::Node& node, std::size_t index, std::uint64_t at, std::uint64_t marks,
                          std::span<const MappedRun> runs, bool more) noexcept;
@@ -68,6 +76,7 @@ class SlotSync {
   IovaRange broken_{};
   Runs wanted_;
   Runs after_;
+  Runs all_;
 };
 
 }  // namespace viommu::consumer

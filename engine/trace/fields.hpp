@@ -48,7 +48,7 @@ class Fields {
   constexpr std::uint64_t hex(std::string_view name, unsigned bits) noexcept { return hex_of(take(name), name, bits); }
 
   /// A decimal number.
-  constexpr std::uint64_t decimal(std::string_view name, std::uint64_t largest) noexcept {
+  constexpr std::uint64_t decimal(std::string_view name, std::uint64_t largest, std::uint64_t smallest = 0) noexcept {
     const std::string_view field = take(name);
     std::uint64_t value = 0;
     for (const char c : field) {
@@ -63,6 +63,7 @@ class Fields {
       }
       value = value * 10 + digit;
     }
+    if (!error_ && value < smallest) fail(Problem::bad_range, name, field);
     return value;
   }
 

@@ -17,7 +17,9 @@ std::uint32_t pasid(Fields& fields) noexcept {
   return static_cast<std::uint32_t>(fields.hex_or_dash("PASID", 20, no_pasid));
 }
 std::uint16_t group(Fields& fields) noexcept { return static_cast<std::uint16_t>(fields.hex("GROUP", 12)); }
-std::uint64_t count(Fields& fields, std::string_view name) noexcept { return fields.decimal(name, ~std::uint64_t{0}); }
+std::uint64_t count(Fields& fields, std::string_view name, std::uint64_t smallest = 0) noexcept {
+  return fields.decimal(name, ~std::uint64_t{0}, smallest);
+}
 bool is_mmio(Fields& fields) noexcept { return fields.more() && fields.choice("mmio", mmio_word) == 0; }
 
 template <class Choice, std::size_t N>
@@ -218,8 +220,7 @@ ParseError parse_failnext(Fields& fields, Event& event) noexcept {
   FailNext fail;
   fail.id = fields.take("ID");
   fail.unmap = fields.choice("map|unmap", operations) == 1;
-  fail.nth = count(fields, "N");
-  if (!fields.error() && fail.nth == 0) fields.fail(Problem::bad_range, "N", "0");
+  fail.nth = count(fields, "N", 1);
   return finish(fields, fail, event);
 }
 

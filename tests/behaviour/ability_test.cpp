@@ -315,7 +315,7 @@ TEST_CASE("what is said of a device is looked at", "[behaviour][machine][capi][S
   };
   CHECK(taken([](viommu_device& d) { d.ability = VIOMMU_ABILITY_UNKNOWN + 1; }) == VIOMMU_E_ARGUMENT);
   CHECK(taken([](viommu_device& d) { d.wish = VIOMMU_WISH_BYPASS + 1; }) == VIOMMU_E_ARGUMENT);
-  CHECK(taken([](viommu_device& d) { d.reserved = 1; }) == VIOMMU_E_ARGUMENT);
+  CHECK(taken([](viommu_device& d) { d.endpoint = 1; }) == VIOMMU_E_ARGUMENT);
   CHECK(taken([](viommu_device& d) { d.physical = 1; }) == VIOMMU_E_ARGUMENT);
   CHECK(taken([](viommu_device& d) { d.flags = VIOMMU_DEVICE_OFFERS_PLATFORM; }) == VIOMMU_E_ARGUMENT);
   CHECK(taken([](viommu_device& d) { d.flags = VIOMMU_DEVICE_VIRTUAL_FUNCTION * 2; }) == VIOMMU_E_ARGUMENT);

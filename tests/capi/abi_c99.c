@@ -131,7 +131,7 @@ static const struct abi_number numbers[] = {
     {"viommu_device.ability", offsetof(struct viommu_device, ability)},
     {"viommu_device.wish", offsetof(struct viommu_device, wish)},
     {"viommu_device.physical", offsetof(struct viommu_device, physical)},
-    {"viommu_device.reserved", offsetof(struct viommu_device, reserved)},
+    {"viommu_device.endpoint", offsetof(struct viommu_device, endpoint)},
     {"viommu_bridge", sizeof(struct viommu_bridge)},
     {"viommu_bridge.secondary", offsetof(struct viommu_bridge, secondary)},
     {"viommu_bridge.subordinate", offsetof(struct viommu_bridge, subordinate)},

@@ -142,7 +142,7 @@ TEST_CASE("sizes and places of the structs stay as they are", "[capi][abi]") {
       {"viommu_device.ability", 40},
       {"viommu_device.wish", 41},
       {"viommu_device.physical", 42},
-      {"viommu_device.reserved", 44},
+      {"viommu_device.endpoint", 44},
       {"viommu_bridge", 8},
       {"viommu_bridge.secondary", 2},
       {"viommu_bridge.subordinate", 3},

@@ -129,6 +129,23 @@ TEST_CASE("mappings that go on alike are one unit, but a leaf is one mapping", "
                                              mapped(iova + 2 * page_4k, page_4k, ram_base + 2 * page_4k), read_only});
 }
 
+TEST_CASE("a look at part of a unit in which nothing has changed tells nothing", "[consumer][mappings][S1.8]") {
+  const auto unit_bytes = GENERATE(std::uint64_t{0}, std::uint64_t{gib_1});
+  const auto declares = GENERATE(std::uint32_t{0}, std::uint32_t{VIOMMU_CONSUMER_LEAF},
+                                 std::uint32_t{VIOMMU_CONSUMER_SPLIT}, std::uint32_t{VIOMMU_CONSUMER_POW2});
+  One world{declares, unit_bytes};
+  REQUIRE(world.map(domain, iova, 4 * mib_2 + 16 * page_4k, ram_base + page_4k));
+  const Extent all{iova, 4 * mib_2 + 16 * page_4k, ram_base + page_4k, 3};
+  const std::uint64_t mappings = world.mappings_of(world.model);
+  world.model.take_seen();
+  for (const std::uint64_t at : {iova, iova + mib_2 + 5 * page_4k, iova + 2 * mib_2 - page_4k, iova + 4 * mib_2}) {
+    CHECK(world.consumers.mappings_changed({domain}, {{at}, {at + 2 * page_4k - 1}}, false));
+    CHECK(world.model.take_seen().empty());
+  }
+  CHECK(world.mappings_of(world.model) == mappings);
+  CHECK(world.model.extents() == std::vector{all});
+}
+
 TEST_CASE("a consumer holds whole pages that one mapping has, and is told once of what it cannot hold",
           "[consumer][mappings][S3.11]") {
   One world;

@@ -119,4 +119,24 @@ TEST_CASE("a difference in pages names exactly those that changed", "[consumer][
   }
 }
 
+TEST_CASE("runs that map the same pages are told from others, however they are cut", "[consumer][S1.8]") {
+  test::Random random{22};
+  std::uint64_t equal = 0;
+  for (unsigned round = 0; round < 3000; ++round) {
+    const std::vector<MappedRun> held = random_runs(random, 1 + round % 64);
+    std::vector<MappedRun> wanted;
+    for (const MappedRun run : round % 2 == 0 ? held : changed(random, held)) {
+      const auto cut = static_cast<unsigned>(run.first() + random.below(run.pages()));
+      wanted.push_back(part_of(run, run.first(), cut));
+      if (cut < run.last()) wanted.push_back(part_of(run, cut + 1, run.last()));
+    }
+    const bool same = pages_of(held) == pages_of(wanted);
+    REQUIRE(same_pages(held, wanted) == same);
+    REQUIRE(same_pages(wanted, held) == same);
+    equal += same ? 1U : 0U;
+  }
+  CHECK(equal >= 1500);
+  CHECK(equal < 2500);
+}
+
 }  // namespace viommu::consumer

@@ -431,6 +431,7 @@ TEST_CASE("Of a wrong word of a scenario the field is told", "[trace][damage][Wo
            {"subscribe a 100 mu+log+log 0 1 ok", {Problem::bad_choice, 3, "FLAGS", "mu+log+log"}},
            {"subscribe a 100 mu 0 1 Refused", {Problem::bad_choice, 6, "RESULT", "Refused"}},
            {"failnext a map 0", {Problem::bad_range, 3, "N", "0"}},
+           {"failnext a map 00", {Problem::bad_range, 3, "N", "00"}},
            {"shadow a f", {Problem::not_decimal, 2, "N", "f"}},
            {"pins 18446744073709551616", {Problem::too_large, 1, "N", "18446744073709551616"}},
            {"x 1000 0 0 rw", {Problem::bad_range, 2, "LEN", "0"}},

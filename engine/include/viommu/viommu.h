@@ -380,7 +380,8 @@ enum {
   VIOMMU_FAULT_OVERFLOW_SET = 3, /* no register was free: the overflow bit is set now */
   VIOMMU_FAULT_OVERFLOWED = 4,   /* the overflow bit was set already */
   VIOMMU_FAULT_DISABLED = 5,     /* fault processing is disabled for the source (FPD) */
-  VIOMMU_FAULT_LIMITED = 6       /* the source has had its records for this second (options.fault_limit) */
+  VIOMMU_FAULT_LIMITED = 6,      /* the source has had its records for this second (options.fault_limit) */
+  VIOMMU_FAULT_NO_BUFFER = 7     /* of virtio-iommu: the driver has given no buffer for a report */
 };
 
 /** The answer to one request. */
@@ -734,13 +735,14 @@ enum {
 };
 /** viommu_device.flags. */
 enum {
-  VIOMMU_DEVICE_HAS_ALIAS = 1,        /* `alias` counts: the requester id that its bus gives its requests */
-  VIOMMU_DEVICE_BYPASSED = 2,         /* its bus does not pass the unit: always VIOMMU_VIEW_SYSTEM, and in no scope */
-  VIOMMU_DEVICE_VIRTIO = 4,           /* passes the unit only when its driver agreed to (viommu_driver_features()) */
-  VIOMMU_DEVICE_OFFERS_PLATFORM = 8,  /* a virtio device that offers VIRTIO_F_ACCESS_PLATFORM (33); one that does not is
+  VIOMMU_DEVICE_HAS_ALIAS = 1,       /* `alias` counts: the requester id that its bus gives its requests */
+  VIOMMU_DEVICE_BYPASSED = 2,        /* its bus does not pass the unit: always VIOMMU_VIEW_SYSTEM, and in no scope */
+  VIOMMU_DEVICE_VIRTIO = 4,          /* passes the unit only when its driver agreed to (viommu_driver_features()) */
+  VIOMMU_DEVICE_OFFERS_PLATFORM = 8, /* a virtio device that offers VIRTIO_F_ACCESS_PLATFORM (33); one that does not is
                                         VIOMMU_ABILITY_NOT_ABLE, whatever `ability` says */
-  VIOMMU_DEVICE_ACS = 16,             /* what it sends to a neighbour goes up to the unit (viommu_isolatable()) */
-  VIOMMU_DEVICE_VIRTUAL_FUNCTION = 32 /* `physical` counts: the physical function whose it is */
+  VIOMMU_DEVICE_ACS = 16,            /* what it sends to a neighbour goes up to the unit (viommu_isolatable()) */
+  VIOMMU_DEVICE_VIRTUAL_FUNCTION = 32, /* `physical` counts: the physical function whose it is */
+  VIOMMU_DEVICE_ENDPOINT = 64          /* `endpoint` counts */
 };
 /** viommu_device.ability: whether it can be made to send its requests through a unit. Of this device: another with the
  *  same vendor and device id may be otherwise. */
@@ -773,7 +775,9 @@ struct viommu_device {
   uint8_t ability;   /* VIOMMU_ABILITY_* */
   uint8_t wish;      /* VIOMMU_WISH_* */
   uint16_t physical; /* of VIOMMU_DEVICE_VIRTUAL_FUNCTION */
-  uint32_t reserved; /* 0 */
+  uint32_t endpoint; /* behind a virtio-iommu: by what the guest knows it, with several segments usually segment << 16 |
+                        requester id; default: its requester id, which is `alias` where it has one. Devices behind one
+                        alias are one endpoint, and known by the alias in requests, views and subscriptions */
 };
 
 /**
