@@ -3,11 +3,9 @@
 #include "engine/machine/topology.hpp"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <iterator>
 #include <new>
@@ -18,26 +16,20 @@
 #include "engine/capi/engine.hpp"
 #include "engine/capi/refusals.hpp"
 #include "engine/capi/sized.hpp"
+#include "engine/capi/tables.hpp"
 
 namespace {
 
 namespace capi = viommu::capi;
 namespace machine = viommu::machine;
+using capi::identifier;
+using capi::List;
+using capi::refuse;
 using machine::Scope;
 using machine::Topology;
 
 constexpr std::size_t first_version = offsetof(viommu_dmar, bypassed) + sizeof(viommu_dmar::bypassed);
 static_assert(sizeof(viommu_dmar_scope::path) / sizeof(viommu_dmar_hop) == machine::most_hops);
-
-template <class Element>
-struct List {
-  const Element* first;
-  std::uint32_t count;
-
-  [[nodiscard]] const Element* begin() const noexcept { return first; }
-  [[nodiscard]] const Element* end() const noexcept { return first + count; }
-  [[nodiscard]] bool is_there() const noexcept { return count == 0 || first != nullptr; }
-};
 
 [[nodiscard]] List<viommu_dmar_unit> units_of(const viommu_dmar& from) noexcept {
   return {from.units, from.unit_count};
@@ -63,26 +55,6 @@ struct List {
 template <class Structure>
 [[nodiscard]] List<viommu_dmar_scope> scopes_of(const Structure& from) noexcept {
   return {from.scopes, from.scope_count};
-}
-
-[[nodiscard]] viommu_result refuse(viommu_refusal* refusal, const machine::TopologyError& error) noexcept {
-  char field[sizeof(viommu_refusal::field)] = "";
-  char element[8] = "";
-  if (error.element) std::snprintf(element, sizeof element, "[%u]", static_cast<unsigned>(*error.element));
-  if (error.table[0] == '\0')
-    std::snprintf(field, sizeof field, "%s%s", error.field, element);
-  else
-    std::snprintf(field, sizeof field, "%s[%u].%s%s", error.table, static_cast<unsigned>(error.entry), error.field,
-                  element);
-  capi::Refusal told{};
-  told.code = VIOMMU_REFUSED_INVALID;
-  told.of_device = error.source.has_value();
-  told.source = error.source.value_or(viommu::SourceId{}).value;
-  told.expected = error.expected;
-  told.found = error.found;
-  told.field = field;
-  told.words = error.words;
-  return capi::refuse(refusal, told);
 }
 
 [[nodiscard]] viommu_result refuse_mismatch(viommu_refusal* refusal, const char* field, const char* words,
@@ -151,14 +123,6 @@ template <class Element>
   return (from.flags & ~flags) == 0 && from.reserved == 0 && each_makes_sense(units_of(from)) &&
          each_makes_sense(rmrrs_of(from)) && each_makes_sense(atsrs_of(from)) && each_makes_sense(rhsas_of(from)) &&
          each_makes_sense(andds_of(from)) && each_makes_sense(satcs_of(from)) && each_makes_sense(bypassed_of(from));
-}
-
-template <std::size_t Size>
-[[nodiscard]] std::array<char, Size> identifier(const char (&given)[Size], const char* otherwise) noexcept {
-  std::array<char, Size> characters{};
-  const bool is_given = std::ranges::any_of(given, [](char character) { return character != '\0'; });
-  std::copy_n(is_given ? given : otherwise, Size, characters.begin());
-  return characters;
 }
 
 [[nodiscard]] Scope scope_of(const viommu_dmar_scope& from) noexcept {

@@ -10,6 +10,7 @@
 // must be equal. Effects of a T or V stand before it, those of everything else behind what caused them.
 #pragma once
 
+#include <bitset>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -61,7 +62,7 @@ class Replayer {
  private:
   void on(const trace::Nothing&) {}
   void on(const trace::Configuration& cfg);
-  void on(const trace::ReservedRegion&) {}
+  void on(const trace::ReservedRegion& region);
   void on(const trace::GuestWord& m) { host_.memory.store(m.gpa, m.value); }
   void on(const trace::FailedRead& u) { host_.memory.fail_reads(u.gpa, u.length); }
   void on(const trace::FailedWrite& u);
@@ -77,12 +78,12 @@ class Replayer {
   void on(const trace::Notify& n);
   void on(const trace::ReplayAsked& p);
   void on(const trace::Marker&) {}
-  // Of a virtio-iommu, which is refused with its cfg line.
-  void on(const trace::DriverReady&) { skip("C"); }
-  void on(const trace::BypassChanged&) { skip("B"); }
-  void on(const trace::Request&) { skip("Q"); }
-  void on(const trace::FaultReported&) { skip("E"); }
-  void on(const trace::SizedRequest&) { skip("req"); }
+  // A virtio-iommu, of recordings.
+  void on(const trace::DriverReady& ready);
+  void on(const trace::BypassChanged& change);
+  void on(const trace::Request& q);
+  void on(const trace::FaultReported& report);
+  void on(const trace::SizedRequest&) { skip("req"); }  // of scenarios, which are refused with their cfg line
   void on(const trace::EventBuffers&) { skip("eventbuf"); }
   void on(const trace::Unknown& u) { skip(std::string{u.word}); }
   // Memory and the machine.
@@ -135,6 +136,9 @@ class Replayer {
 
   /// Creates the engine when it is not there yet. False on an error.
   bool engine_exists();
+  [[nodiscard]] bool create_unit();
+  /// Its reader and its regions.
+  [[nodiscard]] bool furnish();
   /// A scenario's line that only a machine that is ready can have. False on an error.
   bool machine_is_ready(const char* what);
 
@@ -152,6 +156,18 @@ class Replayer {
     bool told = false;             // N lines since the last look
     bool asked = false;            // a P line since then
   };
+  /// What is known of a recorded virtio-iommu.
+  struct VirtioDevice {
+    trace::VirtioConfiguration configuration;
+    std::vector<viommu_virtio_region> reserved;
+    std::bitset<0x10000> endpoints;  // that were named
+    std::uint64_t features = 0;      // negotiated
+  };
+  [[nodiscard]] bool configure_virtio(std::string_view pairs);
+  [[nodiscard]] bool create_virtio();
+  void know_endpoint(std::uint32_t endpoint);
+  [[nodiscard]] std::uint64_t bypass_byte() const;
+  [[nodiscard]] bool is_report_deviation(const Effect& recorded, const Effect& found);
   void check_recorded();
   void listen(std::uint16_t source, Listener& listener);
   void drop(Unit& unit);
@@ -210,7 +226,8 @@ class Replayer {
   std::vector<std::unique_ptr<Consumer>> ended_;  // that nothing may be told any more
   std::vector<PluggedDevice> devices_;
   std::vector<std::uint8_t> bypassed_buses_;
-  std::string state_;  // what the last save wrote
+  std::optional<VirtioDevice> virtio_;  // nothing: a VT-d unit
+  std::string state_;                   // what the last save wrote
   bool manual_ = false;
   // The lines that a check promised, as they should be, and how many are still to come.
   std::vector<std::string> list_;

@@ -44,6 +44,11 @@ std::string text_of(const std::vector<Extent>& extents, std::size_t from) {
 void Replayer::on(const trace::Notify& n) {
   if (n.kind == trace::NotifyKind::device_unmap) return skip("N");
   Listener& listener = listeners_[static_cast<std::uint16_t>(n.source_id)];
+  if (virtio_ && !listener.consumer) {  // it was there from the start, and what it hears of is still to come
+    know_endpoint(n.source_id);
+    listen(static_cast<std::uint16_t>(n.source_id), listener);
+    if (report_.error) return;
+  }
   listener.told = true;
   const Range range{n.iova, n.iova + n.mask};
   withdraw(listener.held, range);
@@ -54,6 +59,7 @@ void Replayer::on(const trace::ReplayAsked& p) { listeners_[static_cast<std::uin
 
 void Replayer::on(const trace::ViewSwitch& s) {
   if (s.pasid != trace::no_pasid) return skip("S");
+  know_endpoint(s.source_id);
   switches_[static_cast<std::uint16_t>(s.source_id)] = s;
 }
 

@@ -89,12 +89,14 @@ void Replayer::on(const trace::Translate& t) {
   if (!request_of(t, false)) return fail("this build cannot send this kind of request (ACC)");
   ++report_.translations;
   const bool cached = t.ok && t.source == trace::Source::iotlb;
+  if (virtio_) know_endpoint(t.source_id);
   const bool unreported = !t.ok && t.status == trace::Status::none && !configuration_.scenario;
+  const bool without_buffer = !t.ok && t.status == trace::Status::no_buffer && !configuration_.scenario;
   const std::uint8_t asked = rights_needed(t);
   const bool dropped = (cached && (rights_of(t.perm) & asked) != asked) || (unreported && t.reason == 0);
 
   // A recorded answer from a cache left no record, whatever the tables say by now: such a line is a probe.
-  const viommu_translation found = translate(t, !cached && !unreported);
+  const viommu_translation found = translate(t, !cached && !unreported && !without_buffer);
   if (!allowed(found)) settle_unit(line_);  // a fault may send its event
   close_effects(false);
 

@@ -97,6 +97,13 @@ void page_response(void* opaque, std::uint16_t source, std::uint32_t pasid, std:
   }));
 }
 
+std::int32_t virtio_event(void* opaque, const void* event, std::uint32_t size) noexcept {
+  return guarded([&] {
+    host_of(opaque).effects.push_back(event_effect(event, size));
+    return 0;
+  });
+}
+
 void view_changed(void* opaque, std::uint16_t source, std::uint32_t view) noexcept {
   static_cast<void>(guarded([&] {
     host_of(opaque).around.views[source] = view;
@@ -117,12 +124,28 @@ std::uint64_t length_of(const trace::Translate& asked) noexcept {
 
 }  // namespace
 
+Effect event_effect(const void* bytes, std::size_t size) noexcept {
+  std::array<std::uint64_t, 3> words{};
+  Effect effect;
+  effect.kind = Effect::Kind::event;
+  if (size != sizeof words) {
+    effect.value = ~std::uint64_t{0};
+    return effect;
+  }
+  std::memcpy(words.data(), bytes, sizeof words);
+  effect.value = words[0];
+  effect.size = words[1];
+  effect.address = words[2];
+  return effect;
+}
+
 std::string Effect::text() const {
   switch (kind) {
     case Kind::write: {
       const trace::MemoryWrite write{address, value, static_cast<std::uint8_t>(size)};
       return text_of(trace::Event{write});
     }
+    case Kind::event:        return "E " + hex(value, 16) + " " + hex(size, 16) + " " + hex(address, 16) + " (words)";
     case Kind::failed_write: return text_of(trace::Event{trace::FailedWrite{address, size}});
     case Kind::message:      return text_of(trace::Event{trace::Message{address, static_cast<std::uint32_t>(value)}});
     case Kind::routes:
@@ -148,6 +171,7 @@ viommu_host Host::table() {
   table.region_gone = region_gone;
   table.page_response = page_response;
   table.view_changed = view_changed;
+  table.virtio_event = virtio_event;
   if (!of_recording) table.now_ns = clock_of;  // a recording has no time
   return table;
 }

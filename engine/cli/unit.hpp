@@ -36,8 +36,9 @@ namespace viommu::cli {
 
 /// Something the unit did to the outside, or a line that says it did.
 struct Effect {
-  enum class Kind : std::uint8_t { write, failed_write, message, routes, reply };
+  enum class Kind : std::uint8_t { write, failed_write, message, routes, reply, event };
   Kind kind = Kind::write;
+  // Of a fault report its words, the last of them in `address`.
   std::uint64_t address = 0;  // of routes: the first; of a reply: the source
   std::uint64_t value = 0;    // of a message: its data; of routes: how many; of a reply: the PASID
   std::uint64_t size = 0;     // bytes of a write; of a reply: the group and, in its low 4 bits, the code
@@ -55,6 +56,9 @@ struct Effect {
                                             std::uint32_t code, std::uint64_t line = 0) noexcept {
   return {Effect::Kind::reply, source, pasid, std::uint64_t{group} << 4 | code, line};
 }
+
+/// The effect of a fault report of a virtio-iommu. One that is longer, or shorter, than 24 bytes is none that there is.
+[[nodiscard]] Effect event_effect(const void* bytes, std::size_t size) noexcept;
 
 /// A part of memory that was removed, and whether the host was told that nothing reaches it any more.
 struct Removal {

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // The DMAR table, byte by byte (VT-d, "BIOS Considerations").
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string_view>
 
+#include "engine/machine/table_bytes.hpp"
 #include "engine/machine/topology.hpp"
 
 namespace viommu::machine {
@@ -16,39 +15,7 @@ namespace {
 enum class Structure : std::uint16_t { drhd = 0, rmrr = 1, atsr = 2, rhsa = 3, andd = 4, satc = 5 };
 
 constexpr std::uint8_t table_revision = 1;
-constexpr std::size_t length_offset = 4;  // in the table; in a structure it is 2
-constexpr std::size_t checksum_offset = 9;
-
-/// Puts numbers one behind the other, least significant byte first; beyond the end it only counts.
-class Bytes {
- public:
-  explicit Bytes(std::span<std::byte> into) noexcept : into_{into} {}
-
-  [[nodiscard]] std::size_t written() const noexcept { return at_; }
-  void put(std::uint64_t value, std::size_t size) noexcept {
-    set(at_, value, size);
-    at_ += size;
-  }
-  void text(std::string_view characters) noexcept {
-    for (const char one : characters) put(static_cast<unsigned char>(one), 1);
-  }
-  void zeros(std::size_t count) noexcept {
-    for (std::size_t i = 0; i < count; ++i) put(0, 1);
-  }
-  void set(std::size_t offset, std::uint64_t value, std::size_t size) noexcept {
-    for (std::size_t i = 0; i < size; ++i)
-      if (offset + i < into_.size()) into_[offset + i] = static_cast<std::byte>(value >> 8 * i);
-  }
-
- private:
-  std::span<std::byte> into_;
-  std::size_t at_ = 0;
-};
-
-template <std::size_t Size>
-[[nodiscard]] std::string_view text_of(const std::array<char, Size>& characters) noexcept {
-  return {characters.data(), Size};
-}
+using Bytes = TableBytes;
 
 /// A structure of the table: its type, a place for its length, `body`, and then the length.
 template <class Body>
@@ -134,15 +101,7 @@ void put_named_device(Bytes& bytes, const NamedDevice& device) noexcept {
 }
 
 void put_header(Bytes& bytes, const Topology& topology) noexcept {
-  bytes.text("DMAR");
-  bytes.put(0, 4);
-  bytes.put(table_revision, 1);
-  bytes.put(0, 1);
-  bytes.text(text_of(topology.oem_id));
-  bytes.text(text_of(topology.oem_table_id));
-  bytes.put(topology.oem_revision, 4);
-  bytes.text(text_of(topology.creator_id));
-  bytes.put(topology.creator_revision, 4);
+  bytes.header("DMAR", table_revision, topology);
   bytes.put(topology.host_address_width - 1, 1);
   bytes.put((topology.interrupt_remapping ? 1U : 0U) | (topology.x2apic_opt_out ? 2U : 0U) |
                 (topology.dma_control_opt_in ? 4U : 0U),
@@ -167,13 +126,7 @@ std::size_t write_table(const Topology& topology, std::span<std::byte> into) noe
   for (const IntegratedAtc& atc : topology.integrated_atcs)
     if (any_listed(topology, atc.segment, atc.scopes))
       put_ats(bytes, topology, Structure::satc, atc.required, atc.segment, atc.scopes);
-  const std::size_t length = bytes.written();
-  if (length > into.size()) return length;
-  bytes.set(length_offset, length, 4);
-  unsigned sum = 0;
-  for (const std::byte one : into.first(length)) sum += std::to_integer<unsigned>(one);
-  bytes.set(checksum_offset, 0U - sum, 1);
-  return length;
+  return bytes.finish();
 }
 
 }  // namespace viommu::machine

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <viommu/viommu.h>
+#include <viommu/viommu_virtio.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -172,6 +173,13 @@ class Engine {
     char text[256] = {};
     viommu_engine* handle = nullptr;
     const viommu_result result = viommu_create_vtd(&options, &host, text, sizeof text, &handle);
+    if (result != VIOMMU_OK) return Error{result, text};
+    return Engine{handle};
+  }
+  [[nodiscard]] static Expected<Engine> create_virtio(const viommu_virtio_options& options, const viommu_host& host) {
+    char text[256] = {};
+    viommu_engine* handle = nullptr;
+    const viommu_result result = viommu_create_virtio(&options, &host, text, sizeof text, &handle);
     if (result != VIOMMU_OK) return Error{result, text};
     return Engine{handle};
   }
