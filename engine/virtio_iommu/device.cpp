@@ -160,8 +160,8 @@ bool Device::set_reserved(SourceId source, std::span<const ReservedRegion> reser
 bool Device::renumber(std::uint8_t from, std::uint8_t to) noexcept {
   if (from == to) return true;
   for (unsigned devfn = 0; devfn <= low_bits(8); ++devfn) {
-    const SourceId old{static_cast<std::uint16_t>(from << 8 | devfn)};
-    const SourceId now{static_cast<std::uint16_t>(to << 8 | devfn)};
+    const SourceId old{static_cast<std::uint16_t>(unsigned{from} << 8 | devfn)};
+    const SourceId now{static_cast<std::uint16_t>(unsigned{to} << 8 | devfn)};
     const Views::Seen seen = views_.of(old);
     if (seen.kind == EndpointView::Kind::unknown) continue;
     EndpointId id = seen.endpoint;
