@@ -259,6 +259,12 @@ TEST_CASE("iasl reads the VIOT table without complaint, and compiles it to the s
   INFO(read("log"));
   const std::string source = read("viot.dsl");
   INFO(source);
+  if (source.find("Unknown ACPI table signature") != std::string::npos) {
+    WARN("skipped: this iasl is older than the table, which it knows since 20210604");
+    CHECK(read("log").find("ncorrect") == std::string::npos);  // of any table it checks length and checksum
+    fs::remove_all(folder);
+    return;
+  }
   CHECK(source.find("\"VIOT\"") != std::string::npos);
   for (const char* complaint : {"****", "Unknown", "nvalid", "rror", "hecksum :  incorrect"})
     CHECK(source.find(complaint) == std::string::npos);
