@@ -314,7 +314,9 @@ void viommu_iotlb_enter(viommu_iotlb_reader* reader) {
 }
 
 void viommu_iotlb_leave(viommu_iotlb_reader* reader) {
-  if (reader == nullptr || reader->depth == 0 || --reader->depth != 0) return;
+  if (reader == nullptr || reader->depth == 0) return;
+  --reader->depth;
+  if (reader->depth != 0) return;
   reader->iotlb->cache.leave(*reader->word);
   if (reader->owed_count != 0) tell_misses(*reader);
 }
