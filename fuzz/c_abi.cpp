@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Property: whatever a VMM asks for, in any order and with any numbers, each call answers with a result that it may
-// give; one request has one answer, whether it comes alone, without a reader, in a batch or as a range; handles that are
-// not open are not found; and an engine whose readers and holds are closed is destroyed, with nothing left of it.
+// give; one request has one answer, whether it comes alone, without a reader, in a batch or as a range; handles that
+// are not open are not found; and an engine whose readers and holds are closed is destroyed, with nothing left of it.
 //
 //   head: options     record: a call, small numbers, two large ones
 #include <algorithm>

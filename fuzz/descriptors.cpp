@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// Property: for any stream of invalidation descriptors, any ring and any doorbells, a unit stands where the serial model
-// of the specification does: head, error, stores and messages in their order, counts. No status is written while a
-// guard is open that is older than an invalidation before it, and what an invalidation covers is not served any more.
+// Property: for any stream of invalidation descriptors, any ring and any doorbells, a unit stands where the serial
+// model of the specification does: head, error, stores and messages in their order, counts. No status is written while
+// a guard is open that is older than an invalidation before it, and what an invalidation covers is not served any more.
 //
 //   head: profile, flags, IQA_REG's low word     record: an operation, a, b, c, four words of a descriptor
 #include <array>

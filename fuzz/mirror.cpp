@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Property: whatever the guest does to its tables and contexts, and the VMM to memory and consumers, after each flush
-// that the architecture asks for every consumer holds exactly what an independent walk finds, and was never told what no
-// consumer could do.
+// that the architecture asks for every consumer holds exactly what an independent walk finds, and was never told what
+// no consumer could do.
 //
 //   record: a step of MirrorWorld as six numbers
 #include <array>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// Property: for any split ring, each chain that is taken has the bytes that the specification reads there, in its order;
-// a queue is broken exactly where the specification has no chain, empty where there is none, and asks for a notification
-// when the driver wants one. A packed ring of any bytes leads to chains inside of memory, or to an end.
+// Property: for any split ring, each chain that is taken has the bytes that the specification reads there, in its
+// order; a queue is broken exactly where the specification has no chain, empty where there is none, and asks for a
+// notification when the driver wants one. A packed ring of any bytes leads to chains inside of memory, or to an end.
 //
 //   head: kind of ring, its size, features     record: an operation, index, address, length, flags, next
 #include <algorithm>
