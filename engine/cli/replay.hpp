@@ -162,6 +162,8 @@ class Replayer {
     std::vector<viommu_virtio_region> reserved;
     std::bitset<0x10000> endpoints;  // that were named
     std::uint64_t features = 0;      // negotiated
+
+    VirtioDevice() = default;
   };
   [[nodiscard]] bool configure_virtio(std::string_view pairs);
   [[nodiscard]] bool create_virtio();
