@@ -34,6 +34,14 @@ struct ReplayOptions {
   bool explicit_ram = false;
 };
 
+/// What is known of a recorded virtio-iommu.
+struct VirtioDevice {
+  trace::VirtioConfiguration configuration;
+  std::vector<viommu_virtio_region> reserved;
+  std::bitset<0x10000> endpoints;  // that were named
+  std::uint64_t features = 0;      // negotiated
+};
+
 class Replayer {
  public:
   explicit Replayer(ReplayOptions options = {}) : options_(options) {}
@@ -155,15 +163,6 @@ class Replayer {
     Consumer* consumer = nullptr;  // ours, from the first replay on
     bool told = false;             // N lines since the last look
     bool asked = false;            // a P line since then
-  };
-  /// What is known of a recorded virtio-iommu.
-  struct VirtioDevice {
-    trace::VirtioConfiguration configuration;
-    std::vector<viommu_virtio_region> reserved;
-    std::bitset<0x10000> endpoints;  // that were named
-    std::uint64_t features = 0;      // negotiated
-
-    VirtioDevice() = default;
   };
   [[nodiscard]] bool configure_virtio(std::string_view pairs);
   [[nodiscard]] bool create_virtio();

@@ -35,7 +35,7 @@ inline constexpr Field<TransportBits, bool> running{"running", {0, 0}};
 inline constexpr Field<TransportBits, bool> broken{"broken", {1, 1}};
 inline constexpr Field<TransportBits, bool> bypass{"bypass", {2, 2}};
 inline constexpr Field<TransportBits, std::uint32_t> unknown{"", {31, 3}, Rule::reserved};
-inline constexpr auto rows = layout(running, broken, bypass, unknown);
+[[maybe_unused]] inline constexpr auto rows = layout(running, broken, bypass, unknown);
 }  // namespace transport_bits
 
 struct QueueBits {
@@ -48,7 +48,7 @@ inline constexpr Field<QueueBits, bool> indirect{"INDIRECT_DESC", {2, 2}};
 inline constexpr Field<QueueBits, bool> event_index{"EVENT_IDX", {3, 3}};
 inline constexpr Field<QueueBits, bool> packed{"RING_PACKED", {4, 4}};
 inline constexpr Field<QueueBits, std::uint32_t> unknown{"", {31, 5}, Rule::reserved};
-inline constexpr auto rows = layout(available_wrap, used_wrap, indirect, event_index, packed, unknown);
+[[maybe_unused]] inline constexpr auto rows = layout(available_wrap, used_wrap, indirect, event_index, packed, unknown);
 }  // namespace queue_bits
 
 struct DomainBits {
@@ -57,7 +57,7 @@ struct DomainBits {
 namespace domain_bits {
 inline constexpr Field<DomainBits, bool> bypass{"bypass", {0, 0}};
 inline constexpr Field<DomainBits, std::uint32_t> unknown{"", {31, 1}, Rule::reserved};
-inline constexpr auto rows = layout(bypass, unknown);
+[[maybe_unused]] inline constexpr auto rows = layout(bypass, unknown);
 }  // namespace domain_bits
 
 // ---- Writing ----
