@@ -200,14 +200,28 @@ void Mirror::put_back(const Event& event) noexcept {
   }
 }
 
-/// A unit of 1 GiB, where nothing is. @return false where something is, or may be
+/// Forgets what was left out of 1 GiB. @return whether there was nothing else
+bool Mirror::clear_left_out(Shadow::Node& node, std::size_t index) noexcept {
+  Shadow::Node* const below = Shadow::node_in(node.slots[index]);
+  if (below == nullptr) return node.slots[index].empty();
+  for (const Shadow::Slot& slot : below->slots)
+    if (!std::ranges::all_of(Shadow::runs(slot), is_left_out)) return false;
+  for (std::size_t i = 0; i < table_pages; ++i) {
+    left_out_ -= Shadow::runs(below->slots[i]).size();
+    static_cast<void>(shadow_.put_runs(*below, i, {}));  // takes no memory
+  }
+  shadow_.drop_if_unused(node, index);
+  return true;
+}
+
+/// A unit of 1 GiB, where nothing is that was delivered. @return false where something is, or may be
 bool Mirror::put_back_large(Iova iova, const MappedRun& run) noexcept {
   if (shadow_.root() == nullptr) shadow_.root() = shadow_.make_node();
   Shadow::Node* node = shadow_.root();
   for (unsigned level = top_level; node != nullptr && level > 2; --level)
     node = shadow_.node_at(*node, iova.value >> shift_of(level) & low_bits(9));
   const std::size_t index = iova.value >> shift_of(2) & low_bits(9);
-  if (node == nullptr || !node->slots[index].empty()) return false;
+  if (node == nullptr || !clear_left_out(*node, index)) return false;
   shadow_.put_word(*node, index, run.word);
   ++figures_.mappings;
   figures_.bytes += std::uint64_t{1} << shift_of(2);

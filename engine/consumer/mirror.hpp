@@ -152,6 +152,7 @@ class Mirror {
   void apply_failures(Delivery& delivery) noexcept;
   void erase(IovaRange range) noexcept;
   void put_back(const Event& event) noexcept;
+  [[nodiscard]] bool clear_left_out(Shadow::Node& node, std::size_t index) noexcept;
   [[nodiscard]] bool put_back_large(Iova iova, const MappedRun& run) noexcept;
   void edit_slot(Iova slot, bool make, unsigned first, unsigned last, const MappedRun* instead) noexcept;
 

@@ -27,7 +27,7 @@ struct Two : KeptWorld {
     join(device_a, a, unit_bytes);
     join(device_b, b, unit_bytes, quota);
   }
-  void expect_both(const Extents& extents) {
+  void expect_both(const Extents& extents) const {
     CHECK(a.extents() == extents);
     CHECK(b.extents() == extents);
     CHECK(a.wrong.empty());
@@ -41,10 +41,12 @@ struct Two : KeptWorld {
 struct FailAt {
   MirrorModel& model;
   std::uint64_t left;
+  bool failed = false;
 
   static void arm(MirrorModel& model, std::uint64_t n) {
     model.fails = [self = FailAt{model, n}](const viommu_event& event) mutable {
-      if (self.left != 0 && --self.left == 0) return true;
+      if (self.left != 0) --self.left;
+      if (self.left == 0 && !std::exchange(self.failed, true)) return true;
       return event.kind == VIOMMU_EVENT_MAP && self.model.holds_any(event.iova, event.last);
     };
   }
