@@ -201,7 +201,7 @@ class Waist {
   // ---- What the front end says of all requests ----
   [[nodiscard, gnu::always_inline]] RequestMode mode() const noexcept { return mode_.get(); }
   void set_mode(RequestMode mode) noexcept { mode_.put(mode); }
-  /// Whether new requests that write are logged (dirty()): an answer to them then covers no more than was asked for, and
+  /// Whether new requests that write are logged (dirty()): an answer then covers no more than was asked for, and
   /// was logged before it is given; and an answer to a read gives no right to write. As set_mode().
   void log_requests(bool on) noexcept {
     const std::uint64_t word = mode().word;

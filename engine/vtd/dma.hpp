@@ -75,7 +75,7 @@ class Dma {
 
   [[nodiscard]] DmaAnswer translate(core::Reader& reader, const DmaRequest& request) noexcept;
 
-  /// The same, for a plain request with its context, while mode is plain (core::RequestMode), that the IOTLB has no hit for.
+  /// The same, for a plain request with its context, while mode is plain, that the IOTLB has no hit for.
   [[nodiscard]] DmaAnswer translate_missed(core::Reader& reader, const DmaRequest& request,
                                            caches::ContextEntry context) noexcept;
 

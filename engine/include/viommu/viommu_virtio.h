@@ -16,7 +16,7 @@
  * (viommu_request.source). While it is in no domain it reaches memory untranslated, if the byte `bypass` of the
  * configuration says so, or is blocked.
  *
- * Faults: viommu_translation.reason is 0 (no such endpoint), 1 (in no domain) or 2 (no mapping, or not for this access).
+ * Faults: viommu_translation.reason is 0 (no such endpoint), 1 (in no domain) or 2 (no mapping that grants it).
  * The driver hears of one that has status VIOMMU_FAULT_RECORDED.
  *
  * Not here, and answered VIOMMU_E_UNSUPPORTED: registers, page requests, address translation services, recording.
@@ -155,7 +155,7 @@ struct viommu_virtio_queue {
  */
 VIOMMU_API viommu_result viommu_virtio_queue_set(viommu_engine* engine, uint32_t index,
                                                  const struct viommu_virtio_queue* queue);
-/** DRIVER_OK: queues are served from now on. VIOMMU_E_REFUSED before features were negotiated; _E_BUSY. Threads: any. */
+/** DRIVER_OK: queues are served now. VIOMMU_E_REFUSED before features were negotiated; _E_BUSY. Threads: any. */
 VIOMMU_API viommu_result viommu_virtio_start(viommu_engine* engine);
 /** The driver has notified of a queue. Works one slice of it, or leaves it to a thread that is at it; the rest is
  *  viommu_process()'s, which host.wake asks for. Threads: any. */
@@ -163,8 +163,8 @@ VIOMMU_API viommu_result viommu_virtio_notify(viommu_engine* engine, uint32_t in
 /** Whether the device works its queues no more until it is reset (DEVICE_NEEDS_RESET): the driver, or memory that has
  *  gone, broke one. Threads: any, callbacks included. */
 VIOMMU_API viommu_result viommu_virtio_broken(viommu_engine* engine, uint32_t* broken);
-/** The driver resets the device: queues and features are gone, nobody is attached; `bypass` stays. viommu_reset() is the
- *  reset of the system, which also gives `bypass` its first value. VIOMMU_E_BUSY, and nothing done, while another thread
+/** The driver resets the device: queues and features are gone, nobody is attached; `bypass` stays. viommu_reset() is
+ *  that of the system, which also gives `bypass` its first value. VIOMMU_E_BUSY, and nothing done, while another thread
  *  is at the device's work. Threads: any. */
 VIOMMU_API viommu_result viommu_virtio_reset(viommu_engine* engine);
 
