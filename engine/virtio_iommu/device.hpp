@@ -198,7 +198,7 @@ class Device {
     bool from_queue = false;
     bool executed = false;
     Status status = Status::ok;
-    std::optional<core::Ticket> ticket{};
+    std::optional<core::Ticket> ticket = std::nullopt;
     core::Withheld withheld{};
     RequestBytes bytes{};  ///< of one that came as bytes
   };

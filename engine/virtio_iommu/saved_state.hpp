@@ -57,7 +57,7 @@ struct SavedState {
   HostArray<SavedDomain> domains;     ///< ascending
   HostArray<SavedEndpoint> attached;  ///< ascending
   HostArray<SavedEndpoint> gone;      ///< the first one first
-  machine::SectionReader mappings{};  ///< of a state that was read: where they still stand
+  machine::SectionReader mappings;    ///< of a state that was read: where they still stand
 };
 
 /// What a device is, besides its state.
