@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string_view>
 
 namespace viommu::machine {
 
@@ -39,6 +40,13 @@ struct StateProblem {
 
   StateProblem(const char* where, const char* what) noexcept;
   StateProblem(SectionName where, const char* what) noexcept;
+};
+
+/// A field in which what was saved is another one than what it is to be loaded into.
+struct FieldMismatch {
+  std::string_view field;  ///< the specification's name
+  std::uint64_t expected = 0;
+  std::uint64_t found = 0;
 };
 
 inline constexpr std::uint32_t state_version = 1;

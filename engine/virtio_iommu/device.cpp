@@ -109,13 +109,7 @@ void Device::notify(QueueIndex) noexcept { work_again(); }
 
 bool Device::reset(ResetKind kind) noexcept {
   return exclusively([&] {
-    running_ = false;
-    forget_open();
-    requests_.disable();
-    events_queued_.store(false, std::memory_order_release);
-    events_.disable();
-    negotiated_.store(0, std::memory_order_release);
-    broken_.store(false, std::memory_order_release);
+    stop();
     if (kind == ResetKind::system) {
       const std::lock_guard lock{config_lock_};
       config_seen_.system_reset();

@@ -39,6 +39,7 @@
 #include "engine/virtio_iommu/events.hpp"
 #include "engine/virtio_iommu/features.hpp"
 #include "engine/virtio_iommu/request.hpp"
+#include "engine/virtio_iommu/saved_state.hpp"
 #include "engine/virtio_iommu/views.hpp"
 #include "engine/virtqueue/queue.hpp"
 
@@ -131,6 +132,21 @@ class Device {
   // ---- Migration ----
   /// What is in the way of a quiet device.
   [[nodiscard]] core::Obstacle obstacle() noexcept;
+  struct Saving {
+    enum class Result : std::uint8_t { done, no_room, obstacle, too_large, no_memory } result = Result::done;
+    core::Obstacle obstacle{};
+    std::size_t length = 0;  ///< of `done` and `no_room`
+  };
+  /// Writes the state, whole or not at all.
+  [[nodiscard]] Saving save(std::span<std::byte> room) noexcept;
+  enum class Loading : std::uint8_t {
+    done,
+    busy,
+    refused,    ///< and nothing has changed
+    no_memory,  ///< and it is as after a reset of the system
+  };
+  /// Becomes what the state says, whatever it was. @param problem  why it is refused
+  [[nodiscard]] Loading load(std::span<const std::byte> bytes, LoadProblem& problem) noexcept;
 
   // ---- Dirty tracking ----
   void track(bool on) noexcept {
@@ -204,6 +220,15 @@ class Device {
   [[nodiscard]] core::Obstacle delay_of(const core::Ticket& ticket) const noexcept;
   void take_back() noexcept;
   [[nodiscard]] bool asks_for_ticket() const noexcept { return domains_.waiting() || views_.waiting(); }
+  // device_state.cpp
+  [[nodiscard]] Saving save_quiet(std::span<std::byte> room) noexcept;
+  [[nodiscard]] bool become(const SavedState& state) noexcept;
+  void stop() noexcept;
+  void set_bypass(bool bypass) noexcept;
+  /// What has gone, as far as nobody is in it.
+  void take_all_back() noexcept;
+  void publish_views() noexcept;
+  [[nodiscard]] DeviceIdentity identity() const noexcept { return {offered_, config_}; }
   // device_requests.cpp
   /// Goes on with the open request. @return idle: it is done, and `status` and `properties` are the answer
   [[nodiscard]] core::WorkState advance(Open& open) noexcept;

@@ -136,8 +136,9 @@ const Domain* Domains::find(DomainId id) const noexcept {
   return slot == nothing ? nullptr : slots_[slot].domain;
 }
 
-std::uint32_t Domains::free_slot() const noexcept {
-  const auto slot = std::ranges::find_if(slots_, [](const Slot& s) { return s.domain == nullptr; });
+std::uint32_t Domains::free_slot(std::uint32_t from) const noexcept {
+  const auto slot =
+      std::find_if(slots_.begin() + from, slots_.end(), [](const Slot& s) { return s.domain == nullptr; });
   return slot == slots_.end() ? nothing : static_cast<std::uint32_t>(slot - slots_.begin());
 }
 

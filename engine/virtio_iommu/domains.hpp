@@ -30,6 +30,8 @@
 
 namespace viommu::virtio_iommu {
 
+struct SavedState;
+
 class Domain {
  public:
   Domain(DomainId id, viommu::DomainId index, bool bypass, MappingNodes& nodes) noexcept
@@ -145,6 +147,22 @@ class Domains {
   /// The domain with this number. Threads: any, inside the guard in which the number was learned.
   [[nodiscard]] const Domain& at(viommu::DomainId index) const noexcept { return *slots_[index.value].domain; }
   [[nodiscard]] std::uint32_t domains() const noexcept { return domain_count_; }
+  /// Calls `see(name, view)` for each endpoint that the VMM has.
+  template <class See>
+  void for_each_known(const See& see) const noexcept {
+    for (const Endpoint& endpoint : endpoints_)
+      if (endpoint.known) see(EndpointName{endpoint.id, endpoint.source}, view(endpoint));
+  }
+
+  // ---- Migration (domains_state.cpp) ----
+  /// Domains and who is, or was last, in which; mappings are counted. @return false when the host has no memory
+  [[nodiscard]] bool save(SavedState& state) const noexcept;
+  /// An endpoint that is attached in the state, and that the VMM does not have.
+  [[nodiscard]] std::optional<EndpointId> missing(const SavedState& state) const noexcept;
+  /// Makes what the state says, which read_state() has taken and misses nobody, where nobody is attached. No listener
+  /// is told, and no view was published yet. @return false when there is no memory; then there is nothing of it
+  [[nodiscard]] bool restore(const SavedState& state) noexcept;
+
   /// `ticket` was given out after all that was asked of it so far.
   void seal(std::uint64_t ticket) noexcept;
   /// @return whether there is more to be taken back by now
@@ -188,7 +206,8 @@ class Domains {
   }
   [[nodiscard]] EndpointView view(const Endpoint& endpoint) const noexcept;
   [[nodiscard]] bool keep_reserved(Endpoint& endpoint, std::span<const ReservedRegion> reserved) const noexcept;
-  [[nodiscard]] std::uint32_t free_slot() const noexcept;
+  [[nodiscard]] std::uint32_t free_slot(std::uint32_t from = 0) const noexcept;
+  [[nodiscard]] bool restore_domains(const SavedState& state) noexcept;
   /// An endpoint that may be taken for a new one, that of a removed one if there is no other.
   [[nodiscard]] Endpoint* free_endpoint() noexcept;
   /// The domain that a MAP or UNMAP may change, or why not.

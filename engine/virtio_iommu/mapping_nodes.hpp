@@ -152,6 +152,10 @@ class MappingNodes {
   void seal(std::uint64_t ticket) noexcept;
   /// Takes back up to `most` nodes whose ticket is at most `completed`. @return whether there are more of them
   bool reclaim(std::uint64_t completed, std::size_t most) noexcept;
+  /// Takes back all that was retired since the last seal(): of trees that no reader has ever been shown.
+  void take_back_unseen() noexcept {
+    while (!fresh_.first.none()) take_back_first(fresh_);  // ends: a tree has so many nodes
+  }
   /// Whether anything waits for a ticket, or for its seal.
   [[nodiscard]] bool waiting() const noexcept { return waiting_nodes_ != 0; }
   [[nodiscard]] bool unsealed() const noexcept { return !fresh_.first.none(); }

@@ -16,7 +16,6 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <string_view>
 #include <variant>
 
 #include "engine/machine/state_image.hpp"
@@ -31,12 +30,7 @@ struct SavedState {
   PageGroups groups;
 };
 
-/// A field in which the unit that was saved is another one than this.
-struct FieldMismatch {
-  std::string_view field;  ///< the specification's name
-  std::uint64_t expected = 0;
-  std::uint64_t found = 0;
-};
+using machine::FieldMismatch;
 /// Nothing is wrong; or the unit does not fit, or the bytes do not.
 using LoadProblem = std::variant<std::monostate, FieldMismatch, machine::StateProblem>;
 
