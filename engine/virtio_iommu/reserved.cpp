@@ -56,7 +56,7 @@ void for_each_hole(std::span<const IovaRange> usable, const Push& push) noexcept
 
 bool collect_reserved(const ReservedSources& sources, const HostAllocator& allocator,
                       HostArray<ReservedRegion>& regions) noexcept {
-  const std::size_t doorbells = static_cast<std::size_t>(std::ranges::count_if(
+  const auto doorbells = static_cast<std::size_t>(std::ranges::count_if(
       sources.configured, [](const ReservedRegion& region) { return region.kind == ReservedMemoryKind::msi; }));
   const std::size_t most = sources.configured.size() + sources.device.size() + sources.usable.size() + 1;
   HostArray<ReservedRegion> merged_room;

@@ -71,12 +71,11 @@ bool Views::rename(SourceId from, SourceId to, EndpointId endpoint) noexcept {
   return true;
 }
 
-void Views::retire(const List* list) noexcept {
+void Views::retire(List* list) noexcept {
   if (list == nullptr) return;
-  auto* const gone = const_cast<List*>(list);  // readers only ever look at its regions
-  gone->next = retired_;
-  gone->ticket = 0;
-  retired_ = gone;
+  list->next = retired_;
+  list->ticket = 0;
+  retired_ = list;
 }
 
 void Views::free(List* list) noexcept {

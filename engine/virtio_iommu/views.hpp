@@ -82,7 +82,7 @@ class Views {
   struct Entry {
     Atomic<std::uint32_t> word{0};
     Atomic<std::uint32_t> endpoint{0};
-    Atomic<const List*> reserved{nullptr};
+    Atomic<List*> reserved{nullptr};  ///< who translates only looks at its regions
   };
   struct Bus {
     std::array<Entry, 256> entries{};
@@ -90,7 +90,7 @@ class Views {
   static_assert(static_cast<unsigned>(EndpointView::Kind::unknown) == 0);
 
   [[nodiscard]] Bus* bus_of(SourceId source) noexcept;
-  void retire(const List* list) noexcept;
+  void retire(List* list) noexcept;
   void free(List* list) noexcept;
 
   HostAllocator allocator_;

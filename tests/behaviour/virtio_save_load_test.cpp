@@ -4,11 +4,13 @@
 #include <catch2/catch.hpp>
 #include <cstdint>
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "tests/behaviour/virtio_machine.hpp"
+#include "tests/support/paths.hpp"
 #include "tests/support/random.hpp"
 #include "tests/support/saved_state.hpp"
 #include "tests/virtqueue/packed_driver.hpp"
@@ -422,6 +424,35 @@ TEST_CASE("an attached endpoint that is missing, and more than there may be, are
   refused("GONE");
 }
 
+TEST_CASE("a load for which there is no memory leaves a virtio-iommu as after a reset of the system",
+          "[virtio][state][S5.6]") {
+  VirtioMachine before;
+  make_guest(before);
+  for (std::uint64_t page = 0x100; page < 0x200; ++page)
+    REQUIRE(before.map(7, page << 14, (page << 14) + 0xFFF, 0x8000) == st::ok);
+  const State state = save(before.engine);
+  viommu_virtio_options options = virtio_options();
+  options.mapping_bytes = 4096;
+  VirtioMachine machine{options};
+  plug_all(machine);
+  machine.negotiate();
+  REQUIRE(machine.attach(3, pf) == st::ok);
+  REQUIRE(machine.map(3, 0x1000, 0x1FFF, 0x6000) == st::ok);
+  for (unsigned turn = 0; turn < 3; ++turn) {
+    CHECK(load(machine.engine, state).result == VIOMMU_E_MEMORY);
+    for (const std::uint16_t source : {pf, vf, other_vf})
+      CHECK(machine.reason(source, 0x1000) == VIOMMU_VIRTIO_FAULT_DOMAIN);
+    CHECK(machine.device_figures().domains == 0);
+    CHECK(machine.device_figures().mappings == 0);
+  }
+  machine.negotiate();
+  REQUIRE(machine.attach(7, vf) == st::ok);
+  REQUIRE(machine.map(7, 0x1000, 0x1FFF, 0x6000) == st::ok);
+  CHECK(machine.translate(vf, 0x1000).gpa == 0x6000);
+  require_load(machine.engine, state_of_guest());
+  check_guest(machine);
+}
+
 TEST_CASE("a state that no virtio-iommu could have come to is refused, whoever made its checksum",
           "[virtio][state][S5.6][SEC-9]") {
   const State good = state_of_guest();
@@ -461,6 +492,22 @@ TEST_CASE("a state that no virtio-iommu could have come to is refused, whoever m
   CHECK(refused("MAPS", 16, ~std::uint64_t{0xFFF}, 8) == "MAPS");  // wraps
   CHECK(refused("MAPS", 24, 8, 4) == "MAPS");
   CHECK(save(machine.engine) == before);
+}
+
+TEST_CASE("a state of a virtio-iommu of version 1 goes on loading", "[virtio][state][S5.6]") {
+  std::ifstream file{source_folder() / "tests/states/virtio-version-1.hex"};
+  REQUIRE(file);
+  State golden;
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with('#')) continue;
+    for (std::size_t at = 0; at + 1 < line.size(); at += 2)
+      golden.push_back(static_cast<std::byte>(std::stoul(line.substr(at, 2), nullptr, 16)));
+  }
+  CHECK(state_of_guest() == golden);
+  VirtioMachine machine;
+  plug_all(machine);
+  require_load(machine.engine, golden);
+  check_guest(machine);
 }
 
 TEST_CASE("states of a unit and of a virtio-iommu are not each other's", "[virtio][state][S5.6]") {

@@ -19,6 +19,13 @@
  * Faults: viommu_translation.reason is 0 (no such endpoint), 1 (in no domain) or 2 (no mapping that grants it).
  * The driver hears of one that has status VIOMMU_FAULT_RECORDED.
  *
+ * Migration: viommu_save() writes features, queues, domains, mappings, attachments, `bypass`, and whether the device
+ * runs or is broken. viommu_load() needs the endpoints that are attached, and is refused (FieldMismatch) by the first
+ * feature bit or field of the configuration that differs, or with `field` "endpoint" and an id in `found` where one is
+ * not there. With VIOMMU_E_MEMORY it has changed nothing, or, where mappings found no room, left the device as
+ * viommu_reset() does. In the way of a save is, beside what viommu_quiesce() names, "request" (not answered) or "event"
+ * (not in the guest's queue). More than 150 million mappings are not saved (VIOMMU_E_UNSUPPORTED).
+ *
  * Not here, and answered VIOMMU_E_UNSUPPORTED: registers, page requests, address translation services, recording.
  * Interrupts are not remapped: viommu_interrupt() and viommu_route() give the message as it is.
  */
