@@ -155,7 +155,7 @@ class VirtioMachine {
   std::vector<Bytes> events;
   std::function<void(std::uint16_t source, std::uint32_t view)> on_view;
 
-  void add_region(std::uint64_t gpa, std::uint64_t length, void* hva) {
+  void add_region(std::uint64_t gpa, std::uint64_t length, void* hva) const {
     const viommu_region region{gpa, length, hva, hva == nullptr ? std::uint64_t{VIOMMU_REGION_UNMAPPED} : 0};
     REQUIRE(viommu_region_add(engine, &region) == VIOMMU_OK);
   }
@@ -170,13 +170,13 @@ class VirtioMachine {
     refusal.size = sizeof refusal;
     return viommu_device_add(engine, &device, &refusal);
   }
-  void unplug(std::uint16_t source) { REQUIRE(viommu_device_remove(engine, source) == VIOMMU_OK); }
-  void negotiate(std::uint64_t features = all_virtio_features) {
+  void unplug(std::uint16_t source) const { REQUIRE(viommu_device_remove(engine, source) == VIOMMU_OK); }
+  void negotiate(std::uint64_t features = all_virtio_features) const {
     REQUIRE(viommu_virtio_negotiate(engine, features) == VIOMMU_OK);
   }
 
   /// The answer's bytes; nothing where it went back unwritten.
-  Bytes ask(const Bytes& request, std::size_t room = 4) {
+  [[nodiscard]] Bytes ask(const Bytes& request, std::size_t room = 4) const {
     Bytes reply(room, 0xAA);
     std::uint32_t used = 0;
     viommu_result result = VIOMMU_E_BUSY;
@@ -189,26 +189,28 @@ class VirtioMachine {
     return reply;
   }
   /// Its status.
-  std::uint8_t status(const Bytes& request) {
+  [[nodiscard]] std::uint8_t status(const Bytes& request) const {
     const Bytes reply = ask(request);
     REQUIRE(reply.size() == 4);
     CHECK((reply[1] | reply[2] | reply[3]) == 0);
     return reply[0];
   }
-  std::uint8_t attach(std::uint32_t domain, std::uint32_t endpoint, std::uint32_t flags = 0) {
+  std::uint8_t attach(std::uint32_t domain, std::uint32_t endpoint, std::uint32_t flags = 0) const {
     return status(attach_bytes(domain, endpoint, flags));
   }
-  std::uint8_t detach(std::uint32_t domain, std::uint32_t endpoint) { return status(detach_bytes(domain, endpoint)); }
+  std::uint8_t detach(std::uint32_t domain, std::uint32_t endpoint) const {
+    return status(detach_bytes(domain, endpoint));
+  }
   std::uint8_t map(std::uint32_t domain, std::uint64_t first, std::uint64_t last, std::uint64_t gpa,
-                   std::uint32_t flags = 3) {
+                   std::uint32_t flags = 3) const {
     return status(map_bytes(domain, first, last, gpa, flags));
   }
-  std::uint8_t unmap(std::uint32_t domain, std::uint64_t first, std::uint64_t last) {
+  std::uint8_t unmap(std::uint32_t domain, std::uint64_t first, std::uint64_t last) const {
     return status(unmap_bytes(domain, first, last));
   }
 
   viommu_translation translate(std::uint16_t source, std::uint64_t iova, std::uint8_t access = VIOMMU_READ,
-                               std::uint8_t flags = 0) {
+                               std::uint8_t flags = 0) const {
     const viommu_request request{iova, 0, 0, source, access, flags};
     viommu_translation answer{};
     const viommu_result result = viommu_translate(reader, &request, &answer);
@@ -216,23 +218,23 @@ class VirtioMachine {
     return answer;
   }
   /// The reason of a fault, or 0xFF where there is none.
-  std::uint8_t reason(std::uint16_t source, std::uint64_t iova, std::uint8_t access = VIOMMU_READ) {
+  [[nodiscard]] std::uint8_t reason(std::uint16_t source, std::uint64_t iova, std::uint8_t access = VIOMMU_READ) const {
     const viommu_translation answer = translate(source, iova, access, VIOMMU_NO_REPORT);
     return answer.kind == VIOMMU_FAULT ? answer.reason : std::uint8_t{0xFF};
   }
-  viommu_statistics figures() {
+  [[nodiscard]] viommu_statistics figures() const {
     viommu_statistics statistics{};
     statistics.size = sizeof statistics;
     REQUIRE(viommu_statistics_get(engine, &statistics) == VIOMMU_OK);
     return statistics;
   }
-  viommu_virtio_statistics device_figures() {
+  [[nodiscard]] viommu_virtio_statistics device_figures() const {
     viommu_virtio_statistics statistics{};
     statistics.size = sizeof statistics;
     REQUIRE(viommu_virtio_statistics_get(engine, &statistics) == VIOMMU_OK);
     return statistics;
   }
-  viommu_progress process() {
+  viommu_progress process() const {
     viommu_progress progress{};
     REQUIRE(viommu_process(engine, 0, &progress) == VIOMMU_OK);
     return progress;

@@ -116,10 +116,9 @@ struct Consumer {
     consumer.events = [](void* self, viommu_event* events, std::uint32_t count) {
       auto& held = static_cast<Consumer*>(self)->holds;
       for (std::uint32_t i = 0; i < count; ++i) {
-        if (events[i].kind == VIOMMU_EVENT_MAP)
-          held[events[i].iova] = events[i].gpa;
-        else
-          held.erase(held.lower_bound(events[i].iova), held.upper_bound(events[i].last));
+        const viommu_event& event = events[i];
+        if (event.kind == VIOMMU_EVENT_MAP) held[event.iova] = event.gpa;
+        if (event.kind == VIOMMU_EVENT_UNMAP) held.erase(held.lower_bound(event.iova), held.upper_bound(event.last));
       }
     };
     REQUIRE(viommu_subscribe(machine.engine, source, &consumer, nullptr, &id) == VIOMMU_OK);
@@ -333,7 +332,7 @@ TEST_CASE("a state of a virtio-iommu with any bit changed under its checksum is 
   VirtioMachine machine;
   plug_all(machine);
   unsigned accepted = 0;
-  for (std::size_t bit = 24 * 8; bit < (good.size() - 8) * 8; ++bit) {
+  for (std::size_t bit = std::size_t{24} * 8; bit < (good.size() - 8) * 8; ++bit) {
     State state = good;
     state[bit / 8] ^= static_cast<std::byte>(1U << (bit % 8));
     reseal(state);

@@ -329,6 +329,7 @@ TEST_CASE("a batch is answered as its requests are one by one", "[virtio]") {
   for (std::uint64_t page = 0; page < 300; page += 3)
     REQUIRE(machine.map(1, page << 12, (page << 12) + 0x1FFF, (page << 13) + 0x10'0000, 1 + page % 2) == st::ok);
   std::vector<viommu_request> requests;
+  requests.reserve(700);
   for (std::uint64_t i = 0; i < 700; ++i)
     requests.push_back({i * 0x7F1 % 0x14'0000, 0, 0, i % 50 == 7 ? vf : pf, VIOMMU_READ, VIOMMU_NO_REPORT});
   std::vector<viommu_translation> answers(requests.size());
