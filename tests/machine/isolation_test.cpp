@@ -116,7 +116,8 @@ void fill(World& world, test::Random& random) {
     for (unsigned d = 0; d < downstream; ++d) {
       const std::uint8_t leaf = next_bus++;
       buses.push_back(leaf);
-      world.bridges.push_back(port(static_cast<std::uint16_t>(below << 8 | d << 3), leaf, leaf, random.chance(2, 3)));
+      world.bridges.push_back(
+          port(static_cast<std::uint16_t>(unsigned{below} << 8 | d << 3), leaf, leaf, random.chance(2, 3)));
     }
     Bridge bridge = port(root, below, static_cast<std::uint8_t>(next_bus - 1), random.chance(2, 3));
     bridge.conventional = random.chance(1, 6);
@@ -124,11 +125,12 @@ void fill(World& world, test::Random& random) {
   }
   for (unsigned i = 0, count = 1 + static_cast<unsigned>(random.below(12)); i < count; ++i) {
     const std::uint8_t bus = buses[random.below(buses.size())];
-    const auto source = static_cast<std::uint16_t>(bus << 8 | (4 + random.below(3)) << 3 | random.below(3));
+    const auto source = static_cast<std::uint16_t>(unsigned{bus} << 8 | (4 + random.below(3)) << 3 | random.below(3));
     if (world.registry.find({source}) != nullptr) continue;
     Device& device = world.add(source, random.chance(1, 2), random.chance(1, 6) ? Way::system : Way::unit);
     if (random.chance(1, 6)) device.alias = SourceId{static_cast<std::uint16_t>(random.below(3) << 8)};
-    if (random.chance(1, 4)) device.physical = SourceId{static_cast<std::uint16_t>(bus << 8 | random.below(8) << 3)};
+    if (random.chance(1, 4))
+      device.physical = SourceId{static_cast<std::uint16_t>(unsigned{bus} << 8 | random.below(8) << 3)};
   }
 }
 
