@@ -160,8 +160,8 @@ class World {
     made.length = (more & 0x1000) != 0 ? more : 0;
     return made;
   }
-  static bool same(const viommu_translation& one, const viommu_translation& other) {
-    return one.kind == other.kind && one.reason == other.reason && one.gpa == other.gpa && one.rights == other.rights;
+  static bool same(const viommu_translation& a, const viommu_translation& b) {
+    return a.kind == b.kind && a.reason == b.reason && a.gpa == b.gpa && a.rights == b.rights;
   }
 
   void translate(const viommu_request& one) {
@@ -184,7 +184,7 @@ class World {
       require((alone.mask & (alone.mask + 1)) == 0, "the size of a block");
       require_equal((one.iova ^ alone.gpa) & alone.mask, 0, "a block that is not aligned");
     }
-    for (const viommu_translation& answer : answers) require(same(answer, once), "a request in a batch");
+    for (const viommu_translation& in_batch : answers) require(same(in_batch, once), "a request in a batch");
   }
   void translate_range(viommu_request one, std::uint64_t length) {
     one.length = (length & 1) != 0 ? length : length % 0x20000;

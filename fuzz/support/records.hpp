@@ -21,9 +21,9 @@ struct Cell {
 struct RecordShape {
   std::size_t head = 0;
   std::size_t record = 1;
-  std::span<const Cell> cells{};
+  std::span<const Cell> cells;
   /// Words that a target finds worth trying, beside the borders that mean something everywhere.
-  std::span<const std::uint64_t> values{};
+  std::span<const std::uint64_t> values;
 };
 
 /// As LLVMFuzzerCustomMutator(); one time in four it hands on to LLVMFuzzerMutate().

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+// NOLINTBEGIN(readability-identifier-naming): the names are libFuzzer's
 extern "C" {
 
 // ---- Of the target ----
@@ -17,3 +18,4 @@ std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::s
 /// Changes bytes in place, without knowing what they mean.
 std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t most);
 }
+// NOLINTEND(readability-identifier-naming)
