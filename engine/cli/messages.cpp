@@ -74,7 +74,7 @@ std::string text_of(const trace::ParseError& error) {
 }
 
 std::string text_of(const trace::Event& event) {
-  std::string buffer(1024, '\0');
+  std::string buffer(4096, '\0');
   std::string_view line = trace::format(event, buffer);
   if (line.ends_with('\n')) line.remove_suffix(1);
   return std::string{line};

@@ -7,6 +7,8 @@
 #include <type_traits>
 #include <utility>
 
+#include <viommu/viommu_virtio.h>
+
 #include "engine/base/address.hpp"
 #include "engine/cli/artefacts.hpp"
 #include "engine/cli/messages.hpp"
@@ -69,6 +71,9 @@ void Replayer::finish(std::uint64_t last_line) {
   act_on_pending_write();
   check_recorded();
   close_effects(false);
+  if (virtio_)
+    for (const AskedRequest& asked : virtio_->asked)
+      report_.mismatch({asked.line, asked.text, "an answer", "it still waits"});
   if (list_left_ != 0) fail("lines of the list above are missing");
   if (configured_ && configuration_.scenario && !ready_asked_) fail("the scenario has no ready line");
 }
@@ -85,7 +90,10 @@ void Replayer::drop(Unit& unit) {
 }
 
 void Replayer::end_line() {
-  if (unit_.engine) settle_unit(line_);
+  if (unit_.engine) {
+    settle_unit(line_);
+    if (!manual_) answer_requests();
+  }
   for (const auto& consumer : unit_.consumers) consumer->end_line();
   for (Complaint& complaint : std::exchange(host_.around.complaints, {}))
     mismatch("consumer", std::move(complaint.expected), std::move(complaint.event));
@@ -135,10 +143,7 @@ bool Replayer::create_unit() {
     options.host_address_width = std::max(narrowest_host, static_cast<unsigned>(std::bit_width(last)));
   }
   host_address_width_ = options.host_address_width;
-  if (configuration_.scenario && !options_.explicit_ram && host_.around.regions.regions().empty()) {
-    host_.memory.limit_ram(0, low_bits(host_address_width_));
-    host_.around.regions.add({0, low_bits(host_address_width_)}, false);
-  }
+  fill_memory();
   auto engine = Engine::create_vtd(options, host_.table());
   if (!engine) {
     fail("the engine cannot be this unit: " +
@@ -147,6 +152,12 @@ bool Replayer::create_unit() {
   }
   unit_.engine = std::make_unique<Engine>(*std::move(engine));
   return true;
+}
+
+void Replayer::fill_memory() {
+  if (!configuration_.scenario || options_.explicit_ram || !host_.around.regions.regions().empty()) return;
+  host_.memory.limit_ram(0, low_bits(host_address_width_));
+  host_.around.regions.add({0, low_bits(host_address_width_)}, false);
 }
 
 bool Replayer::furnish() {
@@ -170,12 +181,16 @@ bool Replayer::machine_is_ready(const char* what) {
   return ready_ && engine_exists();
 }
 
-void Replayer::on(const trace::Reset&) { reset_unit(); }
+void Replayer::on(const trace::Reset&) { reset_unit(!virtio_); }
 
-void Replayer::reset_unit() {
+void Replayer::reset_unit(bool whole_system) {
   if (!engine_exists()) return;
-  static_cast<void>(virtio_ ? viommu_virtio_reset(unit_.engine->get()) : unit_.engine->reset());
-  if (virtio_) virtio_->features = 0;
+  succeed("reset",
+          viommu_result{whole_system ? viommu_reset(unit_.engine->get()) : viommu_virtio_reset(unit_.engine->get())});
+  if (virtio_) {
+    virtio_->features = 0;
+    virtio_->asked.clear();  // their queue is gone
+  }
   settle_unit(line_);
 }
 
@@ -251,6 +266,11 @@ void Replayer::act_on_pending_write() {
 
 void Replayer::on(const trace::RegisterWrite& w) {
   if (!machine_is_ready("a register write")) return;
+  if (virtio_) {
+    const viommu_result result = viommu_virtio_config_write(unit_.engine->get(), w.offset, w.size, w.value);
+    if (result != VIOMMU_E_REFUSED) succeed("W", result);  // a driver may be wrong
+    return;
+  }
   pending_ = w;
   pending_line_ = line_;
   if (configuration_.scenario) act_on_pending_write();
@@ -258,7 +278,11 @@ void Replayer::on(const trace::RegisterWrite& w) {
 
 void Replayer::on(const trace::RegisterRead& r) {
   if (!engine_exists()) return;
-  const std::uint64_t found = unit_.engine->mmio_read(r.offset, r.size);
+  std::uint64_t found = 0;
+  if (virtio_)
+    succeed("R", viommu_virtio_config_read(unit_.engine->get(), r.offset, r.size, &found));
+  else
+    found = unit_.engine->mmio_read(r.offset, r.size);
   if (found == r.value)
     ++report_.matches;
   else if (!differs_by_artefact(r, found))

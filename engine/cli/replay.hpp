@@ -11,7 +11,9 @@
 #pragma once
 
 #include <bitset>
+#include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -34,12 +36,21 @@ struct ReplayOptions {
   bool explicit_ram = false;
 };
 
-/// What is known of a recorded virtio-iommu.
+/// A request of the driver, and what must come back.
+struct AskedRequest {
+  std::vector<std::uint8_t> readable;
+  std::vector<std::uint8_t> written;
+  std::size_t writable_bytes = 0;
+  std::uint64_t line = 0;
+  std::string text;  // of a scenario: its line
+};
+/// What is known of a virtio-iommu.
 struct VirtioDevice {
   trace::VirtioConfiguration configuration;
   std::vector<viommu_virtio_region> reserved;
-  std::bitset<0x10000> endpoints;  // that were named
-  std::uint64_t features = 0;      // negotiated
+  std::bitset<0x10000> endpoints;  // of a recording: that were named
+  std::uint64_t features = 0;      // of a recording: negotiated
+  std::deque<AskedRequest> asked;  // not answered yet, in their order
 };
 
 class Replayer {
@@ -86,13 +97,13 @@ class Replayer {
   void on(const trace::Notify& n);
   void on(const trace::ReplayAsked& p);
   void on(const trace::Marker&) {}
-  // A virtio-iommu, of recordings.
+  // A virtio-iommu.
   void on(const trace::DriverReady& ready);
   void on(const trace::BypassChanged& change);
   void on(const trace::Request& q);
   void on(const trace::FaultReported& report);
-  void on(const trace::SizedRequest&) { skip("req"); }  // of scenarios, which are refused with their cfg line
-  void on(const trace::EventBuffers&) { skip("eventbuf"); }
+  void on(const trace::SizedRequest& q);
+  void on(const trace::EventBuffers& left) { host_.event_buffers = left.count; }
   void on(const trace::Unknown& u) { skip(std::string{u.word}); }
   // Memory and the machine.
   void on(const trace::RamAdded& ram);
@@ -168,6 +179,16 @@ class Replayer {
   [[nodiscard]] bool create_virtio();
   void know_endpoint(std::uint32_t endpoint);
   [[nodiscard]] std::uint64_t bypass_byte() const;
+  /// A request of a scenario: it waits for those before it.
+  void ask(std::string_view readable, std::string_view written, std::size_t writable_bytes, const trace::Event& event);
+  /// Answers what can be answered now.
+  void answer_requests();
+  /// Nothing while the answer has to wait.
+  [[nodiscard]] std::optional<std::vector<std::uint8_t>> answer_to(const AskedRequest& asked, unsigned tries,
+                                                                   viommu_result& result);
+  [[nodiscard]] std::size_t writable_bytes_of(std::uint8_t type) const;
+  /// Memory of a scenario that has no `ram` line.
+  void fill_memory();
   [[nodiscard]] bool is_report_deviation(const Effect& recorded, const Effect& found);
   void check_recorded();
   void listen(std::uint16_t source, Listener& listener);
@@ -196,7 +217,9 @@ class Replayer {
   void match_effects();
   /// Before an event that acts: nothing may be left over, but what a request is about to cause.
   void close_effects(bool request_follows);
-  void reset_unit();
+  void reset_unit(bool whole_system);
+  /// Where a T line says that its access goes.
+  [[nodiscard]] std::uint64_t place_of(const trace::Translate& t) const noexcept;
 
   [[nodiscard]] viommu_translation translate(const trace::Translate& t, bool report) const;
   [[nodiscard]] bool same_answer(const trace::Translate& t, const viommu_translation& found);
@@ -227,8 +250,8 @@ class Replayer {
   std::vector<std::unique_ptr<Consumer>> ended_;  // that nothing may be told any more
   std::vector<PluggedDevice> devices_;
   std::vector<std::uint8_t> bypassed_buses_;
-  std::optional<VirtioDevice> virtio_;  // nothing: a VT-d unit
-  std::string state_;                   // what the last save wrote
+  std::unique_ptr<VirtioDevice> virtio_;  // nothing: a VT-d unit
+  std::string state_;                     // what the last save wrote
   bool manual_ = false;
   // The lines that a check promised, as they should be, and how many are still to come.
   std::vector<std::string> list_;

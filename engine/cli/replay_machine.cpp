@@ -148,9 +148,10 @@ void Replayer::on(const trace::Ready& ready) {
 }
 
 void Replayer::on(const trace::MachineReset& reset) {
-  if (reset.device) return fail("only a virtio-iommu has a device reset");
+  if (reset.device && !virtio_) return fail("only a virtio-iommu has a device reset");
   if (!machine_is_ready("a reset")) return;
-  reset_unit();
+  reset_unit(!reset.device);
+  if (reset.device) return;
   for (PluggedDevice& device : devices_) {
     if (!std::exchange(device.driver, std::nullopt)) continue;
     succeed("reset", viommu_driver_reset(unit_.engine->get(), device.source));
@@ -165,6 +166,7 @@ void Replayer::on(const trace::Process& process) {
   }
   const bool manual = std::exchange(manual_, false);
   settle_unit(line_);
+  answer_requests();
   manual_ = manual;
 }
 

@@ -22,6 +22,11 @@ std::uint64_t page_mask(const trace::Translate& t) noexcept { return t.ok ? t.ma
 
 }  // namespace
 
+/// A virtio-iommu's line has the address itself.
+std::uint64_t Replayer::place_of(const trace::Translate& t) const noexcept {
+  return virtio_ ? t.gpa : t.gpa | (t.iova & t.mask);
+}
+
 viommu_translation Replayer::translate(const trace::Translate& t, bool report) const {
   const std::optional<viommu_request> request = request_of(t, report);
   if (!request) return {};
@@ -50,7 +55,7 @@ bool Replayer::same_answer(const trace::Translate& t, const viommu_translation& 
   } else if ((found.rights & asked) != asked) {
     return false;
   }
-  return found.gpa == (t.gpa | (t.iova & t.mask)) && whole_block_alike(t, found);
+  return found.gpa == place_of(t) && whole_block_alike(t, found);
 }
 
 bool Replayer::whole_block_alike(const trace::Translate& t, const viommu_translation& found) {
@@ -71,6 +76,7 @@ bool Replayer::is_earlier(const trace::Translate& t, const viommu_translation& f
     const bool same_page = earlier.source_id == t.source_id && earlier.pasid == t.pasid &&
                            (earlier.iova & ~page_mask(earlier)) == (t.iova & ~page_mask(earlier));
     trace::Translate again = earlier;
+    if (virtio_) again.gpa += t.iova - earlier.iova;
     again.iova = t.iova;
     again.access = t.access;
     return same_page && same_answer(again, found);
@@ -100,7 +106,7 @@ void Replayer::on(const trace::Translate& t) {
   if (!allowed(found)) settle_unit(line_);  // a fault may send its event
   close_effects(false);
 
-  const bool same_place = !t.ok || found.gpa == (t.gpa | (t.iova & t.mask));
+  const bool same_place = !t.ok || found.gpa == place_of(t);
   const bool lacks_right = allowed(found) ? (found.rights & asked) != asked && same_place : is_denial(found.reason);
   if (dropped && lacks_right) {
     ++report_.dropped_access;

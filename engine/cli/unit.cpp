@@ -99,7 +99,10 @@ void page_response(void* opaque, std::uint16_t source, std::uint32_t pasid, std:
 
 std::int32_t virtio_event(void* opaque, const void* event, std::uint32_t size) noexcept {
   return guarded([&] {
-    host_of(opaque).effects.push_back(event_effect(event, size));
+    Host& host = host_of(opaque);
+    if (host.event_buffers && *host.event_buffers == 0) return -1;
+    if (host.event_buffers) --*host.event_buffers;
+    host.effects.push_back(event_effect(event, size));
     return 0;
   });
 }

@@ -83,8 +83,9 @@ class Host {
   Surroundings around;
   std::vector<Removal> removals;  // by their cookie
   std::uint64_t now_ns = 0;
-  std::vector<Effect> effects;  // in the order in which the unit did them
-  bool of_recording = true;     // these have lines for failed writes, scenarios for changed routes
+  std::optional<std::uint64_t> event_buffers;  // that the driver of a virtio-iommu has left; nothing: always one
+  std::vector<Effect> effects;                 // in the order in which the unit did them
+  bool of_recording = true;                    // these have lines for failed writes, scenarios for changed routes
 };
 
 }  // namespace viommu::cli

@@ -34,8 +34,11 @@ DmaAnswer Device::translate_unlogged(core::Reader& reader, const DmaRequest& req
     reader.counters.add(core::Count::faults);
     return {};  // it must not send at all: blocked, and nobody is told
   }
-  const Views::Seen seen = views_.of(request.source);
-  if (seen.kind == EndpointView::Kind::unknown) return fault(reader, request, seen, FaultReason::unknown);
+  Views::Seen seen = views_.of(request.source);
+  if (seen.kind == EndpointView::Kind::unknown) {
+    seen.endpoint = {request.source.value};  // a report names somebody: by its requester id, where it has no other
+    return fault(reader, request, seen, FaultReason::unknown);
+  }
   // No endpoint has address spaces besides that of its domain.
   if (request.has_pasid) [[unlikely]]
     return fault(reader, request, seen, FaultReason::mapping);

@@ -129,9 +129,13 @@ TEST_CASE("the driver hears of blocked accesses as long as it has buffers", "[vi
   const Bytes read{1, 0, 0, 0, 1, 1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0x00, 0x50, 0, 0, 0, 0, 0, 0};
   const Bytes write{1, 0, 0, 0, 2, 1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0x08, 0x60, 0, 0, 0, 0, 0, 0};
   REQUIRE(machine.events.size() == 2);
+  machine.event_buffers = 1;
+  CHECK(machine.translate(0x999, 0x5000, VIOMMU_READ).status == VIOMMU_FAULT_RECORDED);
+  CHECK(machine.events.back() ==
+        Bytes{0, 0, 0, 0, 1, 1, 0, 0, 0x99, 9, 0, 0, 0, 0, 0, 0, 0x00, 0x50, 0, 0, 0, 0, 0, 0});
   CHECK(machine.events[0] == read);
   CHECK(machine.events[1] == write);
-  CHECK(machine.device_figures().events_recorded == 2);
+  CHECK(machine.device_figures().events_recorded == 3);
   CHECK(machine.device_figures().events_dropped == 1);
 }
 

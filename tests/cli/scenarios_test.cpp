@@ -118,6 +118,14 @@ TEST_CASE("Stories of who passes the unit are answered as they say",
   check_stories({"S4.1", "S4.2", "S4.3", "S4.4", "S4.5", "S4.6", "S4.15", "S4.18", "A32"});
 }
 
+TEST_CASE(
+    "Stories of a virtio-iommu are answered as they say",
+    "[scenarios][virtio][S2.15][S2.16][S3.1][S3.7][S3.10][S3.12][S3.16][S3.18][S4.8][S4.12][A17][A26][A28][A29]") {
+  check_stories({"S2.15", "S2.16", "S3.1",  "S3.2",  "S3.3",  "S3.4",  "S3.5",  "S3.6",  "S3.7",
+                 "S3.8",  "S3.9",  "S3.10", "S3.12", "S3.13", "S3.16", "S3.17", "S3.18", "S4.8",
+                 "S4.9",  "S4.10", "S4.12", "A17",   "A26",   "A28",   "A29",   "A30"});
+}
+
 namespace {
 
 // A device with a page and a large page, and one consumer that has both.

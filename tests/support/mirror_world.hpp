@@ -96,7 +96,7 @@ class MirrorWorld {
     std::ranges::sort(parts_, {}, &Part::first);
   }
   void begin() {
-    driver_.emplace(engine_, words(), 0x2000, 0x1000);
+    driver_ = std::make_unique<VtdDriver>(engine_, words(), 0x2000, 0x1000);
     driver_->set_root_table(tables_.root_table());
     driver_->enable_queue();
     driver_->enable_translation(true);
@@ -396,7 +396,7 @@ class MirrorWorld {
     std::uint64_t slot_if_any(const Tree& tree, std::uint64_t iova, unsigned level) { return slot(tree, iova, level); }
   };
   Tables tables_{words(), 0x10000};
-  std::optional<VtdDriver> driver_;
+  std::unique_ptr<VtdDriver> driver_;
   std::array<Tree, domains> trees_{};
   std::array<Context, devices> contexts_{};
   bool translating_ = false;
