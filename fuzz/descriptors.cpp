@@ -92,7 +92,7 @@ class World {
  public:
   World(const Profile& profile, bool mapped) : profile_{profile}, mapped_{mapped} {
     must(waist_.reset());
-    reader_ = waist_.take_reader();
+    reader_ = waist_.take_reader();  // NOLINT(cppcoreguidelines-prefer-member-initializer): there is none before
     must(reader_ != nullptr);
     if (mapped) {
       const GpaRange range{{ram_begin}, {ram_begin + ram_bytes - 1}};
@@ -302,7 +302,7 @@ class World {
     made.top_level = 3;
     made.last = {low_bits(48)};
     if (!spaces[space].pasid) return made;
-    made.pasid = Pasid{*spaces[space].pasid};
+    made.pasid = Pasid{spaces[space].pasid.value_or(0)};
     made.interpretation = caches::Interpretation::first_stage;
     made.last = {low_bits(47)};
     made.flags.privileged = true;

@@ -133,7 +133,7 @@ class World {
   /// The fault is in a record, with what the figure has there, or in none; then all are clear again.
   void check_record(const test::interrupt_oracle::Request& request, const Answer& right) {
     unsigned pending = 0;
-    for (std::uint64_t at = first_record; at < first_record + 16 * 8; at += 16) {
+    for (std::uint64_t at = first_record; at < first_record + std::uint64_t{16} * 8; at += 16) {
       const std::uint64_t high = engine_.mmio_read(at + 8, 8);
       if ((high >> 63) == 0) continue;
       ++pending;

@@ -46,7 +46,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace viommu::fuzz;
   try {
     run(Input{data, size});
-  } catch (const std::out_of_range&) {  // the guest has no more room for tables
+  } catch (const std::out_of_range&) {
+    return 0;  // the guest has no more room for tables
   }
   return 0;
 }

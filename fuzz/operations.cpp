@@ -88,8 +88,9 @@ class Run {
     for (unsigned tree = 0; tree < 3; ++tree) trees_.at(tree) = tables_.create_tree(3 + tree % 3);
     for (const std::uint16_t source : sources) static_cast<void>(tables_.context_entry(source));
     unit_.root_table = tables_.root_table();
-    model_.emplace(unit_, words_, std::vector<std::uint16_t>{sources.begin(), sources.end()},
-                   std::vector<std::uint64_t>{pages.begin(), pages.end()});
+    model_ =
+        std::make_unique<test::WindowModel>(unit_, words_, std::vector<std::uint16_t>{sources.begin(), sources.end()},
+                                            std::vector<std::uint64_t>{pages.begin(), pages.end()});
     driver_.set_root_table(unit_.root_table);
     if (machine.shape.queued) driver_.enable_queue();
     driver_.enable_translation(true);
@@ -319,7 +320,7 @@ class Run {
   test::GuestTables tables_{words_, first_table};
   std::array<test::Tree, 3> trees_{};
   test::VtdDriver driver_{machine_.engine, words_, queue_page, status_word};
-  std::optional<test::WindowModel> model_;
+  std::unique_ptr<test::WindowModel> model_;
   std::uint64_t generation_ = 0;
   bool tables_changed_ = false;  ///< other than leaves, since the last global invalidation
   bool self_pointing_ = false;   ///< a table may be met twice on one way
@@ -347,7 +348,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   Run run{*machine};
   try {
     while (!input.empty()) run.step(input.record(Run::record_bytes));
-  } catch (const std::out_of_range&) {  // the guest has no more room for tables
+  } catch (const std::out_of_range&) {
+    return 0;  // the guest has no more room for tables
   }
   return 0;
 }

@@ -30,7 +30,6 @@ namespace viommu::walkers {
 namespace {
 
 using fuzz::Input;
-using fuzz::require;
 using fuzz::require_equal;
 using fuzz::TablePool;
 

@@ -204,7 +204,7 @@ class World {
     for (std::size_t i = 0; i < length; ++i) guest_.put(readable_at + i, bytes[i]);
     const test::RingBuffer buffer = cut(length, writable, room, record);
     if (buffer.slots() == 0) return;
-    const std::uint16_t id = static_cast<std::uint16_t>(driver_.add(buffer));
+    const auto id = static_cast<std::uint16_t>(driver_.add(buffer));
     driver_.publish();
     const std::vector<std::uint8_t> right = model_.request(bytes, writable);
     serve();
@@ -239,13 +239,22 @@ class World {
   }
   void serve() {
     const virtqueue::Memory memory{guest_.memory()};
-    const virtqueue::RunResult result = queue_.run(memory, chain_, 4, [&](const virtqueue::Chain& chain) {
+    const auto serve_one = [&](const virtqueue::Chain& chain) {
       const std::optional<Decoded> decoded = read_request(memory, chain, setup_.negotiated, setup_.setting.probe_size);
       require(decoded.has_value(), "memory that has gone");
+      if (!decoded) return virtqueue::Served{virtqueue::Served::Outcome::memory_gone};
       const std::optional<std::uint32_t> used = answer(memory, chain, *decoded);
       require(used.has_value(), "memory that has gone");
-      return virtqueue::Served{virtqueue::Served::Outcome::done, *used};
-    });
+      return virtqueue::Served{virtqueue::Served::Outcome::done, used.value_or(0)};
+    };
+    const virtqueue::RunResult result =
+        queue_.run(memory, chain_, 4, [&](const virtqueue::Chain& chain) noexcept -> virtqueue::Served {
+          try {
+            return serve_one(chain);
+          } catch (...) {
+            std::abort();  // of the target's own
+          }
+        });
     require(result.stop == virtqueue::RunResult::Stop::idle, "a queue that did not come to its end");
   }
   std::optional<std::uint32_t> answer(const virtqueue::Memory& memory, const virtqueue::Chain& chain,
@@ -292,7 +301,7 @@ class World {
         const auto found = view.domain->mappings.find({iova});
         const auto right = model_.find(id, iova);
         require_equal(found.has_value(), right.has_value(), "whether an address is mapped");
-        if (!found) continue;
+        if (!found || !right) continue;
         require_equal(found->range.first.value, right->first, "start of a mapping");
         require_equal(found->range.last.value, right->second.last, "end of a mapping");
         require_equal(found->gpa.value, right->second.gpa, "where a mapping leads");
@@ -337,7 +346,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const Setup setup{input};
   // Rings begin blank.
   for (std::uint64_t at = 0; at < 0x20000; at += 8)
-    if (guest.get<std::uint64_t>(guest.first + at) != 0) guest.put<std::uint64_t>(guest.first + at, 0);
+    if (guest.get<std::uint64_t>(viommu::test::RingGuest::first + at) != 0)
+      guest.put<std::uint64_t>(viommu::test::RingGuest::first + at, 0);
   if (packed)
     World<viommu::test::PackedDriver>{setup, guest, event_index}.run(input);
   else

@@ -81,11 +81,11 @@ class VirtioIommuModel {
     const auto found = endpoints_.find(id);
     if (found == endpoints_.end() || !found->second.known) return View::unknown;
     if (!found->second.domain) return bypass_ ? View::bypass : View::detached;
-    return domains_.at(*found->second.domain).bypass ? View::bypass : View::translated;
+    return domains_.at(found->second.domain.value_or(0)).bypass ? View::bypass : View::translated;
   }
   /// Of one that is translated.
   [[nodiscard]] std::optional<std::pair<std::uint64_t, Mapping>> find(std::uint32_t id, std::uint64_t iova) const {
-    const Intervals& mappings = domains_.at(*endpoints_.at(id).domain).mappings;
+    const Intervals& mappings = domains_.at(endpoints_.at(id).domain.value_or(0)).mappings;
     auto at = mappings.upper_bound(iova);
     if (at == mappings.begin()) return std::nullopt;
     --at;

@@ -428,7 +428,7 @@ TEST_CASE("options that make no sense are refused, and readers are counted", "[m
   options.readers = 2;
   REQUIRE(viommu_iotlb_create(&options, &iotlb) == VIOMMU_OK);
   std::array<viommu_iotlb_reader*, 3> readers{};
-  CHECK(viommu_iotlb_reader_create(iotlb, &readers[0]) == VIOMMU_OK);
+  CHECK(viommu_iotlb_reader_create(iotlb, readers.data()) == VIOMMU_OK);
   CHECK(viommu_iotlb_reader_create(iotlb, &readers[1]) == VIOMMU_OK);
   CHECK(viommu_iotlb_reader_create(iotlb, &readers[2]) == VIOMMU_E_LIMIT);
   CHECK(viommu_iotlb_destroy(iotlb) == VIOMMU_E_BUSY);
