@@ -201,7 +201,7 @@ TEST_CASE("the table and the routing name the same endpoint for every source id 
     std::vector<std::vector<EndpointRange>> ranges(1 + random.below(3));
     std::vector<SourceRange> bypassed;
     std::vector<std::vector<SourceRange>> known(ranges.size());
-    std::uint32_t id = static_cast<std::uint32_t>(random.below(0x1000));
+    auto id = static_cast<std::uint32_t>(random.below(0x1000));
     for (auto at = cuts.begin(); std::next(at) != cuts.end(); ++at) {
       const auto first = static_cast<std::uint16_t>(*at);
       const auto last = static_cast<std::uint16_t>(*std::next(at) - 1);

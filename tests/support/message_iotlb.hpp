@@ -100,6 +100,7 @@ class MessageIotlb {
         viommu_iotlb_translate_range(reader, iova, length, access, pieces.data(), capacity, &end);
     CHECK((result == VIOMMU_E_FAULT) == (end.stopped == VIOMMU_IOTLB_MISSING || end.stopped == VIOMMU_IOTLB_DENIED));
     std::vector<Part> found;
+    found.reserve(end.pieces);
     for (std::uint32_t i = 0; i < end.pieces; ++i)
       found.push_back({pieces[i].iova, pieces[i].target, pieces[i].length, pieces[i].rights});
     return found;

@@ -46,7 +46,7 @@ class LoggedMemory {
       words.store_u64(gpa.value, desired);
     }
     log.push_back({MemoryAccess::exchange, gpa.value, desired, expected, outcome});
-    if (outcome == Exchange::lost) expected = *found;
+    if (outcome == Exchange::lost) expected = found.value_or(expected);
     return outcome;
   }
   [[nodiscard]] std::size_t count(MemoryAccess::Kind kind) const {
@@ -55,7 +55,7 @@ class LoggedMemory {
       if (access.kind == kind) ++count;
     return count;
   }
-  [[nodiscard]] std::uint64_t operator[](std::uint64_t gpa) const { return words.load_u64(gpa).value(); }
+  [[nodiscard]] std::uint64_t operator[](std::uint64_t gpa) const { return words.load_u64(gpa).value_or(0); }
 
   // A walk sees memory as const, and the guest writes to it all the same.
   mutable SparseMemory words;
