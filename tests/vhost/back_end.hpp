@@ -73,10 +73,10 @@ class BackEnd {
   void begin(viommu_engine* engine) {
     REQUIRE(viommu_vhost_feeder_create(engine, &options, nullptr, &feeder) == VIOMMU_OK);
   }
-  viommu_result miss(std::uint64_t first, std::uint64_t last, std::uint32_t access = reads) {
+  viommu_result miss(std::uint64_t first, std::uint64_t last, std::uint32_t access = reads) const {
     return viommu_vhost_feeder_miss(feeder, first, last, access);
   }
-  viommu_result miss(std::uint64_t iova) { return miss(iova, iova); }
+  viommu_result miss(std::uint64_t iova) const { return miss(iova, iova); }
   std::vector<Sent> take_sent() { return std::exchange(sent, {}); }
   [[nodiscard]] viommu_vhost_figures figures() const {
     viommu_vhost_figures known{};
