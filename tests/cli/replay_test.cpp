@@ -369,7 +369,8 @@ TEST_CASE("The small recordings are answered without a mismatch", "[replay][reco
 }
 
 TEST_CASE("The whole recordings of real guests are answered without a mismatch", "[replay][recording]") {
-  for (const char* name : {"vtd-legacy-strict-k61", "vtd-cm-strict-k612", "vtd-intremap-k612", "vtd-sm-fs-k612"}) {
+  for (const char* name :
+       {"vtd-legacy-strict-k61", "vtd-cm-strict-k612", "vtd-intremap-k612", "vtd-sm-fs-k612", "vio-k612"}) {
     const ToolRun run = run_tool({"replay", (recordings_folder() / (std::string{name} + ".trace.zst")).string()});
     INFO(run.out << run.err);
     CHECK(run.code == 0);
