@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// The lines of replay.hpp that are about a virtio-iommu and its driver; requests and fault reports: replay_requests.cpp.
+// The lines of replay.hpp about a virtio-iommu and its driver; requests and fault reports: replay_requests.cpp.
 //
 // A recording does not say which endpoints there are: one is when a line first names it. In a scenario they are what is
 // plugged.
