@@ -185,8 +185,7 @@ void Replayer::on(const trace::Reset&) { reset_unit(!virtio_); }
 
 void Replayer::reset_unit(bool whole_system) {
   if (!engine_exists()) return;
-  succeed("reset",
-          viommu_result{whole_system ? viommu_reset(unit_.engine->get()) : viommu_virtio_reset(unit_.engine->get())});
+  succeed("reset", whole_system ? viommu_reset(unit_.engine->get()) : viommu_virtio_reset(unit_.engine->get()));
   if (virtio_) {
     virtio_->features = 0;
     virtio_->asked.clear();  // their queue is gone
