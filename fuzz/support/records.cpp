@@ -106,7 +106,7 @@ class Mutation {
     if (shape_.cells.empty()) return change_byte(shape_.head + at * shape_.record + random_.below(shape_.record));
     const Cell cell = shape_.cells[random_.below(shape_.cells.size())];
     const std::uint64_t old = get(at, cell);
-    const auto bit = std::uint64_t{1} << random_.below(8U * cell.bytes);
+    const auto bit = std::uint64_t{1} << random_.below(std::uint64_t{8} * cell.bytes);
     switch (random_.below(9)) {
       case 0:  return set(at, cell, old ^ bit);
       case 1:  return set(at, cell, old + 1);
