@@ -4,9 +4,9 @@
 //   real_guests --table [--rounds N] [RECORDING...]   the main job: check, measure, print the table
 //   real_guests [benchmark flags] [RECORDING...]      the same measurement as Google Benchmarks
 //
-// Without RECORDINGs all of tests/recordings are taken. A recording is parsed beforehand into flat arrays. Both sides
-// work on the same RAM (which the library gets as regions, and the peer through its dispatch) from the same state after
-// reset, and mimalloc serves the allocations of both, because it is linked into the process.
+// Without RECORDINGs all of tests/recordings that are of a VT-d unit are taken. A recording is parsed beforehand into
+// flat arrays. Both sides work on the same RAM (which the library gets as regions, and the peer through its dispatch)
+// from the same state after reset, and mimalloc serves the allocations of both, because it is linked into the process.
 // Inside the clock: register writes, with the descriptors they make the unit process, and translations. The guest's
 // stores and the loop over the events are inside as well, are the same for all, and are measured apart by a side that
 // does nothing; the table takes their time off both, the benchmarks leave it in. Answers are stored inside the clock
@@ -46,7 +46,9 @@ struct Arguments {
 [[nodiscard]] std::vector<std::string> shipped_recordings() {
   std::vector<std::string> files;
   for (const auto& entry : std::filesystem::directory_iterator{RECORDINGS_FOLDER}) {
-    if (entry.path().string().ends_with(".trace.zst")) files.push_back(entry.path().string());
+    const std::string name = entry.path().filename().string();
+    const bool is_of_virtio = name.starts_with("vio-");  // both sides are VT-d units
+    if (name.ends_with(".trace.zst") && !is_of_virtio) files.push_back(entry.path().string());
   }
   std::sort(files.begin(), files.end());
   return files;
