@@ -14,10 +14,20 @@ enum class CapabilityPolicy : std::uint8_t { check, sync };
 enum class UnknownAbility : std::uint8_t { closed, legacy };
 enum class Migratable : std::uint8_t { any, only };
 
+/// What a scenario may choose for either kind of unit.
+struct ScenarioChoices {
+  UnknownAbility unknown = UnknownAbility::closed;
+  Migratable migratable = Migratable::any;
+  std::uint64_t fault_limit = 0;
+  std::uint64_t quota = 0;
+
+  friend constexpr bool operator==(const ScenarioChoices&, const ScenarioChoices&) = default;
+};
+
 /// What a `cfg vtd` line says, with the format's defaults where it says nothing. A recording may also carry `haw` and
 /// `compress`: the format's default for a recording is that the host address width is `aw` and that faults are
 /// compressed.
-struct VtdConfiguration {
+struct VtdConfiguration : ScenarioChoices {
   bool scenario = false;
   std::uint64_t capability = 0;
   std::uint64_t extended_capability = 0;
@@ -33,16 +43,12 @@ struct VtdConfiguration {
   bool first_stage_checks = false;  // `flts`
   bool share = false;
   CapabilityPolicy policy = CapabilityPolicy::check;
-  UnknownAbility unknown = UnknownAbility::closed;
-  Migratable migratable = Migratable::any;
-  std::uint64_t fault_limit = 0;
-  std::uint64_t quota = 0;
 
   friend constexpr bool operator==(const VtdConfiguration&, const VtdConfiguration&) = default;
 };
 
 /// What a `cfg virtio` line says, with the format's defaults where it says nothing. Ranges are inclusive.
-struct VirtioConfiguration {
+struct VirtioConfiguration : ScenarioChoices {
   bool scenario = false;
   std::uint64_t features = 0;  // offered
   std::uint64_t page_size_mask = 0;
@@ -60,10 +66,6 @@ struct VirtioConfiguration {
   std::uint64_t mappings = 0;
   std::uint64_t endpoints = 0;
   bool share = false;
-  UnknownAbility unknown = UnknownAbility::closed;
-  Migratable migratable = Migratable::any;
-  std::uint64_t fault_limit = 0;
-  std::uint64_t quota = 0;
 
   friend constexpr bool operator==(const VirtioConfiguration&, const VirtioConfiguration&) = default;
 };

@@ -3,8 +3,9 @@
 #include <cstddef>
 
 #include "engine/trace/config.hpp"
+#include "engine/trace/config_choices.hpp"
 #include "engine/trace/pairs.hpp"
-#include "engine/trace/text_out.hpp"
+#include "engine/trace/pairs_out.hpp"
 
 namespace viommu::trace {
 namespace {
@@ -60,16 +61,11 @@ using VirtioPairs = Pairs<Key, key_count>;
 ParseError parse_virtio_configuration(std::string_view line, VirtioConfiguration& configuration) noexcept {
   constexpr std::uint64_t any = ~std::uint64_t{0};
   constexpr std::uint32_t most_regions = 0xffff;
-  // Which keys are known depends on `scenario`, which may stand anywhere.
-  VirtioPairs first{line, rows, false};
-  if (first.error()) return first.error();
-  const bool scenario = first.flag(Key::scenario, false);
-  if (first.error()) return first.error();
-  VirtioPairs pairs{line, rows, scenario};
+  VirtioPairs pairs{line, rows};
   for (const Key key : {Key::features, Key::page_size_mask}) pairs.require(key);
 
   VirtioConfiguration c;
-  c.scenario = scenario;
+  c.scenario = pairs.scenario();
   c.features = pairs.hex(Key::features, 64, 0);
   c.page_size_mask = pairs.hex(Key::page_size_mask, 64, 0);
   pairs.range(Key::input, 64, c.input_first, c.input_last);
@@ -87,42 +83,31 @@ ParseError parse_virtio_configuration(std::string_view line, VirtioConfiguration
   c.mappings = pairs.decimal(Key::mappings, any, 0);
   c.endpoints = pairs.decimal(Key::endpoints, any, 0);
   c.share = pairs.flag(Key::share, false);
-  c.unknown = pairs.second_word(Key::unknown, "closed", "legacy") ? UnknownAbility::legacy : UnknownAbility::closed;
-  c.migratable = pairs.second_word(Key::migratable, "any", "only") ? Migratable::only : Migratable::any;
-  c.fault_limit = pairs.decimal(Key::fault_limit, any, 0);
-  c.quota = pairs.decimal(Key::quota, any, 0);
+  read_choices(pairs, c);
   if (!pairs.error()) configuration = c;
   return pairs.error();
 }
 
 std::string_view format_virtio_configuration(const VirtioConfiguration& c, std::span<char> out) noexcept {
-  TextOut text{out};
-  const auto pair = [&text](std::string_view key) -> TextOut& {
-    if (!text.view().empty()) text.word(" ");
-    return text.word(key).word("=");
-  };
-  const auto flag_pair = [&pair](std::string_view key, bool value) { pair(key).word(value ? "1" : "0"); };
-  if (c.scenario) flag_pair("scenario", true);
-  pair("page_size_mask").hex(c.page_size_mask);
-  pair("input").hex(c.input_first).word("-").hex(c.input_last);
-  pair("domain").hex(c.domain_first).word("-").hex(c.domain_last);
-  pair("probe_size").hex(c.probe_size);
-  if (!c.scenario) flag_pair("bypass", c.bypass);
-  flag_pair("boot_bypass", c.boot_bypass);
-  pair("features").hex(c.features);
-  pair("resv").decimal(c.reserved_regions);
+  PairsOut pairs{out};
+  if (c.scenario) pairs.flag("scenario", true);
+  pairs.pair("page_size_mask").hex(c.page_size_mask);
+  pairs.pair("input").hex(c.input_first).word("-").hex(c.input_last);
+  pairs.pair("domain").hex(c.domain_first).word("-").hex(c.domain_last);
+  pairs.pair("probe_size").hex(c.probe_size);
+  if (!c.scenario) pairs.flag("bypass", c.bypass);
+  pairs.flag("boot_bypass", c.boot_bypass);
+  pairs.pair("features").hex(c.features);
+  pairs.pair("resv").decimal(c.reserved_regions);
   if (c.scenario) {
-    pair("detach").word(c.strict_detach ? "strict" : "lenient");
-    pair("domains").decimal(c.domains);
-    pair("mappings").decimal(c.mappings);
-    pair("endpoints").decimal(c.endpoints);
-    flag_pair("share", c.share);
-    pair("unknown").word(c.unknown == UnknownAbility::legacy ? "legacy" : "closed");
-    pair("migratable").word(c.migratable == Migratable::only ? "only" : "any");
-    pair("fault_limit").decimal(c.fault_limit);
-    pair("quota").decimal(c.quota);
+    pairs.pair("detach").word(c.strict_detach ? "strict" : "lenient");
+    pairs.pair("domains").decimal(c.domains);
+    pairs.pair("mappings").decimal(c.mappings);
+    pairs.pair("endpoints").decimal(c.endpoints);
+    pairs.flag("share", c.share);
+    write_choices(pairs, c);
   }
-  return text.fits() ? text.view() : std::string_view{};
+  return pairs.text();
 }
 
 }  // namespace viommu::trace

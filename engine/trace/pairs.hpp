@@ -19,15 +19,22 @@ struct KeyRow {
 };
 
 /// The values of one line. The first thing that is wrong is kept, as in Fields.
-/// @tparam Key  an enumeration in the order of `rows`
+/// @tparam Key  an enumeration in the order of `rows`; `scenario` is one of them
 template <class Key, std::size_t count>
 class Pairs {
  public:
   using Rows = std::array<KeyRow, count>;
 
   /// A recording may have keys that are not known here; a scenario may not.
-  Pairs(std::string_view line, const Rows& rows, bool scenario) noexcept : rows_{rows} { split(line, scenario); }
+  Pairs(std::string_view line, const Rows& rows) noexcept : rows_{rows} {
+    split(line);  // which keys are known depends on `scenario`, which may stand anywhere
+    scenario_ = flag(Key::scenario, false);
+    if (!scenario_ || error_) return;
+    text_ = {};
+    split(line);
+  }
 
+  [[nodiscard]] bool scenario() const noexcept { return scenario_; }
   [[nodiscard]] const ParseError& error() const noexcept { return error_; }
   [[nodiscard]] bool has(Key key) const noexcept { return !text(key).empty(); }
   void require(Key key) noexcept {
@@ -78,7 +85,7 @@ class Pairs {
     const auto i = static_cast<std::size_t>(key);
     if (!error_) error_ = {problem, field_[i], rows_[i].name, text_[i]};
   }
-  void split(std::string_view line, bool scenario) noexcept {
+  void split(std::string_view line) noexcept {
     Fields fields{line, true};
     // The field numbers of a cfg line: 0 is `cfg`, 1 the kind of unit.
     for (unsigned index = 2; fields.more(); ++index) {
@@ -97,8 +104,8 @@ class Pairs {
       }
       std::size_t key = 0;
       while (key < count && rows_[key].name != name) ++key;
-      const bool known = key < count && (scenario ? rows_[key].scenario : rows_[key].recording);
-      if (!known && !scenario) continue;
+      const bool known = key < count && (scenario_ ? rows_[key].scenario : rows_[key].recording);
+      if (!known && !scenario_) continue;
       if (!known) {
         error_ = {Problem::unknown_key, index, "key=value", field};
         return;
@@ -115,6 +122,7 @@ class Pairs {
   const Rows& rows_;
   std::array<std::string_view, count> text_{};  ///< empty where the key is not there
   std::array<unsigned, count> field_{};
+  bool scenario_ = false;
   ParseError error_;
 };
 
