@@ -11,6 +11,7 @@
 #include "engine/base/atomic.hpp"
 #include "engine/consumer/consumers.hpp"
 #include "engine/core/completions.hpp"
+#include "engine/core/obstacle.hpp"
 #include "engine/core/waist.hpp"
 
 namespace viommu::consumer {
@@ -25,8 +26,11 @@ class WriteTracking {
   [[nodiscard]] bool on() const noexcept { return on_.load(std::memory_order_acquire); }
   /// @return false while a switch waits for its ticket
   [[nodiscard]] bool advance(core::Completions& completions) noexcept;
-  /// Of the switch under way, or null.
-  [[nodiscard]] const core::Ticket* waits_for() const noexcept { return ticket_ ? &*ticket_ : nullptr; }
+  /// The switch under way, and what it waits for.
+  [[nodiscard]] core::Obstacle obstacle() const noexcept {
+    if (!ticket_) return {};
+    return {"dirty tracking", "is being switched", core::delay_of(waist_, *ticket_).owner};
+  }
   /// Takes what was logged. @return whether the guards in which it was logged have ended, so that it may be fetched
   [[nodiscard]] bool collect() noexcept;
 

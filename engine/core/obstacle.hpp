@@ -8,6 +8,9 @@
 
 namespace viommu::core {
 
+class Waist;
+struct Ticket;
+
 struct Obstacle {
   const char* what = nullptr;  ///< a constant word; null: nothing is in the way
   const char* words = "";
@@ -16,5 +19,12 @@ struct Obstacle {
 
   [[nodiscard]] explicit operator bool() const noexcept { return what != nullptr; }
 };
+
+/// What a ticket waits for.
+[[nodiscard]] Obstacle delay_of(const Waist& waist, const Ticket& ticket) noexcept;
+/// A hold that is open for writing.
+[[nodiscard]] Obstacle open_hold(const Waist& waist) noexcept;
+/// A region that was removed and may still be in use. For the role.
+[[nodiscard]] Obstacle removed_region(Waist& waist) noexcept;
 
 }  // namespace viommu::core

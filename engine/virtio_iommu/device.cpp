@@ -179,23 +179,13 @@ core::Obstacle Device::obstacle() noexcept {
   return obstacle;
 }
 
-/// Of a request or a switch that waits for its ticket.
-core::Obstacle Device::delay_of(const core::Ticket& ticket) const noexcept {
-  if (const std::optional cookie = waist_.holds().delayer(ticket.scopes, ticket.epoch))
-    return {"hold", "a completion waits for a hold", *cookie};
-  return {"guard", "a completion waits for a guard", ticket.epoch};
-}
-
 core::Obstacle Device::open_work() noexcept {
-  if (const std::optional cookie = waist_.holds().writer()) return {"hold", "is open for writing", *cookie};
-  if (open_) return open_->ticket ? delay_of(*open_->ticket) : core::Obstacle{"request", "is not answered", 1};
+  if (const core::Obstacle hold = core::open_hold(waist_)) return hold;
+  if (open_)
+    return open_->ticket ? core::delay_of(waist_, *open_->ticket) : core::Obstacle{"request", "is not answered", 1};
   if (events_.anything_kept()) return {"event", "is not in the guest's queue", 1};
-  core::Waist::RegionsSeen regions;
-  waist_.peek_removed_regions(regions);
-  if (regions.count != 0) return {"region", "that was removed may still be in use", regions.removed[0].cookie};
-  if (const core::Ticket* const ticket = tracking_.waits_for())
-    return {"dirty tracking", "is being switched", delay_of(*ticket).owner};
-  return {};
+  if (const core::Obstacle region = core::removed_region(waist_)) return region;
+  return tracking_.obstacle();
 }
 
 bool Device::collect_dirty() noexcept {

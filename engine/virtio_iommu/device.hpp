@@ -217,7 +217,6 @@ class Device {
   [[nodiscard]] bool serves() const noexcept { return running_ && !broken_.load(std::memory_order_relaxed); }
   void forget_open() noexcept;
   [[nodiscard]] core::Obstacle open_work() noexcept;
-  [[nodiscard]] core::Obstacle delay_of(const core::Ticket& ticket) const noexcept;
   void take_back() noexcept;
   [[nodiscard]] bool asks_for_ticket() const noexcept { return domains_.waiting() || views_.waiting(); }
   // device_state.cpp

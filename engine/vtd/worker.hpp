@@ -239,7 +239,6 @@ class Worker {
   std::uint32_t forget_registers() noexcept;
   void forget_work() noexcept;
   [[nodiscard]] Obstacle open_work() const noexcept;
-  [[nodiscard]] Obstacle delay_of(const core::Ticket& ticket) const noexcept;
   /// @param raw  the descriptor at the head, where that is what is wrong and could be read
   void stop_queue(QueueErrorCode code, const QueueView& queue, const std::optional<RawDescriptor>& raw) noexcept;
   // worker_log.cpp; without a lock, like every call of the host.

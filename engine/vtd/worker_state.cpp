@@ -8,31 +8,21 @@
 
 namespace viommu::vtd {
 
-Obstacle Worker::delay_of(const core::Ticket& ticket) const noexcept {
-  if (const std::optional cookie = waist_.holds().delayer(ticket.scopes, ticket.epoch))
-    return {"hold", "a completion waits for a hold", *cookie};
-  return {"guard", "a completion waits for a guard", ticket.epoch};
-}
-
 /// Of what only the role knows.
 Obstacle Worker::open_work() const noexcept {
-  if (const std::optional cookie = waist_.holds().writer()) return {"hold", "is open for writing", *cookie};
+  if (const Obstacle hold = core::open_hold(waist_)) return hold;
   if (devices_.any_open()) {
     std::array<DeviceInvalidationSeen, DeviceTlbs::most_open> seen;
     const std::size_t count = devices_.describe(seen);
     const SourceId source = count == 0 ? SourceId{} : seen[0].what.source;
     return {"device invalidation", "waits for its answer", source.value, source};
   }
-  if (global_) return delay_of(global_->ticket);
-  if (context_) return delay_of(context_->ticket);
-  if (iotlb_) return delay_of(iotlb_->ticket);
-  if (!waits_.empty()) return delay_of(waits_.oldest().ticket);
-  core::Waist::RegionsSeen regions;
-  waist_.peek_removed_regions(regions);
-  if (regions.count != 0) return {"region", "that was removed may still be in use", regions.removed[0].cookie};
-  if (const core::Ticket* const ticket = tracking_.waits_for())
-    return {"dirty tracking", "is being switched", delay_of(*ticket).owner};
-  return {};
+  if (global_) return core::delay_of(waist_, global_->ticket);
+  if (context_) return core::delay_of(waist_, context_->ticket);
+  if (iotlb_) return core::delay_of(waist_, iotlb_->ticket);
+  if (!waits_.empty()) return core::delay_of(waist_, waits_.oldest().ticket);
+  if (const Obstacle region = core::removed_region(waist_)) return region;
+  return tracking_.obstacle();
 }
 
 WorkLook Worker::save(SavedState* state, Obstacle& obstacle) noexcept {
