@@ -303,26 +303,7 @@ TEST_CASE("a state of a virtio-iommu that was changed in any bit, or cut anywher
   make_guest(machine);
   REQUIRE(machine.unmap(7, 0x9000, 0x9FFF) == st::ok);
   const State before = save(machine.engine);
-  std::size_t taken = 0;
-  const auto try_load = [&](const State& state) {
-    const Loaded loaded = load(machine.engine, state);
-    const bool refused = loaded.result == VIOMMU_E_REFUSED && loaded.refusal.code == VIOMMU_REFUSED_BAD_STATE;
-    if (!refused || loaded.field().empty()) ++taken;
-  };
-  for (std::size_t bit = 0; bit < good.size() * 8; ++bit) {
-    State flipped = good;
-    flipped[bit / 8] ^= static_cast<std::byte>(1U << (bit % 8));
-    try_load(flipped);
-  }
-  for (std::size_t length = 0; length < good.size(); ++length) {
-    State cut{good.begin(), good.begin() + static_cast<std::ptrdiff_t>(length)};
-    cut.reserve(length + 1);  // an address there is
-    try_load(cut);
-    if (length < 40) continue;
-    reseal(cut);  // by somebody who knows the checksum
-    try_load(cut);
-  }
-  CHECK(taken == 0);
+  CHECK(broken_states_taken(machine.engine, good) == 0);
   CHECK(save(machine.engine) == before);
 }
 

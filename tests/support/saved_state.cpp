@@ -34,6 +34,32 @@ void reseal(State& state) {
   put_number(state, state.size() - checksum_bytes, checksum_of(state, state.size() - checksum_bytes), checksum_bytes);
 }
 
+std::size_t broken_states_taken(viommu_engine* engine, const State& good) {
+  std::size_t taken = 0;
+  const auto try_load = [&](const State& state) {
+    const Loaded loaded = load(engine, state);
+    const bool refused = loaded.result == VIOMMU_E_REFUSED && loaded.refusal.code == VIOMMU_REFUSED_BAD_STATE;
+    if (!refused || loaded.field().empty()) ++taken;
+  };
+  for (std::size_t bit = 0; bit < good.size() * 8; ++bit) {
+    State flipped = good;
+    flipped[bit / 8] ^= static_cast<std::byte>(1U << (bit % 8));
+    try_load(flipped);
+  }
+  for (std::size_t length = 0; length < good.size(); ++length) {
+    State cut{good.begin(), good.begin() + static_cast<std::ptrdiff_t>(length)};
+    cut.reserve(length + 1);  // an address there is
+    try_load(cut);
+    if (length < 40) continue;
+    reseal(cut);  // by somebody who knows the checksum
+    try_load(cut);
+  }
+  State longer = good;
+  longer.push_back(std::byte{});
+  try_load(longer);
+  return taken;
+}
+
 std::optional<std::size_t> section_at(const State& state, const std::string& name) {
   for (std::size_t at = header_bytes; at + checksum_bytes < state.size(); at += 8 + number_at(state, at + 4, 4)) {
     bool same = true;

@@ -66,6 +66,9 @@ inline void require_load(viommu_engine* engine, const State& state) {
 void put_number(State& state, std::size_t at, std::uint64_t value, std::size_t bytes);
 /// Makes length and checksum right again.
 void reseal(State& state);
+/// Tries to load `good` with each bit changed, cut at each length, with and without a checksum made right for that, and
+/// one byte longer. @return how many of these were not refused as a bad state, with the field named
+[[nodiscard]] std::size_t broken_states_taken(viommu_engine* engine, const State& good);
 /// Where the contents of a section begin.
 [[nodiscard]] std::optional<std::size_t> section_at(const State& state, const std::string& name);
 /// Where the value of the register at `offset` stands.
