@@ -6,7 +6,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -16,11 +15,13 @@
 #include "fuzz/support/records.hpp"
 #include "fuzz/support/target.hpp"
 #include "fuzz/support/work_done.hpp"
-#include "tests/support/interrupt_oracle.hpp"
+#include "fuzz/support/worlds.hpp"
+#include "tests/support/routed_answer.hpp"
 
 namespace viommu::fuzz {
 namespace {
 
+using test::answer_of;
 using test::interrupt_oracle::Answer;
 using test::interrupt_oracle::Unit;
 
@@ -36,20 +37,6 @@ constexpr std::uint64_t global_command = 0x18;
 constexpr std::uint64_t fault_status = 0x34;
 constexpr std::uint64_t interrupt_table = 0xB8;
 constexpr std::uint64_t first_record = 0x220;
-
-Answer answer_of(const viommu_routed& routed) {
-  Answer answer;
-  answer.kind = static_cast<Answer::Kind>(routed.kind);
-  answer.reason = routed.reason;
-  answer.suppressed = routed.status == VIOMMU_FAULT_DISABLED;
-  answer.index = routed.index;
-  answer.address = routed.address;
-  answer.data = routed.data;
-  answer.descriptor = routed.descriptor;
-  answer.vector = routed.vector;
-  answer.urgent = routed.urgent != 0;
-  return answer;
-}
 
 class World {
  public:
@@ -166,11 +153,9 @@ constexpr RecordShape shape{head_bytes, World::record_bytes, cells, values};
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace viommu::fuzz;
-  static std::array<std::unique_ptr<World>, 16> worlds;
   Input input{data, size};
   const unsigned profile = input.below(16);
-  if (!worlds.at(profile)) worlds.at(profile) = std::make_unique<World>(profile);
-  worlds.at(profile)->run(input);
+  world_of<World, 16>(profile, profile).run(input);
   return 0;
 }
 

@@ -20,6 +20,7 @@
 #include "fuzz/support/records.hpp"
 #include "fuzz/support/target.hpp"
 #include "fuzz/support/work_done.hpp"
+#include "fuzz/support/worlds.hpp"
 #include "tests/support/agreement.hpp"
 #include "tests/support/guest_tables.hpp"
 #include "tests/support/vtd_driver.hpp"
@@ -336,16 +337,11 @@ constexpr RecordShape shape{head_bytes, Run::record_bytes, cells, values};
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace viommu::fuzz;
-  static std::array<std::unique_ptr<Machine>, 16> machines;
   Input input{data, size};
   const unsigned number = input.below(16);
-  std::unique_ptr<Machine>& machine = machines.at(number);
-  if (!machine) {
-    const std::uint32_t fill = number >> 2;
-    machine = std::make_unique<Machine>(
-        Shape{(number & 1) != 0, (number & 2) == 0, fill, fill == 0 ? std::uint32_t{VIOMMU_UNCACHED} : 0U});
-  }
-  Run run{*machine};
+  const std::uint32_t fill = number >> 2;
+  const Shape unit{(number & 1) != 0, (number & 2) == 0, fill, fill == 0 ? std::uint32_t{VIOMMU_UNCACHED} : 0U};
+  Run run{world_of<Machine, 16>(number, unit)};
   try {
     while (!input.empty()) run.step(input.record(Run::record_bytes));
   } catch (const std::out_of_range&) {

@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <memory>
 #include <vector>
 
 #include "fuzz/support/flat_guest.hpp"
@@ -18,6 +17,7 @@
 #include "fuzz/support/records.hpp"
 #include "fuzz/support/target.hpp"
 #include "fuzz/support/work_done.hpp"
+#include "fuzz/support/worlds.hpp"
 
 namespace viommu::fuzz {
 namespace {
@@ -278,11 +278,9 @@ constexpr RecordShape shape{head_bytes, World::record_bytes, cells, values};
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace viommu::fuzz;
-  static std::array<std::unique_ptr<World>, profiles.size()> worlds;
   Input input{data, size};
   const unsigned profile = input.below(profiles.size());
-  if (!worlds.at(profile)) worlds.at(profile) = std::make_unique<World>(profiles.at(profile));
-  worlds.at(profile)->run(input);
+  world_of<World, profiles.size()>(profile, profiles.at(profile)).run(input);
   return 0;
 }
 

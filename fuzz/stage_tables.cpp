@@ -21,6 +21,7 @@
 #include "fuzz/support/target.hpp"
 #include "fuzz/support/work_done.hpp"
 #include "tests/support/nested_oracle.hpp"
+#include "tests/walkers/first_stage_reasons.hpp"
 #include "tests/walkers/nested_world.hpp"
 #include "tests/walkers/second_stage_world.hpp"
 #include "walkers/batch.hpp"
@@ -105,24 +106,6 @@ struct Triple {
     for (TablePool* const pool : {&batch, &single, &literal}) pool->clear();
   }
 };
-
-std::uint8_t code_of(FirstStageEnd end) {
-  switch (end) {
-    case FirstStageEnd::leaf:               return 0;
-    case FirstStageEnd::execute_blocked:    return 0x5C;
-    case FirstStageEnd::supervisor_blocked: return 0x5D;
-    case FirstStageEnd::not_canonical:      return 0x80;
-    case FirstStageEnd::top_unreadable:     return 0x73;
-    case FirstStageEnd::unreadable:         return 0x70;
-    case FirstStageEnd::absent:             return 0x71;
-    case FirstStageEnd::malformed:          return 0x72;
-    case FirstStageEnd::user_denied:        return 0x81;
-    case FirstStageEnd::write_denied:       return 0x85;
-    case FirstStageEnd::not_snooped:        return 0x90;
-    case FirstStageEnd::update_failed:      return 0x91;
-  }
-  return 0xFF;
-}
 
 FirstStageRequest to_first(const Setting& setting, const oracle::FirstStageRequest& from) {
   return {{setting.unit.pasid_entry_2},

@@ -7,6 +7,7 @@
 #include "engine/base/atomic_pair.hpp"
 #include "tests/behaviour/interrupts.hpp"
 #include "tests/support/random.hpp"
+#include "tests/support/routed_answer.hpp"
 
 namespace viommu::test {
 namespace {
@@ -43,20 +44,6 @@ interrupt_oracle::Request random_request(Random& random, std::uint32_t entries) 
   auto data = static_cast<std::uint32_t>(random.below(4));
   if (random.chance(1, 4)) data = static_cast<std::uint32_t>(random.next());
   return {source, random.chance(1, 8), address, data};
-}
-
-Answer answer_of(const viommu_routed& routed) {
-  Answer answer;
-  answer.kind = static_cast<Answer::Kind>(routed.kind);
-  answer.reason = routed.reason;
-  answer.suppressed = routed.status == VIOMMU_FAULT_DISABLED;
-  answer.index = routed.index;
-  answer.address = routed.address;
-  answer.data = routed.data;
-  answer.descriptor = routed.descriptor;
-  answer.vector = routed.vector;
-  answer.urgent = routed.urgent != 0;
-  return answer;
 }
 
 }  // namespace

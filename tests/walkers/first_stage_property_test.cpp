@@ -16,6 +16,7 @@
 #include "tests/support/guarded_region.hpp"
 #include "tests/support/paths.hpp"
 #include "tests/support/random.hpp"
+#include "tests/walkers/first_stage_reasons.hpp"
 #include "tests/walkers/guest_at_work.hpp"
 #include "tests/walkers/logged_memory.hpp"
 #include "walkers/first_stage_walk.hpp"
@@ -112,24 +113,6 @@ class World {
   std::map<std::uint64_t, std::uint64_t> words_;
 };
 
-std::uint8_t code_of(FirstStageEnd end) {
-  switch (end) {
-    case FirstStageEnd::leaf:               return 0;
-    case FirstStageEnd::execute_blocked:    return 0x5C;
-    case FirstStageEnd::supervisor_blocked: return 0x5D;
-    case FirstStageEnd::not_canonical:      return 0x80;
-    case FirstStageEnd::top_unreadable:     return 0x73;
-    case FirstStageEnd::unreadable:         return 0x70;
-    case FirstStageEnd::absent:             return 0x71;
-    case FirstStageEnd::malformed:          return 0x72;
-    case FirstStageEnd::user_denied:        return 0x81;
-    case FirstStageEnd::write_denied:       return 0x85;
-    case FirstStageEnd::not_snooped:        return 0x90;
-    case FirstStageEnd::update_failed:      return 0x91;
-  }
-  return 0xFF;
-}
-
 FirstStageRequest to_request(const oracle::FirstStageUnit& unit, const oracle::FirstStageRequest& from) {
   return {{unit.pasid_entry_2},
           {from.address},
@@ -140,7 +123,7 @@ FirstStageRequest to_request(const oracle::FirstStageUnit& unit, const oracle::F
 
 void require_same(const FirstStageAnswer& answer, const oracle::FirstStageAnswer& right,
                   const oracle::FirstStageRequest& request, unsigned levels) {
-  REQUIRE(code_of(answer.end) == right.reason);
+  REQUIRE(test::code_of(answer.end) == right.reason);
   REQUIRE(answer.level == (right.level == 0 ? levels : right.level) - 1);
   REQUIRE(answer.rights == Rights{right.read, right.write});
   if (right.reason != 0) return;

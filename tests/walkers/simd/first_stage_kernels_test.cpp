@@ -17,6 +17,7 @@
 #include "tests/support/first_stage_oracle.hpp"
 #include "tests/support/guarded_region.hpp"
 #include "tests/support/random.hpp"
+#include "tests/walkers/first_stage_reasons.hpp"
 #include "tests/walkers/simd/patchwork.hpp"
 #include "walkers/batch.hpp"
 #include "walkers/first_stage_walk.hpp"
@@ -159,11 +160,6 @@ class World {
   std::vector<std::uint64_t> tables_;
 };
 
-std::uint8_t code_of(FirstStageEnd end) {
-  constexpr std::array<std::uint8_t, 12> codes{0, 0x5C, 0x5D, 0x80, 0x73, 0x70, 0x71, 0x72, 0x81, 0x85, 0x90, 0x91};
-  return codes.at(static_cast<std::size_t>(end));
-}
-
 std::vector<FirstStageAnswer> walk_all(const Kernels& kernels, const FirstStage& format, const MemoryView& view,
                                        const std::vector<FirstStageRequest>& requests) {
   FirstStageAnswer untouched;
@@ -219,7 +215,7 @@ TEST_CASE("every kernel answers a first-stage batch as the specification and the
             if (!(answer == right))
               FAIL("seed " << seed << " regions " << regions << " request " << i << " of " << count << ": " << answer
                            << ", not " << right);
-            REQUIRE(code_of(answer.end) == literal.reason);
+            REQUIRE(test::code_of(answer.end) == literal.reason);
             REQUIRE(answer.level == (literal.level == 0 ? levels : literal.level) - 1);
             REQUIRE(answer.rights == Rights{literal.read, literal.write});
             ++seen[literal.reason];
