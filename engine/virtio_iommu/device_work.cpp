@@ -114,6 +114,7 @@ void Device::break_down(virtqueue::Problem problem) noexcept {
 void Device::forget_open() noexcept {
   open_.reset();
   withdrawn_.reset();
+  domains_.forget_unmap();
 }
 
 /// What domains and views have given up comes back when a ticket has passed; a few thousand nodes at a time.

@@ -167,6 +167,7 @@ std::uint32_t Domains::leave(Endpoint& endpoint) noexcept {
 void Domains::destroy(std::uint32_t slot) noexcept {
   if (slot == nothing) return;
   Domain& domain = *slots_[slot].domain;
+  if (going_on_ && going_on_->domain == domain.id()) going_on_.reset();
   domain_ids_.erase(domain.id().value);
   domain.mappings.clear();
   slots_[slot].live = false;

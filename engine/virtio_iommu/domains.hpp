@@ -137,6 +137,8 @@ class Domains {
   [[nodiscard]] Outcome map(const Map& request) noexcept;
   /// @param most  mappings that go in one call, about
   [[nodiscard]] Outcome unmap(const Unmap& request, std::size_t most) noexcept;
+  /// An UNMAP whose answer is `later` will not be asked for again.
+  void forget_unmap() noexcept { going_on_.reset(); }
 
   // ---- The rest ----
   /// `bypass` has another value: endpoints in no domain see something else.

@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "tests/behaviour/devices.hpp"
 #include "tests/behaviour/virtio_machine.hpp"
+#include "tests/support/mirror_model.hpp"
 #include "tests/virtqueue/packed_driver.hpp"
 #include "tests/virtqueue/split_driver.hpp"
 
@@ -106,6 +108,34 @@ TEMPLATE_TEST_CASE("a request in a ring waits for guards, and those behind it wa
   CHECK(rings.status(3) == st::ok);
   CHECK(machine.translate(pf, 0x1000).gpa == 0x9000);
   CHECK(viommu_quiesce(machine.engine, nullptr) == VIOMMU_OK);
+}
+
+TEST_CASE("what is mapped after an UNMAP went with its queue is withdrawn by the next one",
+          "[virtio][rings][consumer][S3.11][SEC-15]") {
+  VirtioMachine machine;
+  constexpr std::uint64_t pages = 5000;  // more than an UNMAP takes away at once
+  constexpr std::uint64_t ram = 0x1'0000'0000;
+  machine.add_region(ram, 0x1000'0000, nullptr);
+  REQUIRE(machine.plug(pf) == VIOMMU_OK);
+  Rings<SplitDriver> rings{machine, false};
+  REQUIRE(viommu_virtio_start(machine.engine) == VIOMMU_OK);
+  MirrorModel consumer{VIOMMU_CONSUMER_LEAF};
+  viommu_refusal why = empty_refusal();
+  REQUIRE(viommu_subscribe(machine.engine, pf, &consumer.consumer, &why, &consumer.id) == VIOMMU_OK);
+  REQUIRE(viommu_replay(machine.engine, consumer.id) == VIOMMU_OK);
+  REQUIRE(machine.attach(1, pf) == st::ok);
+  for (std::uint64_t i = 0; i < pages; ++i)
+    REQUIRE(machine.map(1, i << 12, (i << 12) + 0xFFF, ram + (2 * i << 12)) == st::ok);
+  rings.send(unmap_bytes(1, 0, (pages << 12) - 1));
+  rings.notify();
+  REQUIRE(rings.driver.collect().empty());
+  REQUIRE(viommu_virtio_queue_set(machine.engine, VIOMMU_VIRTIO_REQUESTS, nullptr) == VIOMMU_OK);
+  REQUIRE(machine.map(1, 0, 0xFFF, ram) == st::ok);
+  CHECK(consumer.extents() == std::vector<Extent>{{0, 0x1000, ram, 3}});
+  CHECK(machine.unmap(1, 0, (pages << 12) - 1) == st::ok);
+  CHECK(consumer.extents().empty());
+  CHECK(machine.reason(pf, 0) == VIOMMU_VIRTIO_FAULT_MAPPING);
+  CHECK(consumer.wrong.empty());
 }
 
 TEST_CASE("a broken ring needs a reset of the device, and of nothing else", "[virtio][rings][B98]") {

@@ -206,6 +206,28 @@ TEST_CASE("ATTACH where it is already changes nothing, and elsewhere moves it", 
   CHECK(world.domains.find({1}) == nullptr);
 }
 
+TEST_CASE("an UNMAP that was left half done is a new one when it comes again", "[virtio-iommu][S3.11][SEC-15]") {
+  World world;
+  world.add(pf);
+  const auto map_all = [&] {
+    CHECK(world.attach(1, pf) == Status::ok);
+    for (std::uint64_t at = 0; at < 5 * page; at += page)
+      if (!world.translate(pf, at)) REQUIRE(world.map(1, at, at + page - 1, at) == Status::ok);
+  };
+  map_all();
+  REQUIRE(world.domains.unmap({{1}, {0}, {5 * page - 1}}, 2).later);
+  SECTION("because its domain went") {
+    world.domains.remove_endpoint({pf});
+    world.add(pf);
+  }
+  SECTION("because nobody waits for it any more") { world.domains.forget_unmap(); }
+  map_all();
+  world.told.clear();
+  CHECK(world.unmap(1, 0, 5 * page - 1) == Status::ok);
+  CHECK(world.told == std::vector<std::string>{"unmapping 0"});
+  CHECK_FALSE(world.translate(pf, 0));
+}
+
 TEST_CASE("a refused ATTACH leaves the endpoint where it was", "[virtio-iommu][S3.9]") {
   World world;
   world.add(pf, {{{{0x8000}, {0x8FFF}}, ReservedMemoryKind::reserved}});
