@@ -20,7 +20,7 @@ struct ErrorText {
   std::size_t size = 0;
 };
 
-/// @param read        viommu_result(const HostAllocator&, Settings&): fills them in
+/// @param read        viommu_result(const viommu_host&, const HostAllocator&, Settings&): fills them in
 /// @param options_of  what of them the front end is made with
 /// @param set_up      bool(viommu_engine&, const Settings&): false when the host has no memory
 template <class Read, class OptionsOf, class SetUp>
@@ -35,7 +35,7 @@ template <class Read, class OptionsOf, class SetUp>
   if ((functions.allocator.allocate == nullptr) != (functions.allocator.deallocate == nullptr))
     return VIOMMU_E_ARGUMENT;
   Settings settings;
-  if (const viommu_result done = read(functions.allocator, settings); done != VIOMMU_OK) return done;
+  if (const viommu_result done = read(known, functions.allocator, settings); done != VIOMMU_OK) return done;
   if (settings.fault_limit != 0 && known.now_ns == nullptr) {
     if (error.text != nullptr && error.size != 0)
       std::snprintf(error.text, error.size, "options.fault_limit: needs host.now_ns");

@@ -111,7 +111,7 @@ const char* viommu_version(void) { return library_version; }
 
 viommu_result viommu_create_vtd(const viommu_vtd_options* options, const viommu_host* host, char* error,
                                 size_t error_size, viommu_engine** engine) {
-  const auto read = [&](const viommu::HostAllocator&, Settings& settings) {
+  const auto read = [&](const viommu_host&, const viommu::HostAllocator&, Settings& settings) {
     return viommu::capi::read_settings(*options, settings, error, error_size);
   };
   const auto options_of = [](const Settings& settings) -> const auto& { return settings.vtd; };

@@ -51,9 +51,8 @@ extern "C" {
 viommu_result viommu_create_virtio(const viommu_virtio_options* options, const viommu_host* host, char* error,
                                    size_t error_size, viommu_engine** engine) {
   if (options == nullptr) host = nullptr;  // refused below, with an empty text
-  if (host != nullptr && host->size >= offsetof(viommu_host, record) + sizeof host->record && host->record != nullptr)
-    return VIOMMU_E_UNSUPPORTED;  // a trace is of a unit
-  const auto read = [&](const viommu::HostAllocator& allocator, Settings& settings) {
+  const auto read = [&](const viommu_host& known, const viommu::HostAllocator& allocator, Settings& settings) {
+    if (known.record != nullptr) return viommu_result{VIOMMU_E_UNSUPPORTED};  // a trace is of a unit
     return viommu::capi::read_settings(*options, allocator, settings, error, error_size);
   };
   const auto options_of = [](const Settings& settings) -> const auto& { return settings.virtio; };

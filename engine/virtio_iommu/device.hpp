@@ -252,6 +252,7 @@ class Device {
                                          const core::Translation& found, const Views::Seen& seen) noexcept;
   [[nodiscard]] core::DmaAnswer identity(core::Reader& reader, const core::DmaRequest& request,
                                          const Views::Seen& seen) const noexcept;
+  [[nodiscard]] Views::Seen named(SourceId source) const noexcept;
   [[nodiscard]] core::DmaAnswer fault(core::Reader& reader, const core::DmaRequest& request, const Views::Seen& seen,
                                       virtio_iommu::FaultReason reason) noexcept;
   [[nodiscard]] FaultStatus report(const core::DmaRequest& request, EndpointId endpoint,

@@ -34,11 +34,8 @@ DmaAnswer Device::translate_unlogged(core::Reader& reader, const DmaRequest& req
     reader.counters.add(core::Count::faults);
     return {};  // it must not send at all: blocked, and nobody is told
   }
-  Views::Seen seen = views_.of(request.source);
-  if (seen.kind == EndpointView::Kind::unknown) {
-    seen.endpoint = {request.source.value};  // a report names somebody: by its requester id, where it has no other
-    return fault(reader, request, seen, FaultReason::unknown);
-  }
+  const Views::Seen seen = named(request.source);
+  if (seen.kind == EndpointView::Kind::unknown) return fault(reader, request, seen, FaultReason::unknown);
   // No endpoint has address spaces besides that of its domain.
   if (request.has_pasid) [[unlikely]]
     return fault(reader, request, seen, FaultReason::mapping);
@@ -113,6 +110,13 @@ DmaAnswer Device::identity(core::Reader& reader, const DmaRequest& request, cons
   return answer;
 }
 
+/// A report names somebody: by its requester id, where it has no other.
+Views::Seen Device::named(SourceId source) const noexcept {
+  Views::Seen seen = views_.of(source);
+  if (seen.kind == EndpointView::Kind::unknown) seen.endpoint = {source.value};
+  return seen;
+}
+
 DmaAnswer Device::fault(core::Reader& reader, const DmaRequest& request, const Views::Seen& seen,
                         FaultReason reason) noexcept {
   reader.counters.add(core::Count::faults);
@@ -141,10 +145,7 @@ FaultStatus Device::report(const DmaRequest& request, EndpointId endpoint, Fault
 
 FaultStatus Device::report_host_fault(core::Reader& reader, const DmaRequest& request,
                                       viommu::FaultReason reason) noexcept {
-  const Views::Seen seen = views_.of(request.source);
-  reader.counters.add(core::Count::faults);
-  faults_.add(reason, request.source, {});
-  return report(request, seen.endpoint, static_cast<FaultReason>(reason));
+  return fault(reader, request, named(request.source), static_cast<FaultReason>(reason)).status;
 }
 
 }  // namespace viommu::virtio_iommu

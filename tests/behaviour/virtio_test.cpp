@@ -139,6 +139,41 @@ TEST_CASE("the driver hears of blocked accesses as long as it has buffers", "[vi
   CHECK(machine.device_figures().events_dropped == 1);
 }
 
+TEST_CASE("a fault that the host tells of names its device, also one that is no endpoint", "[virtio][S5.3]") {
+  VirtioMachine machine;
+  machine.negotiate();
+  viommu_device device{};
+  device.size = sizeof device;
+  device.source = pf;
+  device.flags = VIOMMU_DEVICE_BYPASSED;
+  REQUIRE(machine.plug(device) == VIOMMU_OK);
+  REQUIRE(machine.plug(VirtioMachine::vf) == VIOMMU_OK);
+  const auto told = [&](std::uint16_t source) {
+    const viommu_request request{0x5000, 0, 0, source, VIOMMU_READ, 0};
+    std::uint8_t status = 0;
+    REQUIRE(viommu_report_host_fault(machine.engine, &request, VIOMMU_VIRTIO_FAULT_MAPPING, &status) == VIOMMU_OK);
+    CHECK(status == VIOMMU_FAULT_RECORDED);
+    return machine.events.back();
+  };
+  CHECK(told(pf) == Bytes{2, 0, 0, 0, 1, 1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0x00, 0x50, 0, 0, 0, 0, 0, 0});
+  CHECK(told(VirtioMachine::vf) ==
+        Bytes{2, 0, 0, 0, 1, 1, 0, 0, 0x80, 3, 0, 0, 0, 0, 0, 0, 0x00, 0x50, 0, 0, 0, 0, 0, 0});
+}
+
+TEST_CASE("an engine that is refused for its trace is no engine, and the text is empty", "[virtio][S0.7]") {
+  viommu_host host{};
+  host.size = sizeof host;
+  host.record = [](void*, const char*, std::size_t) {};
+  std::array<char, 16> text{};
+  text.fill('x');
+  VirtioMachine other;
+  viommu_engine* engine = other.engine;
+  const viommu_virtio_options options = virtio_options();
+  CHECK(viommu_create_virtio(&options, &host, text.data(), text.size(), &engine) == VIOMMU_E_UNSUPPORTED);
+  CHECK(engine == nullptr);
+  CHECK(text.front() == '\0');
+}
+
 TEST_CASE("the doorbell is reached untranslated, whatever the endpoint is in", "[virtio][S3.17]") {
   VirtioMachine machine;
   machine.negotiate();
