@@ -341,6 +341,7 @@ void Consumers::pages_dropped(std::span<const caches::PageScope> scopes) noexcep
 }
 
 bool Consumers::mappings_changed(DomainId domain, IovaRange range, bool gone) noexcept {
+  if (slot_count_ == 0) return true;
   const auto named = [&](const Content& content) {
     return content.view == View::translated && content.key.interpretation == caches::Interpretation::mappings &&
            content.key.domain == domain;

@@ -316,6 +316,10 @@ void Device::translate_some(core::Reader& reader, std::size_t first, std::size_t
         batch.hit(i, hit);
         continue;
       }
+      if (batch.iova(i) < context.space().paged) {
+        batch.answer(i, translate_missed(reader, batch.request(i), context));
+        continue;
+      }
     }
     batch.answer(i, translate(reader, batch.request(i)));
   }
