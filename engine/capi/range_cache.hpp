@@ -15,7 +15,7 @@
 //   already, it is odd: look again. Had it not, the two differ: look again. If G3 read G2, the ends that came back
 //   before it are seen.
 // - It ends. A reader looks `most_looks` times, some microseconds, and then says that nothing is there.
-// What has no ends to come back is removed before G1: however much that is, no reader waits for it.
+// What an invalidation removes without ends to come back goes before G1: however much that is, no reader waits for it.
 // Readers: guards of an Epochs of its own; argument of the store: Mappings. A target is its `gpa`.
 #pragma once
 

@@ -7,7 +7,7 @@
  *
  *   create       viommu_create_virtio()
  *   transport    viommu_virtio_features(), viommu_virtio_config_read(), _write(), viommu_virtio_negotiate(),
- *                viommu_virtio_queue(), viommu_virtio_start(), viommu_virtio_notify(), viommu_virtio_reset()
+ *                viommu_virtio_queue_set(), viommu_virtio_start(), viommu_virtio_notify(), _reset()
  *                and host.virtio_notify, host.virtio_needs_reset
  *   or, for a VMM that works the queues itself: viommu_virtio_request() and host.virtio_event
  *   endpoints    viommu_device_add(), viommu_device_remove(): an endpoint is there while its device is
@@ -96,7 +96,7 @@ struct viommu_virtio_options {
   uint32_t fill;
   uint32_t iotlb_pages;
   uint32_t context_entries;
-  uint32_t address_spaces; /* default: domains */
+  uint32_t address_spaces; /* default: twice `domains` */
   uint32_t tag_bits;
   uint32_t readers;
   uint32_t holds;
