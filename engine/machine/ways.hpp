@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // The ways of all source ids, for who answers requests.
 //
-// A plain request asks only where no context of its source is cached, and nothing is cached of a source whose way is not
-// through the unit: a hit costs nothing for it. Whoever changes a way puts it here first and forgets the source's
+// A plain request asks only where no context of its source is cached, and nothing is cached of a source whose way is
+// not through the unit: a hit costs nothing for it. Whoever changes a way puts it here first and forgets the source's
 // contexts then (core::Waist::forget_sources); a walk that has looked here before does not fill after that, if it takes
 // the version of the contexts first.
 #pragma once
