@@ -9,9 +9,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <new>
+#include <span>
 
 #include "engine/base/ids.hpp"
 #include "engine/capi/refusals.hpp"
+#include "engine/capi/sized.hpp"
 #include "engine/machine/topology.hpp"
 
 namespace viommu::capi {
@@ -36,6 +39,16 @@ template <std::size_t Size>
   return characters;
 }
 
+/// The identifiers of a description, each as it is given or this library's own.
+template <class Given>
+void put_identity(const Given& from, machine::TableIdentity& to) noexcept {
+  to.oem_id = identifier(from.oem_id, "VIOMMU");
+  to.oem_table_id = identifier(from.oem_table_id, "VIOMMU  ");
+  to.oem_revision = from.oem_revision != 0 ? from.oem_revision : 1;
+  to.creator_id = identifier(from.creator_id, "VIOM");
+  to.creator_revision = from.creator_revision != 0 ? from.creator_revision : 1;
+}
+
 inline viommu_result refuse(viommu_refusal* refusal, const machine::TopologyError& error) noexcept {
   char field[sizeof(viommu_refusal::field)] = "";
   char element[8] = "";
@@ -54,6 +67,38 @@ inline viommu_result refuse(viommu_refusal* refusal, const machine::TopologyErro
   told.field = field;
   told.words = error.words;
   return refuse(refusal, told);
+}
+
+/// Reads a description of the caller's and answers with `use(topology)` if nothing is wrong with it.
+/// @tparam Description   reads Given, and has a topology()
+/// @param first_version  bytes that the first version of Given has
+template <class Description, class Given, class Use>
+[[nodiscard]] viommu_result with_topology(const Given* given, std::size_t first_version, viommu_refusal* refusal,
+                                          Use use) noexcept {
+  Given known{};
+  if (given == nullptr) return VIOMMU_E_ARGUMENT;
+  switch (take_over(*given, known, first_version)) {
+    case Taken::ok:            break;
+    case Taken::no_version:    return VIOMMU_E_ARGUMENT;
+    case Taken::unknown_field: return VIOMMU_E_UNSUPPORTED;
+  }
+  try {
+    Description description;
+    if (const viommu_result result = description.read(known, refusal); result != VIOMMU_OK) return result;
+    refuse_nothing(refusal);
+    return use(description.topology());
+  } catch (const std::bad_alloc&) {
+    return VIOMMU_E_MEMORY;
+  }
+}
+/// The table into the caller's bytes. @param write  (topology, bytes), which returns the length of all of it
+template <class Topology, class Write>
+[[nodiscard]] viommu_result write_into(const Topology& topology, void* bytes, std::size_t capacity, std::size_t* length,
+                                       Write write) noexcept {
+  *length = write(topology, std::span<std::byte>{});
+  if (*length > capacity) return VIOMMU_E_RANGE;
+  write(topology, std::span{static_cast<std::byte*>(bytes), *length});
+  return VIOMMU_OK;
 }
 
 }  // namespace viommu::capi

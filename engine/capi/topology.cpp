@@ -8,21 +8,18 @@
 #include <cstdint>
 #include <cstring>
 #include <iterator>
-#include <new>
 #include <span>
 #include <tuple>
 #include <vector>
 
 #include "engine/capi/engine.hpp"
 #include "engine/capi/refusals.hpp"
-#include "engine/capi/sized.hpp"
 #include "engine/capi/tables.hpp"
 
 namespace {
 
 namespace capi = viommu::capi;
 namespace machine = viommu::machine;
-using capi::identifier;
 using capi::List;
 using capi::refuse;
 using machine::Scope;
@@ -155,11 +152,7 @@ class Description {
     if (const viommu_result result = ask_engines(from, refusal); result != VIOMMU_OK) return result;
     topology_.x2apic_opt_out = (from.flags & VIOMMU_DMAR_X2APIC_OPT_OUT) != 0;
     topology_.dma_control_opt_in = (from.flags & VIOMMU_DMAR_DMA_CONTROL_OPT_IN) != 0;
-    topology_.oem_id = identifier(from.oem_id, "VIOMMU");
-    topology_.oem_table_id = identifier(from.oem_table_id, "VIOMMU  ");
-    topology_.oem_revision = from.oem_revision != 0 ? from.oem_revision : 1;
-    topology_.creator_id = identifier(from.creator_id, "VIOM");
-    topology_.creator_revision = from.creator_revision != 0 ? from.creator_revision : 1;
+    capi::put_identity(from, topology_);
     read_lists(from);
     if (const machine::TopologyError error = check(topology_)) return refuse(refusal, error);
     return VIOMMU_OK;
@@ -271,43 +264,20 @@ class Description {
   std::vector<machine::SourceRange> bypassed_;
 };
 
-/// Reads the description and answers with `use(topology)` if nothing is wrong with it.
-template <class Use>
-[[nodiscard]] viommu_result with_topology(const viommu_dmar* dmar, viommu_refusal* refusal, Use use) noexcept {
-  viommu_dmar known{};
-  if (dmar == nullptr) return VIOMMU_E_ARGUMENT;
-  switch (capi::take_over(*dmar, known, first_version)) {
-    case capi::Taken::ok:            break;
-    case capi::Taken::no_version:    return VIOMMU_E_ARGUMENT;
-    case capi::Taken::unknown_field: return VIOMMU_E_UNSUPPORTED;
-  }
-  try {
-    Description description;
-    if (const viommu_result result = description.read(known, refusal); result != VIOMMU_OK) return result;
-    capi::refuse_nothing(refusal);
-    return use(description.topology());
-  } catch (const std::bad_alloc&) {
-    return VIOMMU_E_MEMORY;
-  }
-}
-
 }  // namespace
 
 extern "C" viommu_result viommu_dmar_write(const struct viommu_dmar* dmar, void* bytes, size_t capacity, size_t* length,
                                            struct viommu_refusal* refusal) {
   if (length == nullptr || (bytes == nullptr && capacity != 0)) return VIOMMU_E_ARGUMENT;
-  return with_topology(dmar, refusal, [&](const Topology& topology) {
-    *length = write_table(topology, {});
-    if (*length > capacity) return VIOMMU_E_RANGE;
-    write_table(topology, {static_cast<std::byte*>(bytes), *length});
-    return VIOMMU_OK;
+  return capi::with_topology<Description>(dmar, first_version, refusal, [&](const Topology& topology) {
+    return capi::write_into(topology, bytes, capacity, length, machine::write_table);
   });
 }
 
 extern "C" viommu_result viommu_dmar_unit_of(const struct viommu_dmar* dmar, uint16_t segment, uint16_t source,
                                              uint32_t kind, uint32_t* unit, struct viommu_refusal* refusal) {
   if (unit == nullptr || kind < VIOMMU_SCOPE_ENDPOINT || kind > VIOMMU_SCOPE_NAMED) return VIOMMU_E_ARGUMENT;
-  return with_topology(dmar, refusal, [&](const Topology& topology) {
+  return capi::with_topology<Description>(dmar, first_version, refusal, [&](const Topology& topology) {
     const auto found = unit_of(topology, segment, {source}, static_cast<machine::ScopeKind>(kind));
     if (!found) return VIOMMU_E_NOT_FOUND;
     *unit = static_cast<std::uint32_t>(*found);

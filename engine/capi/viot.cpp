@@ -5,21 +5,24 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <new>
 #include <span>
 #include <vector>
 
 #include "engine/capi/engine.hpp"
-#include "engine/capi/refusals.hpp"
-#include "engine/capi/sized.hpp"
 #include "engine/capi/tables.hpp"
 #include "engine/machine/viot.hpp"
 
-namespace viommu::capi {
 namespace {
 
+namespace capi = viommu::capi;
+namespace machine = viommu::machine;
+using capi::List;
+using capi::refuse;
 using machine::TopologyError;
 using machine::VirtioTopology;
+using viommu::SourceId;
+
+constexpr std::size_t first_version = offsetof(viommu_viot, bypassed) + sizeof(viommu_viot::bypassed);
 
 [[nodiscard]] List<viommu_viot_unit> units_of(const viommu_viot& from) noexcept {
   return {from.units, from.unit_count};
@@ -36,12 +39,9 @@ using machine::VirtioTopology;
 
 /// Before the lists are looked into.
 [[nodiscard]] TopologyError check_counts(const viommu_viot& from) noexcept {
-  const auto bound = [](const char* list, std::size_t count, std::size_t most) -> TopologyError {
-    if (count <= most) return {};
-    return {.words = "more than are taken", .field = list, .expected = most, .found = count};
-  };
-  if (const TopologyError error = bound("units", from.unit_count, machine::most_virtio_units)) return error;
-  if (const TopologyError error = bound("bypassed", from.bypass_count, machine::most_bypassed_ranges)) return error;
+  if (const TopologyError error = machine::bound("units", from.unit_count, machine::most_virtio_units)) return error;
+  if (const TopologyError error = machine::bound("bypassed", from.bypass_count, machine::most_bypassed_ranges))
+    return error;
   std::size_t ranges = 0;
   std::size_t mmio = 0;
   if (!units_of(from).is_there()) return {};
@@ -49,8 +49,8 @@ using machine::VirtioTopology;
     ranges += unit.range_count;
     mmio += unit.mmio_count;
   }
-  if (const TopologyError error = bound("ranges", ranges, machine::most_endpoint_ranges)) return error;
-  return bound("mmio", mmio, machine::most_endpoint_ranges);
+  if (const TopologyError error = machine::bound("ranges", ranges, machine::most_endpoint_ranges)) return error;
+  return machine::bound("mmio", mmio, machine::most_endpoint_ranges);
 }
 
 [[nodiscard]] bool makes_sense(const viommu_viot_unit& unit) noexcept {
@@ -74,11 +74,7 @@ class Description {
   [[nodiscard]] viommu_result read(const viommu_viot& from, viommu_refusal* refusal) {
     if (const TopologyError error = check_counts(from)) return refuse(refusal, error);
     if (!makes_sense(from)) return VIOMMU_E_ARGUMENT;
-    topology_.oem_id = identifier(from.oem_id, "VIOMMU");
-    topology_.oem_table_id = identifier(from.oem_table_id, "VIOMMU  ");
-    topology_.oem_revision = from.oem_revision != 0 ? from.oem_revision : 1;
-    topology_.creator_id = identifier(from.creator_id, "VIOM");
-    topology_.creator_revision = from.creator_revision != 0 ? from.creator_revision : 1;
+    capi::put_identity(from, topology_);
     parts_.resize(from.unit_count);  // what spans refer to stays where it is
     for (std::uint32_t i = 0; i < from.unit_count; ++i) read_unit(from.units[i], parts_[i]);
     for (const viommu_dmar_bypass& range : bypassed_of(from))
@@ -120,45 +116,20 @@ class Description {
   std::vector<machine::SourceRange> bypassed_;
 };
 
-/// Reads the description and answers with `use(topology)` if nothing is wrong with it.
-template <class Use>
-[[nodiscard]] viommu_result with_topology(const viommu_viot* viot, viommu_refusal* refusal, Use use) noexcept {
-  constexpr std::size_t first_version = offsetof(viommu_viot, bypassed) + sizeof(viommu_viot::bypassed);
-  viommu_viot known{};
-  if (viot == nullptr) return VIOMMU_E_ARGUMENT;
-  switch (take_over(*viot, known, first_version)) {
-    case Taken::ok:            break;
-    case Taken::no_version:    return VIOMMU_E_ARGUMENT;
-    case Taken::unknown_field: return VIOMMU_E_UNSUPPORTED;
-  }
-  try {
-    Description description;
-    if (const viommu_result result = description.read(known, refusal); result != VIOMMU_OK) return result;
-    refuse_nothing(refusal);
-    return use(description.topology());
-  } catch (const std::bad_alloc&) {
-    return VIOMMU_E_MEMORY;
-  }
-}
-
 }  // namespace
-}  // namespace viommu::capi
 
 extern "C" viommu_result viommu_viot_write(const struct viommu_viot* viot, void* bytes, size_t capacity, size_t* length,
                                            struct viommu_refusal* refusal) {
   if (length == nullptr || (bytes == nullptr && capacity != 0)) return VIOMMU_E_ARGUMENT;
-  return viommu::capi::with_topology(viot, refusal, [&](const viommu::machine::VirtioTopology& topology) {
-    *length = write_viot(topology, {});
-    if (*length > capacity) return VIOMMU_E_RANGE;
-    write_viot(topology, {static_cast<std::byte*>(bytes), *length});
-    return VIOMMU_OK;
+  return capi::with_topology<Description>(viot, first_version, refusal, [&](const VirtioTopology& topology) {
+    return capi::write_into(topology, bytes, capacity, length, machine::write_viot);
   });
 }
 
 extern "C" viommu_result viommu_viot_endpoint_of(const struct viommu_viot* viot, uint16_t segment, uint16_t source,
                                                  uint32_t* unit, uint32_t* endpoint, struct viommu_refusal* refusal) {
   if (unit == nullptr || endpoint == nullptr) return VIOMMU_E_ARGUMENT;
-  return viommu::capi::with_topology(viot, refusal, [&](const viommu::machine::VirtioTopology& topology) {
+  return capi::with_topology<Description>(viot, first_version, refusal, [&](const VirtioTopology& topology) {
     const auto found = endpoint_of(topology, segment, {source});
     if (!found) return VIOMMU_E_NOT_FOUND;
     *unit = static_cast<std::uint32_t>(found->unit);

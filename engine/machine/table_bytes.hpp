@@ -2,11 +2,12 @@
 // The bytes of an ACPI table, whichever it is: numbers, identifiers, the header with its length and checksum.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
+
+#include "engine/machine/topology.hpp"
 
 namespace viommu::machine {
 
@@ -31,9 +32,8 @@ class TableBytes {
       if (offset + i < into_.size()) into_[offset + i] = static_cast<std::byte>(value >> 8 * i);
   }
 
-  /// The header of a table, first. @param from  has the identifiers
-  template <class Identified>
-  void header(std::string_view signature, std::uint8_t revision, const Identified& from) noexcept {
+  /// The header of a table, first.
+  void header(std::string_view signature, std::uint8_t revision, const TableIdentity& from) noexcept {
     text(signature);
     zeros(4);
     put(revision, 1);

@@ -92,16 +92,20 @@ struct SourceRange {
   SourceId last;
 };
 
-struct Topology {
-  unsigned host_address_width = 0;
-  bool interrupt_remapping = false;
-  bool x2apic_opt_out = false;
-  bool dma_control_opt_in = false;
+/// Who made a table, as its header says.
+struct TableIdentity {
   std::array<char, 6> oem_id{};
   std::array<char, 8> oem_table_id{};
   std::uint32_t oem_revision = 0;
   std::array<char, 4> creator_id{};
   std::uint32_t creator_revision = 0;
+};
+
+struct Topology : TableIdentity {
+  unsigned host_address_width = 0;
+  bool interrupt_remapping = false;
+  bool x2apic_opt_out = false;
+  bool dma_control_opt_in = false;
   std::span<const RemappingUnit> units;
   std::span<const ReservedMemory> reserved_memory;
   std::span<const RootPortAts> root_ports;
@@ -144,8 +148,15 @@ struct TopologyCounts {
   std::size_t scopes = 0;
 };
 [[nodiscard]] TopologyError check(const TopologyCounts& counts) noexcept;
+/// Whether a list of that name is no longer than is taken.
+[[nodiscard]] constexpr TopologyError bound(const char* list, std::size_t count, std::size_t most) noexcept {
+  if (count <= most) return {};
+  return {.words = "more than are taken", .field = list, .expected = most, .found = count};
+}
 /// Whether they ascend, apart from each other.
 [[nodiscard]] TopologyError check(std::span<const SourceRange> bypassed) noexcept;
+/// Whether its identifiers are printable characters, with nothing but zeros behind them.
+[[nodiscard]] TopologyError check_identity(const TableIdentity& identity) noexcept;
 
 /// Everything that would make the table illegal, or ambiguous: two units that claim one source id, whichever of them an
 /// operating system would find first. The other functions are for descriptions that pass.

@@ -52,11 +52,6 @@ using Error = TopologyError;
   }
 }
 
-[[nodiscard]] Error bound(const char* list, std::size_t count, std::size_t most) noexcept {
-  if (count <= most) return {};
-  return {.words = "more than are taken", .field = list, .expected = most, .found = count};
-}
-
 [[nodiscard]] TopologyCounts counts_of(const Topology& t) noexcept {
   TopologyCounts counts{t.units.size(),         t.reserved_memory.size(), t.root_ports.size(), t.affinities.size(),
                         t.named_devices.size(), t.integrated_atcs.size(), t.bypassed.size(),   0};
@@ -75,9 +70,7 @@ using Error = TopologyError;
             .found = t.host_address_width};
   if (t.x2apic_opt_out && !t.interrupt_remapping)
     return {.words = "needs interrupt remapping", .field = "X2APIC_OPT_OUT", .expected = 1};
-  if (!is_identifier(t.oem_id)) return {.words = "not printable", .field = "oem_id"};
-  if (!is_identifier(t.oem_table_id)) return {.words = "not printable", .field = "oem_table_id"};
-  if (!is_identifier(t.creator_id)) return {.words = "not printable", .field = "creator_id"};
+  if (const Error error = check_identity(t)) return error;
   if (t.units.empty()) return {.words = "a table has at least one", .field = "units", .expected = 1};
   return {};
 }
@@ -342,6 +335,13 @@ TopologyError check(const TopologyCounts& counts) noexcept {
 }
 
 TopologyError check(std::span<const SourceRange> bypassed) noexcept { return check_ranges(bypassed); }
+
+TopologyError check_identity(const TableIdentity& identity) noexcept {
+  if (!is_identifier(identity.oem_id)) return {.words = "not printable", .field = "oem_id"};
+  if (!is_identifier(identity.oem_table_id)) return {.words = "not printable", .field = "oem_table_id"};
+  if (!is_identifier(identity.creator_id)) return {.words = "not printable", .field = "creator_id"};
+  return {};
+}
 
 TopologyError check(const Topology& topology) noexcept {
   if (const Error error = check(counts_of(topology))) return error;

@@ -144,21 +144,15 @@ struct Ids {
 
 [[nodiscard]] Error check_counts(const VirtioTopology& topology) noexcept {
   if (topology.units.empty()) return {.words = "no unit", .field = "units", .expected = 1, .found = 0};
-  if (topology.units.size() > most_virtio_units)
-    return {.words = "more than are taken",
-            .field = "units",
-            .expected = most_virtio_units,
-            .found = topology.units.size()};
+  if (const Error error = bound("units", topology.units.size(), most_virtio_units)) return error;
   std::size_t ranges = 0;
   std::size_t mmio = 0;
   for (const VirtioUnit& unit : topology.units) {
     ranges += unit.ranges.size();
     mmio += unit.mmio_endpoints.size();
   }
-  if (ranges > most_endpoint_ranges)
-    return {.words = "more than are taken", .field = "ranges", .expected = most_endpoint_ranges, .found = ranges};
-  if (mmio > most_endpoint_ranges)
-    return {.words = "more than are taken", .field = "mmio", .expected = most_endpoint_ranges, .found = mmio};
+  if (const Error error = bound("ranges", ranges, most_endpoint_ranges)) return error;
+  if (const Error error = bound("mmio", mmio, most_endpoint_ranges)) return error;
   return check(topology.bypassed);
 }
 
@@ -184,6 +178,7 @@ void put_unit(TableBytes& bytes, const VirtioUnit& unit) noexcept {
 
 TopologyError check(const VirtioTopology& topology) noexcept {
   if (const Error error = check_counts(topology)) return error;
+  if (const Error error = check_identity(topology)) return error;
   for (std::size_t entry = 0; entry < topology.units.size(); ++entry) {
     if (const Error error = check_place(topology, entry)) return error;
     if (const Error error = check_ranges(topology, entry)) return error;

@@ -44,12 +44,7 @@ struct VirtioUnit {
   std::span<const SourceRange> bypassed;  ///< of its endpoints, whatever their segment; ascending
 };
 
-struct VirtioTopology {
-  std::array<char, 6> oem_id{};
-  std::array<char, 8> oem_table_id{};
-  std::uint32_t oem_revision = 0;
-  std::array<char, 4> creator_id{};
-  std::uint32_t creator_revision = 0;
+struct VirtioTopology : TableIdentity {
   std::span<const VirtioUnit> units;
   std::span<const SourceRange> bypassed;  ///< ascending, and apart from each other
 };

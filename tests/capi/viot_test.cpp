@@ -120,6 +120,7 @@ TEST_CASE("a VIOT description that makes no sense writes nothing", "[capi][topol
   CHECK(after([](Described& d) { d.range.reserved = 1; }) == VIOMMU_E_ARGUMENT);
   CHECK(after([](Described& d) { d.mmio.reserved = 1; }) == VIOMMU_E_ARGUMENT);
   CHECK(after([](Described& d) { d.bypass.reserved = 1; }) == VIOMMU_E_ARGUMENT);
+  CHECK(after([](Described& d) { d.viot.oem_id[2] = '\t'; }) == VIOMMU_E_REFUSED);
   CHECK(after([](Described& d) { d.viot.unit_count = 0; }) == VIOMMU_E_REFUSED);
   CHECK(after([](Described& d) { d.viot.unit_count = 257; }) == VIOMMU_E_REFUSED);
   CHECK(after([](Described& d) { d.unit.range_count = 1025; }) == VIOMMU_E_REFUSED);

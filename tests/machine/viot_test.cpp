@@ -145,6 +145,17 @@ TEST_CASE("a description of endpoints says what no table may say, and is refused
   const std::vector<EndpointRange> good{range(0, 0x0100, 0x01FF)};
   const std::vector<EndpointRange> other{{0, {0x0200}, {0x02FF}, 0x0200}};
   CHECK(problem_of(with({})) == "units");
+  const std::vector<VirtioUnit> named{on_pci(0, 0x0008, {})};
+  const auto called = [&](auto change) {
+    VirtioTopology topology = with(named);
+    change(topology);
+    return problem_of(topology);
+  };
+  CHECK(called([](VirtioTopology&) {}).empty());
+  CHECK(called([](VirtioTopology& t) { t.oem_id[5] = '\n'; }) == "oem_id");
+  CHECK(called([](VirtioTopology& t) { t.oem_table_id[0] = '\x80'; }) == "oem_table_id");
+  CHECK(called([](VirtioTopology& t) { t.creator_id[1] = '\0'; }) == "creator_id");
+  CHECK(called([](VirtioTopology& t) { t.creator_id[3] = '\0'; }).empty());
   const auto one = [](const std::vector<EndpointRange>& ranges, const std::vector<MmioEndpoint>& mmio = {}) {
     const std::vector<VirtioUnit> units{on_mmio(0x1000, ranges, mmio)};
     return problem_of(with(units));
