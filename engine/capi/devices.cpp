@@ -60,19 +60,22 @@ void put_way(viommu_engine& engine, SourceId source, machine::Way way) noexcept 
   engine.ways.put(source, way);
   engine.waist.forget_sources(source);
 }
-/// Who mirrors the device is told of its view.
-void tell_of_way(viommu_engine& engine, SourceId source) noexcept {
-  if (!engine.front.consumers().view(source)) return;
-  const machine::Device* const device = engine.machine.find(source);
-  static_cast<void>(engine.front.consumers().add_device(source, device != nullptr && device->bypassed));  // it is there
+/// The way of an id is what its devices and their drivers have made it, and who mirrors it is told of its view.
+void follow_devices(viommu_engine& engine, SourceId id) noexcept {
+  const Behind all = behind(engine, id);
+  if (all.count == 0) return;
+  const bool moved = all.way != engine.ways.of(id);
+  put_way(engine, id, all.way);
+  consumer::Consumers& consumers = engine.front.consumers();
+  if (consumers.view(id) && (moved || consumers.bypasses(id) != all.bypassed))
+    static_cast<void>(consumers.add_device(id, all.bypassed));  // it is there
 }
 
-/// The way of a virtio device is what its driver has made it.
-void follow_driver(viommu_engine& engine, SourceId source) noexcept {
-  const machine::Device* const device = engine.machine.find(source);
-  if (device == nullptr || device->now() == engine.ways.of(source)) return;
-  put_way(engine, source, device->now());
-  tell_of_way(engine, source);
+/// Of a source id that no device is at. Who mirrors it is told of its view.
+void block_unknown(viommu_engine& engine, SourceId source) noexcept {
+  put_way(engine, source, machine::Way::blocked);
+  if (engine.front.consumers().view(source))
+    static_cast<void>(engine.front.consumers().add_device(source, false));  // it is there
 }
 
 viommu_result refuse_device(viommu_refusal* to, const machine::Refusal& why) noexcept {
@@ -230,6 +233,21 @@ struct Described {
   return read_reserved(engine, into);
 }
 
+/// Makes a device that is let in an endpoint.
+struct AsEndpoint {
+  viommu_engine& engine;
+  std::optional<std::uint32_t> endpoint;
+  viommu_result put = VIOMMU_OK;
+
+  [[nodiscard]] machine::Placement placement() noexcept {
+    return {this, [](void* opaque, const machine::Device& device) {
+              auto& self = *static_cast<AsEndpoint*>(opaque);
+              self.put = put_endpoint(self.engine, device, self.endpoint);
+              return self.put == VIOMMU_OK;
+            }};
+  }
+};
+
 /// A veto of the machine that asks this one of the VMM's.
 [[nodiscard]] machine::Veto asking(VmmVeto& veto) noexcept {
   return {&veto, [](void* opaque, const machine::Candidate& candidate, char* text, std::size_t size) -> std::int32_t {
@@ -244,7 +262,6 @@ struct Described {
 
 using viommu::capi::alone;
 using viommu::capi::id_of;
-using viommu::capi::put_endpoint;
 
 extern "C" {
 
@@ -256,17 +273,16 @@ viommu_result viommu_device_add(viommu_engine* engine, const viommu_device* devi
       return read;
     if (!engine->front.consumers().make_room()) return viommu_result{VIOMMU_E_MEMORY};
     viommu::machine::Refusal why;
-    const viommu::machine::Admitted admitted = engine->machine.add(described.candidate, why);
     const viommu::SourceId source = described.candidate.source;
+    viommu::capi::AsEndpoint as_endpoint{*engine, described.endpoint};
+    const viommu::machine::Admitted admitted = engine->machine.add(described.candidate, why, as_endpoint.placement());
+    if (admitted == viommu::machine::Admitted::unplaced) return as_endpoint.put;
     if (admitted == viommu::machine::Admitted::yes) {
       const viommu::machine::Device& taken = *engine->machine.find(source);
-      if (const viommu_result put = put_endpoint(*engine, taken, described.endpoint); put != VIOMMU_OK) {
-        engine->machine.remove(source);
-        return put;
-      }
       const viommu::SourceId id = id_of(*engine, taken);
-      viommu::capi::put_way(*engine, id, taken.now());
-      static_cast<void>(engine->front.consumers().add_device(id, taken.bypassed));  // there is room
+      const viommu::capi::Behind all = viommu::capi::behind(*engine, id);
+      viommu::capi::put_way(*engine, id, all.way);
+      static_cast<void>(engine->front.consumers().add_device(id, all.bypassed));  // there is room
       engine->bypassing.put(source, taken.bypassed);
       return taken.bypassed ? viommu::capi::say_bypassed(refusal, source) : viommu::capi::refuse_nothing(refusal);
     }
@@ -274,8 +290,7 @@ viommu_result viommu_device_add(viommu_engine* engine, const viommu_device* devi
       return viommu_result{VIOMMU_E_MEMORY};
     if (why.code == viommu::machine::RefusalCode::unknown_ability) {
       engine->bypassing.put(source, true);
-      viommu::capi::put_way(*engine, source, viommu::machine::Way::blocked);
-      viommu::capi::tell_of_way(*engine, source);
+      viommu::capi::block_unknown(*engine, source);
     }
     return viommu::capi::refuse_device(refusal, why);
   });
@@ -284,10 +299,14 @@ viommu_result viommu_device_add(viommu_engine* engine, const viommu_device* devi
 viommu_result viommu_device_remove(viommu_engine* engine, uint16_t source) {
   if (engine == nullptr) return VIOMMU_E_ARGUMENT;
   return alone(*engine, [&]() -> viommu_result {
-    if (const viommu::machine::Device* const device = engine->machine.find({source}); device != nullptr)
-      viommu::capi::remove_endpoint(*engine, *device);
-    engine->on_device_removed({source});
+    const viommu::machine::Device* const device = engine->machine.find({source});
+    const viommu::SourceId id = viommu::capi::id_at(*engine, {source});
+    if (device != nullptr) viommu::capi::remove_endpoint(*engine, *device);
+    const bool is_last = viommu::capi::behind(*engine, id).count <= (device != nullptr ? 1U : 0U);
+    if (is_last) engine->on_id_unused(id);  // before the device is gone
     engine->machine.remove({source});
+    if (!is_last) viommu::capi::follow_devices(*engine, id);
+    engine->bypassing.put({source}, false);
     return VIOMMU_OK;
   });
 }
@@ -307,7 +326,7 @@ viommu_result viommu_driver_features(viommu_engine* engine, uint16_t source, uin
   return alone(*engine, [&] {
     viommu::machine::Refusal why;
     const bool agreed = engine->machine.driver_chose({source}, accepted != 0, why);
-    viommu::capi::follow_driver(*engine, {source});
+    viommu::capi::follow_devices(*engine, viommu::capi::id_at(*engine, {source}));
     return agreed ? viommu::capi::refuse_nothing(refusal) : viommu::capi::refuse_device(refusal, why);
   });
 }
@@ -316,7 +335,7 @@ viommu_result viommu_driver_reset(viommu_engine* engine, uint16_t source) {
   if (engine == nullptr) return VIOMMU_E_ARGUMENT;
   return alone(*engine, [&]() -> viommu_result {
     engine->machine.driver_gone({source});
-    viommu::capi::follow_driver(*engine, {source});
+    viommu::capi::follow_devices(*engine, viommu::capi::id_at(*engine, {source}));
     return VIOMMU_OK;
   });
 }

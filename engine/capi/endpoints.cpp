@@ -53,6 +53,18 @@ SourceId id_at(const viommu_engine& engine, SourceId source) noexcept {
   return device == nullptr ? source : id_of(engine, *device);
 }
 
+Behind behind(const viommu_engine& engine, SourceId id) noexcept {
+  Behind all;
+  engine.machine.for_each([&](const Device& device) {
+    if (id_of(engine, device) != id) return;
+    const bool is_first = all.count == 0;
+    all.way = is_first ? device.now() : machine::stricter(all.way, device.now());
+    all.bypassed = device.bypassed && (is_first || all.bypassed);
+    ++all.count;
+  });
+  return all;
+}
+
 viommu_result put_endpoint(viommu_engine& engine, const Device& device,
                            std::optional<std::uint32_t> endpoint) noexcept {
   virtio_iommu::Device* const front = engine.front.virtio();

@@ -5,11 +5,13 @@
 
 #include <viommu/viommu.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 
 #include "engine/capi/engine.hpp"
 #include "engine/machine/device.hpp"
+#include "engine/machine/way.hpp"
 
 namespace viommu::capi {
 
@@ -17,6 +19,14 @@ namespace viommu::capi {
 [[nodiscard]] SourceId id_of(const viommu_engine& engine, const machine::Device& device) noexcept;
 /// The same of a source id that a device may be at.
 [[nodiscard]] SourceId id_at(const viommu_engine& engine, SourceId source) noexcept;
+
+/// The devices that an id stands for. Their requests cannot be told apart: all meet the strictest of their ways.
+struct Behind {
+  std::size_t count = 0;
+  machine::Way way = machine::Way::unit;
+  bool bypassed = false;  ///< none of them passes the unit, whatever their drivers do
+};
+[[nodiscard]] Behind behind(const viommu_engine& engine, SourceId id) noexcept;
 
 /// The device is there, or has other facts. @param endpoint  by which the guest knows it; nothing: its requester id
 [[nodiscard]] viommu_result put_endpoint(viommu_engine& engine, const machine::Device& device,

@@ -92,12 +92,12 @@ struct viommu_engine {
     front.with([this](auto& either) { either.follow(ways); });
   }
   // What hangs on a device follows it. Called inside front.exclusively().
-  void on_device_removed(viommu::SourceId source) noexcept {
-    front.consumers().remove_device(source);
-    ways.put(source, viommu::machine::Way::unit);
-    waist.forget_sources(source);
-    bypassing.put(source, false);
-  }  ///< before it is
+  /// No device makes requests under the id any more.
+  void on_id_unused(viommu::SourceId id) noexcept {
+    front.consumers().remove_device(id);
+    ways.put(id, viommu::machine::Way::unit);
+    waist.forget_sources(id);
+  }
   void on_bus_renumbered(std::uint8_t from, std::uint8_t to) noexcept {
     static_cast<void>(front.consumers().renumber(from, to));
     ways.renumber(from, to);

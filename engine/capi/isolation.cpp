@@ -7,6 +7,7 @@
 #include <span>
 
 #include "engine/capi/alone.hpp"
+#include "engine/capi/endpoints.hpp"
 #include "engine/capi/engine.hpp"
 #include "engine/capi/refusals.hpp"
 #include "engine/capi/sized.hpp"
@@ -56,7 +57,7 @@ namespace {
   truth.ability = VIOMMU_ABILITY_ABLE;
   if (device != nullptr) truth.ability = code_of(device->ability);
   if (device == nullptr && engine.ways.of(source) == machine::Way::blocked) truth.ability = VIOMMU_ABILITY_UNKNOWN;
-  truth.translated = engine.ways.of(source) == machine::Way::unit ? 1 : 0;
+  truth.translated = engine.ways.of(id_at(engine, source)) == machine::Way::unit ? 1 : 0;
   truth.isolatable = can_be_isolated(engine, source) ? 1 : 0;
   return truth;
 }

@@ -45,7 +45,12 @@ struct Candidate {
   const void* described = nullptr;       ///< in the words of whoever adds it, for vetoes
 };
 
-enum class Admitted : std::uint8_t { yes, refused, no_memory };
+enum class Admitted : std::uint8_t {
+  yes,
+  refused,
+  no_memory,
+  unplaced,  ///< the front end has no place for it
+};
 
 class Admission {
  public:

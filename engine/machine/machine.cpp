@@ -68,7 +68,18 @@ bool Machine::vetoed(const Candidate& candidate, Refusal& why) const noexcept {
   return false;
 }
 
-Admitted Machine::add(const Candidate& candidate, Refusal& why) noexcept {
+bool Machine::is_another(const Device& device, const Candidate& candidate, bool bypassed, Refusal& why) noexcept {
+  if (device.alias == candidate.alias && device.bypassed == bypassed) return false;
+  const SourceId own = device.requester();
+  why.code = RefusalCode::invalid;
+  why.field = device.bypassed != bypassed ? "Bypassed" : "alias";
+  why.expected = device.bypassed != bypassed ? std::uint64_t{device.bypassed} : own.value;
+  why.found = device.bypassed != bypassed ? std::uint64_t{bypassed} : candidate.alias.value_or(device.source).value;
+  why.words = "another than before, of a device that is there";
+  return true;
+}
+
+Admitted Machine::add(const Candidate& candidate, Refusal& why, const Placement& placement) noexcept {
   why = {};
   why.source = candidate.source;
   Device* device = registry_.find(candidate.source);
@@ -80,6 +91,7 @@ Admitted Machine::add(const Candidate& candidate, Refusal& why) noexcept {
   const std::optional<Conduct> conduct = conduct_of(candidate, why);
   if (!conduct) return Admitted::refused;
   const bool bypassed = conduct->way == Way::system;
+  if (device != nullptr && is_another(*device, candidate, bypassed, why)) return Admitted::refused;
   const bool running = phase_ == Phase::ready;
   const bool checked = candidate.kind == DeviceKind::host && !bypassed;
   if (running && lacks_announcing(candidate.kind, bypassed)) {
@@ -117,6 +129,13 @@ Admitted Machine::add(const Candidate& candidate, Refusal& why) noexcept {
   device->facts = checked ? std::optional{std::move(admission.facts)} : std::nullopt;
   device->facts_withdrawn = false;
   device->facts_class = checked ? class_of(*device) : 0;
+  if (placement.place != nullptr && !placement.place(placement.opaque, *device)) {
+    if (is_new)
+      registry_.erase(candidate.source);
+    else
+      unset_facts(candidate.source);
+    return Admitted::unplaced;
+  }
   if (checked && admission.narrows()) {
     front_end_.apply(front_end_.opaque, admission.widths);
     narrowed_.store(true, std::memory_order_release);

@@ -36,6 +36,12 @@ struct Veto {
 };
 inline constexpr std::size_t most_vetoes = 16;
 
+/// Where a device that is let in becomes known to whoever answers its requests: the last step that can fail.
+struct Placement {
+  void* opaque = nullptr;
+  bool (*place)(void* opaque, const Device& device) = nullptr;  ///< @return false: all is as before
+};
+
 /// Why capabilities that were narrowed block migration: another host may not have narrowed them.
 inline constexpr const char* narrowed_text = "capabilities were narrowed to those of the host IOMMU";
 
@@ -45,7 +51,7 @@ class Machine {
       : front_end_{front_end}, policy_{policy}, allocator_{allocator}, registry_{allocator} {}
 
   /// @param why  receives it where the answer is refused
-  [[nodiscard]] Admitted add(const Candidate& candidate, Refusal& why) noexcept;
+  [[nodiscard]] Admitted add(const Candidate& candidate, Refusal& why, const Placement& placement = {}) noexcept;
   /// @return whether there was one
   bool remove(SourceId source) noexcept;
   void unset_facts(SourceId source) noexcept;
@@ -119,6 +125,9 @@ class Machine {
   [[nodiscard]] bool lacks_memory(const Device& device, Refusal& why) const noexcept;
   /// A number for its facts: of another device that has the same, or a new one.
   [[nodiscard]] std::uint64_t class_of(const Device& added) noexcept;
+  /// What a device that was there keeps when its facts come anew.
+  [[nodiscard]] static bool is_another(const Device& device, const Candidate& candidate, bool bypassed,
+                                       Refusal& why) noexcept;
   [[nodiscard]] bool vetoed(const Candidate& candidate, Refusal& why) const noexcept;
 
   const FrontEnd front_end_;

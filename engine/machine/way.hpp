@@ -43,6 +43,12 @@ struct Decision {
   return policy == UnknownPolicy::legacy ? Decision{Way::system} : Decision{Way::blocked, true};
 }
 
+/// Of two ways that requests cannot be told apart of: what neither forbids.
+[[nodiscard]] constexpr Way stricter(Way a, Way b) noexcept {
+  if (a == Way::blocked || b == Way::blocked) return Way::blocked;
+  return a == b ? a : Way::unit;
+}
+
 /// How far the driver of a virtio device has come with VIRTIO_F_ACCESS_PLATFORM.
 enum class DriverState : std::uint8_t {
   none,     ///< it has not said (FEATURES_OK)

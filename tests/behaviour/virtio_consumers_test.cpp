@@ -32,11 +32,7 @@ struct Assigned : VirtioMachine {
     join(a, pf);
     join(b, vf);
   }
-  void join(MirrorModel& model, std::uint16_t source) {
-    viommu_refusal why = empty_refusal();
-    REQUIRE(viommu_subscribe(engine, source, &model.consumer, &why, &model.id) == VIOMMU_OK);
-    REQUIRE(viommu_replay(engine, model.id) == VIOMMU_OK);
-  }
+  void join(MirrorModel& model, std::uint16_t source) const { model.join(engine, source); }
   MirrorModel a{VIOMMU_CONSUMER_LEAF};
   MirrorModel b{VIOMMU_CONSUMER_LEAF};
 };
@@ -51,6 +47,12 @@ using Extents = std::vector<Extent>;
   device.kind = VIOMMU_DEVICE_HOST;
   device.facts = &facts;
   return device;
+}
+
+[[nodiscard]] std::uint64_t page_sizes(const VirtioMachine& machine) {
+  std::uint64_t value = 0;
+  REQUIRE(viommu_virtio_config_read(machine.engine, 0, 8, &value) == VIOMMU_OK);
+  return value;
 }
 
 struct Property {
@@ -176,11 +178,7 @@ TEST_CASE("who only hears of what goes hears of each UNMAP and of each move", "[
 TEST_CASE("page sizes are those of all hosts of the start, and frozen after it", "[virtio][hosts][S2.15]") {
   VirtioMachine machine;
   machine.negotiate();
-  const auto mask = [&] {
-    std::uint64_t value = 0;
-    REQUIRE(viommu_virtio_config_read(machine.engine, 0, 8, &value) == VIOMMU_OK);
-    return value;
-  };
+  const auto mask = [&] { return page_sizes(machine); };
   HostIommu host;
   host.page_sizes = 0xFFFF'FFFF'FFFF'0000;
   viommu_host_facts facts = host.facts();
@@ -250,24 +248,40 @@ TEST_CASE("what a host cannot map is reserved memory of its endpoint, beside the
   }
 }
 
-TEST_CASE("devices behind one alias are one endpoint while one of them is there", "[virtio][hosts][S2.17]") {
-  VirtioMachine machine;
+TEST_CASE("a device that finds no place as an endpoint leaves all as it was", "[virtio][hosts][S2.15]") {
+  viommu_virtio_options options = virtio_options();
+  options.endpoints = 1;
+  options.page_size_mask = 0x4020'1000;
+  VirtioMachine machine{options};
+  const auto mask = [&] { return page_sizes(machine); };
+  HostIommu host;
+  host.page_sizes = 0x20'1000;
+  const viommu_host_facts narrow = host.facts();
+  REQUIRE(machine.plug(host_device(pf, narrow)) == VIOMMU_OK);
+  REQUIRE(mask() == 0x20'1000);
+  HostIommu other;
+  other.page_sizes = 0x1000;
+  const viommu_host_facts narrower = other.facts();
+  CHECK(machine.plug(host_device(vf, narrower)) == VIOMMU_E_LIMIT);
+  CHECK(mask() == 0x20'1000);
+  CHECK(viommu_host_facts_unset(machine.engine, vf) == VIOMMU_OK);  // it is not there
   machine.negotiate();
-  viommu_device device{};
-  device.size = sizeof device;
-  device.flags = VIOMMU_DEVICE_HAS_ALIAS;
-  device.alias = 0x500;
-  device.source = 0x508;
-  REQUIRE(machine.plug(device) == VIOMMU_OK);
-  device.source = 0x510;
-  REQUIRE(machine.plug(device) == VIOMMU_OK);
-  CHECK(machine.attach(1, 0x508) == st::no_entry);
-  REQUIRE(machine.attach(1, 0x500) == st::ok);
+  REQUIRE(machine.attach(1, pf) == st::ok);
   REQUIRE(machine.map(1, 0x1000, 0x1FFF, 0x8000) == st::ok);
-  machine.unplug(0x508);
-  CHECK(machine.translate(0x500, 0x1000).gpa == 0x8000);
-  machine.unplug(0x510);
-  CHECK(machine.reason(0x500, 0x1000) == VIOMMU_VIRTIO_FAULT_UNKNOWN);
+  SECTION("one that is there has its alias, and bypasses or not, for good") {
+    REQUIRE(viommu_host_facts_unset(machine.engine, pf) == VIOMMU_OK);
+    viommu_device again = host_device(pf, narrow);
+    again.flags = VIOMMU_DEVICE_HAS_ALIAS;
+    again.alias = 0x500;
+    CHECK(machine.plug(again) == VIOMMU_E_REFUSED);
+    CHECK(std::string{machine.refusal.field} == "alias");
+    again.flags = VIOMMU_DEVICE_BYPASSED;
+    CHECK(machine.plug(again) == VIOMMU_E_REFUSED);
+    CHECK(std::string{machine.refusal.field} == "Bypassed");
+    CHECK(machine.translate(pf, 0x1000).gpa == 0x8000);
+    CHECK(machine.plug(host_device(pf, narrow)) == VIOMMU_OK);
+    CHECK(machine.translate(pf, 0x1000).gpa == 0x8000);
+  }
 }
 
 }  // namespace viommu::test

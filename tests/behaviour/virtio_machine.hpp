@@ -100,8 +100,8 @@ class VirtioMachine {
   static constexpr std::uint16_t pf = 0x300;
   static constexpr std::uint16_t vf = 0x380;
 
-  explicit VirtioMachine(const viommu_virtio_options& options = virtio_options()) {
-    viommu_host host{};
+  /// @param host  what is set here beside the functions below, as its allocator
+  explicit VirtioMachine(const viommu_virtio_options& options = virtio_options(), viommu_host host = {}) {
     host.size = sizeof host;
     host.opaque = this;
     host.wake = [](void* self) { ++static_cast<VirtioMachine*>(self)->wakes; };

@@ -120,9 +120,7 @@ TEST_CASE("what is mapped after an UNMAP went with its queue is withdrawn by the
   Rings<SplitDriver> rings{machine, false};
   REQUIRE(viommu_virtio_start(machine.engine) == VIOMMU_OK);
   MirrorModel consumer{VIOMMU_CONSUMER_LEAF};
-  viommu_refusal why = empty_refusal();
-  REQUIRE(viommu_subscribe(machine.engine, pf, &consumer.consumer, &why, &consumer.id) == VIOMMU_OK);
-  REQUIRE(viommu_replay(machine.engine, consumer.id) == VIOMMU_OK);
+  consumer.join(machine.engine, pf);
   REQUIRE(machine.attach(1, pf) == st::ok);
   for (std::uint64_t i = 0; i < pages; ++i)
     REQUIRE(machine.map(1, i << 12, (i << 12) + 0xFFF, ram + (2 * i << 12)) == st::ok);

@@ -118,6 +118,31 @@ TEST_CASE("what is asked and told is kept beside the device", "[machine][admissi
   CHECK(machine.size() == 0);
 }
 
+TEST_CASE("a device that finds no place with its front end leaves all as it was", "[machine][admission][S2.4]") {
+  MockFrontEnd front_end;
+  Policy policy;
+  policy.sync = true;
+  Machine machine{front_end.table(), policy, {}};
+  const Placement full{nullptr, [](void*, const Device&) { return false; }};
+  MockHost host{40};
+  const FactFunctions facts = host.facts();
+  const Candidate candidate = candidate_of(DeviceKind::host, &facts);
+  Refusal why;
+  CHECK(machine.add(candidate, why, full) == Admitted::unplaced);
+  CHECK(machine.find(here) == nullptr);
+  CHECK(front_end.applied.empty());
+  CHECK_FALSE(machine.narrowed());
+  REQUIRE(add(machine, {48}) == RefusalCode::nothing);
+  machine.unset_facts(here);
+  CHECK(machine.add(candidate, why, full) == Admitted::unplaced);
+  const Device* const device = machine.find(here);
+  REQUIRE(device != nullptr);
+  CHECK_FALSE(device->facts);
+  CHECK(front_end.applied.empty());
+  CHECK(machine.add(candidate, why) == Admitted::yes);  // it is no duplicate
+  CHECK(front_end.applied.size() == 1);
+}
+
 TEST_CASE("a narrowing is applied once all checks have passed, and never when it is frozen",
           "[machine][admission][S2.4][S2.5][S2.9]") {
   MockFrontEnd front_end;

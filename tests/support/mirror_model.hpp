@@ -121,12 +121,16 @@ class MirrorModel {
     return *there;
   }
 
+  viommu_result subscribe(viommu_engine* engine, std::uint16_t source, viommu_refusal* refusal = nullptr) {
+    return viommu_subscribe(engine, source, &consumer, refusal, &id);
+  }
   viommu_result subscribe(Engine& engine, std::uint16_t source, viommu_refusal* refusal = nullptr) {
-    return viommu_subscribe(engine.get(), source, &consumer, refusal, &id);
+    return subscribe(engine.get(), source, refusal);
   }
   /// Subscribes and asks for what is there.
-  void join(Engine& engine, std::uint16_t source) {
-    if (subscribe(engine, source) != VIOMMU_OK || viommu_replay(engine.get(), id) != VIOMMU_OK)
+  void join(Engine& engine, std::uint16_t source) { join(engine.get(), source); }
+  void join(viommu_engine* engine, std::uint16_t source) {
+    if (subscribe(engine, source) != VIOMMU_OK || viommu_replay(engine, id) != VIOMMU_OK)
       throw std::logic_error{"a consumer could not join"};
   }
   std::vector<Seen> take_seen() { return std::exchange(seen, {}); }

@@ -777,7 +777,9 @@ struct viommu_device {
   uint16_t physical; /* of VIOMMU_DEVICE_VIRTUAL_FUNCTION */
   uint32_t endpoint; /* behind a virtio-iommu: by what the guest knows it, with several segments usually segment << 16 |
                         requester id; default: its requester id, which is `alias` where it has one. Devices behind one
-                        alias are one endpoint, and known by the alias in requests, views and subscriptions */
+                        alias are one endpoint, and known by the alias in requests, views, ways and subscriptions;
+                        their requests meet the strictest of their ways: blocked, else the unit where one of them
+                        passes it */
 };
 
 /**
@@ -810,7 +812,8 @@ enum {
   VIOMMU_WAY_SYSTEM = 1, /* guest memory at its own addresses: VIOMMU_VIEW_SYSTEM whatever the unit does */
   VIOMMU_WAY_BLOCKED = 2 /* nothing: blocked without a reason, and reported to nobody */
 };
-/** Now. A source id that no device was added for passes the unit. Threads: any; allowed in callbacks. */
+/** Now. @param source  the id that requests carry: one that no device was added for passes the unit.
+ *  Threads: any; allowed in callbacks. */
 VIOMMU_API viommu_result viommu_device_way(viommu_engine* engine, uint16_t source, uint32_t* way);
 /**
  * The driver of a VIOMMU_DEVICE_VIRTIO sets FEATURES_OK, or starts the device without it (`accepted` is 0 then): the
@@ -827,7 +830,7 @@ VIOMMU_API viommu_result viommu_driver_features(viommu_engine* engine, uint16_t 
  *  also when there is none. _E_BUSY as above. Threads: any. */
 VIOMMU_API viommu_result viommu_driver_reset(viommu_engine* engine, uint16_t source);
 /** Its host facts are withdrawn, the device stays; repeatable. They can be set again by viommu_device_add(), which is
- *  a duplicate no longer then. Threads: any. */
+ *  a duplicate no longer then, and has to say the same alias, and the same of bypassing. Threads: any. */
 VIOMMU_API viommu_result viommu_host_facts_unset(viommu_engine* engine, uint16_t source);
 /** The guest gave a bus another number: its devices, their facts and subscriptions go with it, and nothing is cached of
  *  either number any more. _E_EXISTS when there is a device on the new one. Threads: any. */
