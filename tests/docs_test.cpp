@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// What the conformance table names exists: test titles, tags and files.
+// What the conformance table and the table of promises name exists: test titles, tags and files.
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <filesystem>
@@ -103,6 +103,18 @@ TEST_CASE("every test, tag and file that the conformance table names exists", "[
   REQUIRE(tests.titles.size() > 100);
   const auto exists = [](const std::string& path) { return fs::exists(source_folder() / path); };
   CHECK(missing(text_of(source_folder() / "engine/docs/conformance.md"), tests, exists) == Lines{});
+}
+
+TEST_CASE("each security promise has a row with tests that exist", "[docs][security]") {
+  const std::string document = text_of(source_folder() / "engine/docs/security.md");
+  const Tests tests = all_tests();
+  const auto exists = [](const std::string& path) { return fs::exists(source_folder() / path); };
+  CHECK(missing(document, tests, exists) == Lines{});
+  for (unsigned promise = 1; promise <= 15; ++promise) {
+    const std::string begin = "| `[SEC-" + std::to_string(promise) + "]` ";
+    INFO(begin);
+    CHECK(document.find("\n" + begin) != std::string::npos);
+  }
 }
 
 TEST_CASE("the README shows the C example that is compiled and run against the installed library", "[docs]") {

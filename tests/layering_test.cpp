@@ -53,6 +53,17 @@ const std::array layers{
     Layer{"tests/support/oracle", {"engine/base"}},
 };
 
+/// A header that only some folders may name.
+struct Guarded {
+  std::string_view header;
+  std::vector<std::string_view> folders;
+};
+// Pointers into guest memory: who works with them loads each word once, within one region (SEC-1, SEC-2). Everybody
+// else asks engine/base/guest_memory.hpp.
+const std::array guarded{
+    Guarded{"engine/base/memory_view.hpp", {"engine/base", "engine/virtqueue", "walkers"}},
+};
+
 // These look at everything.
 const std::array unrestricted{"tests"sv, "bench"sv, "fuzz"sv};
 
@@ -139,6 +150,9 @@ std::string wrong_with(const fs::path& root, std::string_view file, const Includ
   }
   const Layer* from = layer_of(file);
   if (!from) return {};
+  for (const Guarded& one : guarded)
+    if (path == one.header && !contains(one.folders, from->folder))
+      return "includes " + path + ", which is not for " + std::string{from->folder};
   const Layer* to = layer_of(path);
   if (to == from || (to && contains(from->may_include, to->folder))) return {};
   if (!to && from->folder == "tests/support/oracle" && lies_in(path, "tests/support")) return {};
@@ -227,7 +241,7 @@ TEST_CASE("The layering rules accept a tree that keeps them", "[layering]") {
   CHECK(violations(tree.root()) == Lines{});
 }
 
-TEST_CASE("The layering rules find each kind of breach", "[layering]") {
+TEST_CASE("The layering rules find each kind of breach", "[layering][SEC-1]") {
   SECTION("an edge upward") {
     const PlantedTree tree{{"engine/base/up.hpp", "#pragma once\n  #  include \"caches/iotlb.hpp\"\n"}};
     CHECK(violations(tree.root()) ==
@@ -241,6 +255,13 @@ TEST_CASE("The layering rules find each kind of breach", "[layering]") {
           Lines{"caches/a.cpp includes walkers/walk.hpp, which caches must not know",
                 "walkers/simd/b.cpp includes caches/iotlb.hpp, which walkers must not know",
                 "walkers/simd/b.cpp includes engine/vtd/c.hpp, which walkers must not know"});
+  }
+  SECTION("pointers into guest memory in other hands") {
+    const PlantedTree tree{{"engine/base/memory_view.hpp", "#pragma once\n"},
+                           {"walkers/a.cpp", "#include \"engine/base/memory_view.hpp\"\n"},
+                           {"engine/core/b.cpp", "#include \"engine/base/memory_view.hpp\"\n"}};
+    CHECK(violations(tree.root()) ==
+          Lines{"engine/core/b.cpp includes engine/base/memory_view.hpp, which is not for engine/core"});
   }
   SECTION("the C ABI seen from below it") {
     const PlantedTree tree{{"engine/include/viommu/viommu.h", "#pragma once\n"},
@@ -282,6 +303,6 @@ TEST_CASE("The layering rules find each kind of breach", "[layering]") {
   }
 }
 
-TEST_CASE("The project keeps its layering", "[layering]") {
+TEST_CASE("The project keeps its layering", "[layering][SEC-1]") {
   CHECK(violations(viommu::test::source_folder()) == Lines{});
 }

@@ -387,6 +387,24 @@ TEST_CASE("a batch is answered as its requests are one by one", "[virtio]") {
   }
 }
 
+TEST_CASE("after a reset and a bus that got another number ATTACH binds the device that is there now",
+          "[virtio][S3.14][B19]") {
+  VirtioMachine machine;
+  machine.negotiate();
+  REQUIRE(machine.plug(pf) == VIOMMU_OK);
+  REQUIRE(machine.attach(1, pf) == st::ok);
+  REQUIRE(viommu_reset(machine.engine) == VIOMMU_OK);
+  REQUIRE(viommu_bus_renumber(machine.engine, 3, 5) == VIOMMU_OK);
+  REQUIRE(machine.plug(pf) == VIOMMU_OK);  // another device, on the bus that has the old number now
+  machine.negotiate();
+  REQUIRE(machine.attach(1, 0x500) == st::ok);
+  REQUIRE(machine.attach(2, pf) == st::ok);
+  REQUIRE(machine.map(1, 0x1000, 0x1FFF, 0x8000) == st::ok);
+  REQUIRE(machine.map(2, 0x1000, 0x1FFF, 0x9000) == st::ok);
+  CHECK(machine.translate(0x500, 0x1000).gpa == 0x8000);
+  CHECK(machine.translate(pf, 0x1000).gpa == 0x9000);
+}
+
 TEST_CASE("a bus that gets another number takes its endpoints along", "[virtio][S3.14]") {
   VirtioMachine machine;
   machine.negotiate();
