@@ -63,17 +63,18 @@ bool Waist::look_in_store(Reader& reader, DomainId domain, Iova iova, Rights ask
                           caches::CachedPage& page) const noexcept {
   reader.count(Count::walks, caches::Use::walks);
   StoredMapping mapping;
+  unsigned shift = 0;
   if (!options_.store.find(options_.store.opaque, domain, iova, mapping)) {
     found.set(Outcome::absent, {});
   } else if (!grants(mapping.rights, asked)) {
     found.set(Outcome::denied, mapping.rights);
   } else {
-    found.set(Outcome::translated, mapping.rights, mapping.gpa_of(iova), low_bits(block_shift_of(mapping, iova)));
+    shift = block_shift_of(mapping, iova);
+    found.set(Outcome::translated, mapping.rights, mapping.gpa_of(iova), low_bits(shift));
   }
   tracepoint::walk_end(iova.value, static_cast<std::uint32_t>(found.outcome), found.gpa.value, 0);
   if (found.outcome != Outcome::translated) return false;
   reader.counters.add(Count::answers_with_walk);
-  const unsigned shift = block_shift_of(mapping, iova);
   mark_device(found);
   // An entry has no room for page numbers beyond these widths; and messages are told from memory by those who ask.
   constexpr std::uint64_t frames = low_bits(52);

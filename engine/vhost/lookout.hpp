@@ -66,9 +66,9 @@ class Lookout {
     std::uint32_t on = VIOMMU_DIRTY_OFF;
     return viommu_dirty_tracking_is(engine_, &on) == VIOMMU_OK && on != VIOMMU_DIRTY_OFF;
   }
-  /// What is alike from the beginning of [first, first + length). @param whole  whether it is all of it
-  [[nodiscard]] std::optional<viommu_piece> piece_of(std::uint64_t first, std::uint64_t length, std::uint8_t access,
-                                                     bool& whole) const noexcept {
+  /// What is alike from the beginning of [first, first + length).
+  [[nodiscard]] std::optional<viommu_piece> piece_of(std::uint64_t first, std::uint64_t length,
+                                                     std::uint8_t access) const noexcept {
     viommu_request request{};
     request.iova = first;
     request.length = length;
@@ -79,7 +79,6 @@ class Lookout {
     viommu_range_end end{};
     static_cast<void>(viommu_translate_range(reader_, &request, &piece, 1, &end));
     if (end.pieces == 0) return std::nullopt;
-    whole = piece.length == length;
     return piece;
   }
   [[nodiscard]] static bool alike(const Run& run, const viommu_piece& piece) noexcept {
@@ -89,9 +88,8 @@ class Lookout {
   void forward(Run& run, std::uint64_t limit, std::uint8_t access) const noexcept {
     while (run.range.last < limit) {  // ends: it grows each time
       const std::uint64_t length = run.range.last - run.range.first + 1;
-      bool whole = false;
       const std::uint64_t room = std::min(limit - run.range.last, most_of_a_call);
-      const std::optional piece = piece_of(run.range.last + 1, room, access, whole);
+      const std::optional piece = piece_of(run.range.last + 1, room, access);
       if (!piece || !alike(run, *piece) || wraps(run.gpa, length) || piece->gpa != run.gpa + length) return;
       run.range.last += piece->length;
     }
@@ -102,9 +100,8 @@ class Lookout {
     while (run.range.first > limit) {  // ends: a step doubles until it fails, and halves from then on
       const std::uint64_t room = run.range.first - limit;
       const std::uint64_t length = std::min(step, room);
-      bool whole = false;
-      const std::optional piece = piece_of(run.range.first - length, length, access, whole);
-      if (piece && whole && alike(run, *piece) && run.gpa >= length && piece->gpa == run.gpa - length) {
+      const std::optional piece = piece_of(run.range.first - length, length, access);
+      if (piece && piece->length == length && alike(run, *piece) && run.gpa >= length && piece->gpa == run.gpa - length) {
         run.range.first -= length;
         run.gpa -= length;
       } else {
