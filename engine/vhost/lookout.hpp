@@ -101,7 +101,8 @@ class Lookout {
       const std::uint64_t room = run.range.first - limit;
       const std::uint64_t length = std::min(step, room);
       const std::optional piece = piece_of(run.range.first - length, length, access);
-      if (piece && piece->length == length && alike(run, *piece) && run.gpa >= length && piece->gpa == run.gpa - length) {
+      if (piece && piece->length == length && alike(run, *piece) && run.gpa >= length &&
+          piece->gpa == run.gpa - length) {
         run.range.first -= length;
         run.gpa -= length;
       } else {
