@@ -45,7 +45,8 @@ TEST_CASE("2^20 PASIDs of many sources, each with a domain of its own, take no m
     unit.put(at, scalable::first_stage << 6 | 1);
   }
   const std::uint64_t directory = unit.tables.allocate_page();
-  for (unsigned page = 1; page < 32; ++page) REQUIRE(unit.tables.allocate_page() == directory + 0x1000 * page);
+  for (unsigned page = 1; page < 32; ++page)
+    REQUIRE(unit.tables.allocate_page() == directory + std::uint64_t{0x1000} * page);
   for (std::uint64_t i = 0; i < pasids / 64; ++i) unit.put(directory + 8 * i, table | 1);
   for (std::uint16_t i = 0; i < sources; ++i) {
     unit.attach(i);
