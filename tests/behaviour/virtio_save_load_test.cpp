@@ -7,6 +7,7 @@
 #include <fstream>
 #include <map>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/behaviour/virtio_machine.hpp"
@@ -385,9 +386,9 @@ TEST_CASE("an attached endpoint that is missing, and more than there may be, are
     REQUIRE(machine.plug(vf) == VIOMMU_OK);
     require_load(machine.engine, state);
   }
-  const auto refused = [&](const char* section) {
+  const auto refused = [&](const char* section, const std::vector<std::uint16_t>& devices = {pf, vf, other_vf}) {
     VirtioMachine machine{options};
-    plug_all(machine);
+    for (const std::uint16_t source : devices) REQUIRE(machine.plug(source) == VIOMMU_OK);
     const State before = save(machine.engine);
     const Loaded loaded = load(machine.engine, state);
     CHECK(loaded.result == VIOMMU_E_REFUSED);
@@ -400,6 +401,16 @@ TEST_CASE("an attached endpoint that is missing, and more than there may be, are
   options.mappings = 3;
   refused("DOMS");
   options = virtio_options();
+  options.endpoints = 1;  // two are attached
+  refused("ENDP", {pf});
+  options.endpoints = 2;  // and one has gone
+  refused("GONE", {pf, vf});
+  options.endpoints = 3;
+  {
+    VirtioMachine machine{options};
+    plug_all(machine);
+    require_load(machine.engine, state);
+  }
   options.flags |= VIOMMU_VIRTIO_STRICT_DETACH;  // which remembers nobody
   refused("GONE");
 }
@@ -549,6 +560,33 @@ TEST_CASE("a virtio-iommu is saved when it is quiet, and a request that waits is
   check_guest(machine);
   CHECK(save(machine.engine) == quiet);
   CHECK(machine.unmap(7, 0x1000, 0x2FFF) == st::ok);
+}
+
+TEST_CASE("a state is neither saved nor loaded while another thread is at the device's work", "[virtio][state][S5.5]") {
+  VirtioMachine machine;
+  make_guest(machine);
+  Consumer consumer;
+  consumer.join(machine, pf);
+  const State quiet = save(machine.engine);
+  Saved saved;
+  Loaded loaded;
+  unsigned times = 0;
+  machine.on_view = [&](std::uint16_t, std::uint32_t) {
+    if (times++ != 0) return;
+    std::thread{[&] {
+      saved = try_save(machine.engine);
+      loaded = load(machine.engine, quiet);
+    }}.join();
+  };
+  REQUIRE(machine.detach(7, pf) == st::ok);
+  CHECK(times != 0);
+  CHECK(saved.result == VIOMMU_E_REFUSED);
+  CHECK(saved.refusal.code == VIOMMU_REFUSED_BUSY);
+  CHECK(std::string{saved.refusal.field} == "process");
+  CHECK(loaded.result == VIOMMU_E_BUSY);
+  CHECK(machine.translate(pf, 0x2345).kind == VIOMMU_IDENTITY);  // it is detached, as was asked
+  require_load(machine.engine, quiet);
+  check_guest(machine);
 }
 
 TEST_CASE("many mappings of any form travel, in as many bytes as are said", "[virtio][state][S5.7]") {
