@@ -116,6 +116,10 @@ void Accounts::begin_anew(Party& domain, DomainId id) noexcept {
   domain.generation.fetch_add(1, std::memory_order_relaxed);
 }
 
+void Accounts::begin(DomainId domain) noexcept {
+  if (find(domains_, domain.value) != nullptr) begin_anew(*find_or_add(domains_, domain.value), domain);
+}
+
 std::size_t Accounts::bucket_of(SourceId source, DomainId domain) const noexcept {
   const std::uint32_t both = std::uint32_t{source.value} << 16 | domain.value;
   return (both * 0x9E3779B1U >> 7) & (buckets_.size() - 1);

@@ -84,6 +84,8 @@ class Accounts {
   bool count_dropped(DomainId domain, Dropped kind, std::uint64_t amount = 1) noexcept {
     return count_dropped(domains_, domain.value, kind, amount);
   }
+  /// Another domain has this id from now on: it begins at 0.
+  void begin(DomainId domain) noexcept;
   /// Makes a party known that has no account yet, if there is room.
   void meet(SourceId source) noexcept { static_cast<void>(find_or_add(devices_, source.value)); }
   void meet(DomainId domain) noexcept { static_cast<void>(find_or_add(domains_, domain.value)); }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <variant>
 
@@ -78,6 +79,13 @@ class FrontEnds {
   [[nodiscard]] bool reset() noexcept {
     if (vtd::Unit* const unit = vtd(); unit != nullptr) return unit->reset();
     return virtio()->reset(virtio_iommu::Device::ResetKind::system);
+  }
+  /// What the engine calls the domain that the guest calls so; nothing where there is none.
+  [[nodiscard]] std::optional<DomainId> domain_of(std::uint32_t id) const noexcept {
+    if (const virtio_iommu::Device* const device = virtio(); device != nullptr)
+      return device->domains().number_of({id});
+    if (id > low_bits(16)) return std::nullopt;
+    return DomainId{static_cast<std::uint16_t>(id)};
   }
   /// When something that is waited for is too late; all ones where nothing is.
   [[nodiscard]] std::uint64_t deadline_ns() noexcept {

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Statistics by device and by domain.
+#include <optional>
+
+#include "engine/base/address.hpp"
 #include "engine/capi/engine.hpp"
 #include "engine/capi/sized.hpp"
 
@@ -30,6 +33,13 @@ template <class Faults>
   return s;
 }
 
+/// The domain that has this id now.
+[[nodiscard]] std::optional<DomainUse> use_of(const viommu_engine& engine, std::uint32_t id) noexcept {
+  const std::optional domain = engine.front.domain_of(id);
+  if (!domain) return std::nullopt;
+  return DomainUse{*domain, engine.waist.generation(*domain)};
+}
+
 }  // namespace
 
 extern "C" {
@@ -49,29 +59,33 @@ viommu_result viommu_device_statistics_get(viommu_engine* engine, uint16_t sourc
   return VIOMMU_OK;
 }
 
-viommu_result viommu_domain_statistics_get(viommu_engine* engine, uint16_t domain, viommu_part_statistics* statistics) {
+viommu_result viommu_domain_statistics_get(viommu_engine* engine, uint32_t domain, viommu_part_statistics* statistics) {
   if (engine == nullptr || !can_take(statistics)) return VIOMMU_E_ARGUMENT;
   if (!engine->waist.counts_apart()) return VIOMMU_E_UNSUPPORTED;
-  const DomainUse use{{domain}, engine->waist.generation(DomainId{domain})};
-  const FaultCounts& faults = engine->front.fault_counts();
-  const auto figures = engine->waist.figures_of(use.domain);
-  viommu_part_statistics s = part_of(figures, [&](FaultReason reason) { return faults.of(use, reason); });
-  s.iotlb_domain = figures.of(Dropped::whole);
-  s.iotlb_page = figures.of(Dropped::pages);
+  viommu_part_statistics s{};
+  if (const std::optional use = use_of(*engine, domain)) {
+    const FaultCounts& faults = engine->front.fault_counts();
+    const auto figures = engine->waist.figures_of(use->domain);
+    s = part_of(figures, [&](FaultReason reason) { return faults.of(*use, reason); });
+    s.iotlb_domain = figures.of(Dropped::whole);
+    s.iotlb_page = figures.of(Dropped::pages);
+  }
   hand_over(s, *statistics);
   return VIOMMU_OK;
 }
 
-viommu_result viommu_fault_count(viommu_engine* engine, uint32_t of, uint16_t id, uint8_t reason, uint64_t* count) {
+viommu_result viommu_fault_count(viommu_engine* engine, uint32_t of, uint32_t id, uint8_t reason, uint64_t* count) {
   if (engine == nullptr || count == nullptr || of > VIOMMU_OF_DOMAIN) return VIOMMU_E_ARGUMENT;
   *count = 0;
   if (of != VIOMMU_OF_ALL && !engine->waist.counts_apart()) return VIOMMU_E_UNSUPPORTED;
   const FaultCounts& faults = engine->front.fault_counts();
   const auto code = static_cast<FaultReason>(reason);
-  switch (of) {
-    case VIOMMU_OF_ALL:    *count = faults.of(code); break;
-    case VIOMMU_OF_DEVICE: *count = faults.of(SourceId{id}, code); break;
-    default:               *count = faults.of(DomainUse{{id}, engine->waist.generation(DomainId{id})}, code); break;
+  if (of == VIOMMU_OF_ALL) {
+    *count = faults.of(code);
+  } else if (of == VIOMMU_OF_DOMAIN) {
+    if (const std::optional use = use_of(*engine, id)) *count = faults.of(*use, code);
+  } else if (id <= viommu::low_bits(16)) {
+    *count = faults.of(SourceId{static_cast<std::uint16_t>(id)}, code);
   }
   return VIOMMU_OK;
 }

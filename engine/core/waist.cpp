@@ -234,6 +234,12 @@ caches::Accounts::Figures Waist::figures_of(DomainId domain) noexcept {
   return accounts_.of(domain);
 }
 
+void Waist::begin_counting(DomainId domain) noexcept {
+  if (!counts_apart()) return;
+  const std::lock_guard lock{caches_lock_};
+  accounts_.begin(domain);
+}
+
 Waist::CacheFigures Waist::cache_figures() noexcept {
   const std::lock_guard lock{caches_lock_};
   return {spaces_.in_use(), spaces_.sweeps(),

@@ -483,6 +483,8 @@ class Waist {
   [[nodiscard]] caches::Accounts::Figures figures_of(SourceId source) noexcept;
   [[nodiscard]] caches::Accounts::Figures figures_of(DomainId domain) noexcept;
   [[nodiscard]] std::uint32_t generation(DomainId domain) const noexcept { return accounts_.generation(domain); }
+  /// Another domain has this id from now on.
+  void begin_counting(DomainId domain) noexcept;
   template <class Id>
   void count_dropped(Id id, caches::Dropped kind, std::uint64_t amount = 1) noexcept {
     if (!counts_apart() || accounts_.count_dropped(id, kind, amount)) return;

@@ -179,6 +179,7 @@ consumer::FrontEnd Device::front_end() noexcept {
 }
 
 void Device::moved(EndpointName endpoint, const EndpointView& before, const EndpointView& now) noexcept {
+  if (now.domain != nullptr && now.domain->members() == 1) waist_.begin_counting(now.domain->index());  // it is new
   views_.put(endpoint.source, now);
   caches::Scope scope;
   scope.kind = caches::Scope::Kind::source_contexts;

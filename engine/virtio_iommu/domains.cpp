@@ -136,10 +136,25 @@ const Domain* Domains::find(DomainId id) const noexcept {
   return slot == nothing ? nullptr : slots_[slot].domain;
 }
 
+std::optional<viommu::DomainId> Domains::number_of(DomainId id) const noexcept {
+  const auto slot = std::find_if(slots_.begin(), slots_.end(), [&](const Slot& s) {
+    return s.named.load(std::memory_order_relaxed) == std::uint64_t{id.value} + 1;
+  });
+  if (slot == slots_.end()) return std::nullopt;
+  return viommu::DomainId{static_cast<std::uint16_t>(slot - slots_.begin())};
+}
+
 std::uint32_t Domains::free_slot(std::uint32_t from) const noexcept {
   const auto slot =
       std::find_if(slots_.begin() + from, slots_.end(), [](const Slot& s) { return s.domain == nullptr; });
   return slot == slots_.end() ? nothing : static_cast<std::uint32_t>(slot - slots_.begin());
+}
+
+Domain& Domains::make(std::uint32_t slot, DomainId id, bool bypass) noexcept {
+  Slot& place = slots_[slot];
+  place.domain = &place.room.emplace(id, viommu::DomainId{static_cast<std::uint16_t>(slot)}, bypass, nodes_);
+  place.named.store(std::uint64_t{id.value} + 1, std::memory_order_relaxed);
+  return *place.domain;
 }
 
 void Domains::enter(Endpoint& endpoint, std::uint32_t slot) noexcept {
@@ -170,7 +185,7 @@ void Domains::destroy(std::uint32_t slot) noexcept {
   if (going_on_ && going_on_->domain == domain.id()) going_on_.reset();
   domain_ids_.erase(domain.id().value);
   domain.mappings.clear();
-  slots_[slot].live = false;
+  slots_[slot].named.store(0, std::memory_order_relaxed);
   slots_[slot].ticket = 0;
   --domain_count_;
   ++retired_;
@@ -203,9 +218,7 @@ Domains::Outcome Domains::attach(const Attach& request) noexcept {
     if (domain_count_ == limits_.domains && !makes_room) return answered(Status::no_memory);
     slot = free_slot();
     if (slot == nothing) return later;
-    slots_[slot].domain = &slots_[slot].room.emplace(request.domain, viommu::DomainId{static_cast<std::uint16_t>(slot)},
-                                                     request.bypass, nodes_);
-    slots_[slot].live = true;
+    make(slot, request.domain, request.bypass);
   }
   const EndpointView before = view(*endpoint);
   const std::uint32_t empty = endpoint->domain == nothing ? nothing : leave(*endpoint);
@@ -327,13 +340,13 @@ void Domains::seal(std::uint64_t ticket) noexcept {
   nodes_.seal(ticket);
   if (retired_ == 0) return;
   for (Slot& slot : slots_)
-    if (slot.domain != nullptr && !slot.live && slot.ticket == 0) slot.ticket = ticket;
+    if (slot.domain != nullptr && !slot.live() && slot.ticket == 0) slot.ticket = ticket;
 }
 
 bool Domains::reclaim(std::uint64_t completed, std::size_t most) noexcept {
   for (std::size_t i = 0; retired_ != 0 && i < slots_.size(); ++i) {
     Slot& slot = slots_[i];
-    if (slot.domain == nullptr || slot.live || slot.ticket == 0 || slot.ticket > completed) continue;
+    if (slot.domain == nullptr || slot.live() || slot.ticket == 0 || slot.ticket > completed) continue;
     slot.domain = nullptr;
     slot.room.reset();
     --retired_;

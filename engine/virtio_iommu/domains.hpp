@@ -13,6 +13,7 @@
 #pragma once
 
 #include "engine/base/address.hpp"
+#include "engine/base/atomic.hpp"
 #include "engine/base/host_memory.hpp"
 #include "engine/base/ids.hpp"
 #include "engine/virtio_iommu/config_space.hpp"
@@ -148,6 +149,8 @@ class Domains {
   [[nodiscard]] const Domain* find(DomainId id) const noexcept;
   /// The domain with this number. Threads: any, inside the guard in which the number was learned.
   [[nodiscard]] const Domain& at(viommu::DomainId index) const noexcept { return *slots_[index.value].domain; }
+  /// The number of the domain that the guest knows by this id. Threads: any; it may have gone by then.
+  [[nodiscard]] std::optional<viommu::DomainId> number_of(DomainId id) const noexcept;
   [[nodiscard]] std::uint32_t domains() const noexcept { return domain_count_; }
   /// Calls `see(name, view)` for each endpoint that the VMM has.
   template <class See>
@@ -195,10 +198,12 @@ class Domains {
   struct Slot {
     Domain* domain = nullptr;  ///< null in a free one
     std::optional<Domain> room;
-    bool live = false;
+    /// One more than the id that the guest knows it by; 0: it has gone. Relaxed: nothing is read by way of it.
+    Atomic<std::uint64_t> named{0};
     std::uint64_t ticket = 0;  ///< of one that has gone: it is free when this has passed; 0: not sealed
 
     Slot() = default;
+    [[nodiscard]] bool live() const noexcept { return named.load(std::memory_order_relaxed) != 0; }
   };
 
   [[nodiscard]] const Endpoint* live(EndpointId id) const noexcept;
@@ -209,6 +214,8 @@ class Domains {
   [[nodiscard]] EndpointView view(const Endpoint& endpoint) const noexcept;
   [[nodiscard]] bool keep_reserved(Endpoint& endpoint, std::span<const ReservedRegion> reserved) const noexcept;
   [[nodiscard]] std::uint32_t free_slot(std::uint32_t from = 0) const noexcept;
+  /// A domain without members in a slot that is free.
+  Domain& make(std::uint32_t slot, DomainId id, bool bypass) noexcept;
   [[nodiscard]] bool restore_domains(const SavedState& state) noexcept;
   /// An endpoint that may be taken for a new one, that of a removed one if there is no other.
   [[nodiscard]] Endpoint* free_endpoint() noexcept;

@@ -21,7 +21,7 @@ bool Domains::save(SavedState& state) const noexcept {
 
   SavedDomain* domain = state.domains.begin();
   for (const Slot& slot : slots_) {
-    if (slot.domain == nullptr || !slot.live) continue;
+    if (slot.domain == nullptr || !slot.live()) continue;
     *domain++ = {slot.domain->id(), slot.domain->bypass(), slot.domain->mappings.size(), slot.domain->members()};
   }
   std::ranges::sort(state.domains, {}, &SavedDomain::id);
@@ -47,7 +47,7 @@ std::optional<EndpointId> Domains::missing(const SavedState& state) const noexce
 bool Domains::restore(const SavedState& state) noexcept {
   if (!restore_domains(state)) {
     for (std::uint32_t slot = 0; slot < slots_.size(); ++slot)
-      if (slots_[slot].live) destroy(slot);
+      if (slots_[slot].live()) destroy(slot);
     return false;
   }
   for (const SavedEndpoint& endpoint : state.attached)
@@ -70,10 +70,7 @@ bool Domains::restore_domains(const SavedState& state) noexcept {
   for (const SavedDomain& saved : state.domains) {
     slot = free_slot(slot);
     if (slot == nothing) return false;
-    Domain& domain =
-        slots_[slot].room.emplace(saved.id, viommu::DomainId{static_cast<std::uint16_t>(slot)}, saved.bypass, nodes_);
-    slots_[slot].domain = &domain;
-    slots_[slot].live = true;
+    Domain& domain = make(slot, saved.id, saved.bypass);
     domain_ids_.insert(saved.id.value, slot);
     ++domain_count_;
     for (std::uint64_t i = 0; i < saved.mappings; ++i) {

@@ -331,7 +331,8 @@ TEST_CASE("a domain id that is used again begins at 0, and a device that is gone
   const auto hits = [&](bool of_device, std::uint16_t id) {
     viommu_part_statistics part{};
     part.size = sizeof part;
-    REQUIRE((of_device ? viommu_device_statistics_get : viommu_domain_statistics_get)(engine, id, &part) == VIOMMU_OK);
+    REQUIRE((of_device ? viommu_device_statistics_get(engine, id, &part)
+                       : viommu_domain_statistics_get(engine, id, &part)) == VIOMMU_OK);
     return part.iotlb_hits;
   };
   const auto faults = [&](std::uint32_t of, std::uint16_t id, std::uint8_t reason) {

@@ -1379,12 +1379,14 @@ struct viommu_part_statistics {
  * been seen. A device that is gone keeps its counts, and the totals above keep all. Counted by none of them: requests
  * before a context was found or could be cached, and pairs beyond options.accounts. Twice as many devices, and domains,
  * as options.accounts are remembered when they are in use no longer.
+ * A domain is known by the id that its guest gives it. Of a virtio-iommu that is one of 32 bits, of a domain that is
+ * there now, else all is zero; it begins at 0 with the ATTACH that makes it, and its invalidations are not counted.
  * Exact once the readers have stopped; may be asked for while they run. Threads: any; allowed in callbacks.
  * @return VIOMMU_OK, VIOMMU_E_ARGUMENT, VIOMMU_E_UNSUPPORTED without options.accounts
  */
 VIOMMU_API viommu_result viommu_device_statistics_get(viommu_engine* engine, uint16_t source,
                                                       struct viommu_part_statistics* statistics);
-VIOMMU_API viommu_result viommu_domain_statistics_get(viommu_engine* engine, uint16_t domain,
+VIOMMU_API viommu_result viommu_domain_statistics_get(viommu_engine* engine, uint32_t domain,
                                                       struct viommu_part_statistics* statistics);
 
 /** Whose faults viommu_fault_count() tells. */
@@ -1393,11 +1395,12 @@ enum { VIOMMU_OF_ALL = 0, VIOMMU_OF_DEVICE = 1, VIOMMU_OF_DOMAIN = 2 };
 /**
  * How many requests were blocked for one reason, reported or not.
  * @param of      VIOMMU_OF_ALL; the other two need options.accounts
- * @param id      source or domain id
- * @param reason  VT-d fault reason code; 0: by protected memory, or because the device must not make requests
+ * @param id      source, or domain id as for viommu_domain_statistics_get()
+ * @param reason  VT-d fault reason code; 0: by protected memory, or because the device must not make requests. Of a
+ *                virtio-iommu VIOMMU_VIRTIO_FAULT_*
  * @return VIOMMU_OK, VIOMMU_E_ARGUMENT, VIOMMU_E_UNSUPPORTED. Threads: any; allowed in callbacks.
  */
-VIOMMU_API viommu_result viommu_fault_count(viommu_engine* engine, uint32_t of, uint16_t id, uint8_t reason,
+VIOMMU_API viommu_result viommu_fault_count(viommu_engine* engine, uint32_t of, uint32_t id, uint8_t reason,
                                             uint64_t* count);
 
 /** Fills in as many fields as statistics->size says. Threads: any; allowed in callbacks. */
