@@ -240,7 +240,9 @@ class World {
   void serve() {
     const virtqueue::Memory memory{guest_.memory()};
     const auto serve_one = [&](const virtqueue::Chain& chain) {
-      const std::optional<Decoded> decoded = read_request(memory, chain, setup_.negotiated, setup_.setting.probe_size);
+      RequestBytes bytes{};
+      const std::optional<Decoded> decoded =
+          read_request(memory, chain, setup_.negotiated, setup_.setting.probe_size, bytes);
       require(decoded.has_value(), "memory that has gone");
       if (!decoded) return virtqueue::Served{virtqueue::Served::Outcome::memory_gone};
       const std::optional<std::uint32_t> used = answer(memory, chain, *decoded);

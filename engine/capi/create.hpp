@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <memory>
 #include <new>
+#include <type_traits>
 #include <utility>
 
 #include "engine/capi/engine.hpp"
@@ -45,7 +46,8 @@ template <class Read, class OptionsOf, class SetUp>
   if (known.record != nullptr) {
     recorder.reset(new (std::nothrow) Recorder{known.record, known.opaque});
     if (recorder == nullptr) return VIOMMU_E_MEMORY;
-    recorder->attach(functions);
+    // What a virtio-iommu reads and writes are its queues, and a trace has what is in them.
+    if constexpr (std::is_same_v<decltype(options_of(settings)), const VtdSettings&>) recorder->attach(functions);
   }
   void* const memory = functions.allocator.get(sizeof(viommu_engine), alignof(viommu_engine));
   if (memory == nullptr) return VIOMMU_E_MEMORY;

@@ -228,7 +228,10 @@ viommu_result viommu_reset(viommu_engine* engine) {
   if (engine->host.calling()) return VIOMMU_E_BUSY;
   const RecordedCall call{engine->recorder.get()};
   if (!engine->front.reset()) return VIOMMU_E_BUSY;
-  if (engine->recorder != nullptr) engine->recorder->reset();
+  if (engine->recorder != nullptr) {
+    engine->recorder->reset();
+    if (engine->recorder->follows_device()) engine->recorder->bypass_became();
+  }
   engine->front.process(0);
   return VIOMMU_OK;
 }

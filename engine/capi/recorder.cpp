@@ -30,6 +30,7 @@ namespace {
     case VIOMMU_FAULT_OVERFLOW_SET: return trace::Status::overflow_set;
     case VIOMMU_FAULT_OVERFLOWED:   return trace::Status::overflowed;
     case VIOMMU_FAULT_DISABLED:     return trace::Status::disabled;
+    case VIOMMU_FAULT_NO_BUFFER:    return trace::Status::no_buffer;
     default:                        return trace::Status::none;
   }
 }
@@ -91,15 +92,20 @@ void Recorder::started(const vtd::Capabilities& capabilities, bool compress_faul
   std::array<char, longest_configuration + 16> line;
   const std::string_view text = trace::format(
       trace::Configuration{trace::Family::vtd, trace::format_vtd_configuration(configuration, pairs)}, line);
-  std::array<char, trace::header_line.size() + 1> header;
-  header.back() = '\n';
-  std::ranges::copy(trace::header_line, header.begin());
-  emit(header.data(), header.size());
+  write_header();
   emit(text.data(), text.size());
   write(trace::Reset{});
 }
 
+void Recorder::write_header() noexcept {
+  std::array<char, trace::header_line.size() + 1> header;
+  header.back() = '\n';
+  std::ranges::copy(trace::header_line, header.begin());
+  emit(header.data(), header.size());
+}
+
 void Recorder::register_written(std::uint64_t offset, std::uint32_t size, std::uint64_t value) noexcept {
+  if (device_ != nullptr) tell_driver();  // what may be written follows from what was negotiated
   const std::uint64_t written = value & low_bits(8 * size);
   write(trace::RegisterWrite{written, static_cast<std::uint32_t>(offset), static_cast<std::uint8_t>(size)});
 }
@@ -108,27 +114,34 @@ void Recorder::register_read(std::uint64_t offset, std::uint32_t size, std::uint
   write(trace::RegisterRead{value, static_cast<std::uint32_t>(offset), static_cast<std::uint8_t>(size)});
 }
 
-void Recorder::translated(const viommu_request& request, const viommu_translation& translation, AnswerSource source,
-                          viommu::AddressType type) noexcept {
+trace::Translate Recorder::request_line(const viommu_request& request, const viommu_translation& translation) noexcept {
   trace::Translate line;
   line.iova = request.iova;
   line.source_id = request.source;
   line.pasid = (request.flags & VIOMMU_HAS_PASID) != 0 ? request.pasid : trace::no_pasid;
   line.access.rights = perm_of(request.access);
-  line.access.translation_request = type == viommu::AddressType::translation_request;
-  line.access.translated = type == viommu::AddressType::translated;
   line.access.supervisor = (request.flags & VIOMMU_PRIVILEGED) != 0;
   line.access.execute = (request.flags & VIOMMU_EXECUTE) != 0;
   line.access.zero_length = (request.flags & VIOMMU_ZERO_LENGTH) != 0;
   line.ok = translation.kind != VIOMMU_FAULT;
   if (line.ok) {
-    line.gpa = translation.gpa & ~translation.mask;
     line.mask = translation.mask;
     line.perm = perm_of(translation.rights);
-    line.source = source_of(source);
   } else {
     line.reason = translation.reason;
     line.status = status_of(translation.status);
+  }
+  return line;
+}
+
+void Recorder::translated(const viommu_request& request, const viommu_translation& translation, AnswerSource source,
+                          viommu::AddressType type) noexcept {
+  trace::Translate line = request_line(request, translation);
+  line.access.translation_request = type == viommu::AddressType::translation_request;
+  line.access.translated = type == viommu::AddressType::translated;
+  if (line.ok) {
+    line.gpa = translation.gpa & ~translation.mask;
+    line.source = source_of(source);
   }
   write(line);
 }
@@ -143,7 +156,10 @@ void Recorder::asked_for_route(const viommu_message& message, const viommu_route
   write(line);
 }
 
-void Recorder::reset() noexcept { write(trace::Reset{}); }
+void Recorder::reset() noexcept {
+  write(trace::Reset{});
+  told_features_ = 0;
+}
 
 void Recorder::caches_dropped() noexcept { write(trace::CachesDropped{}); }
 
@@ -154,6 +170,7 @@ void Recorder::emit(const char* text, std::size_t length) noexcept {
 
 void Recorder::write(const trace::Event& event) noexcept {
   const RecordedCall call{this};
+  begin_device();
   std::array<char, trace::longest_line> line;
   const std::string_view text = trace::format(event, line);
   emit(text.data(), text.size());

@@ -10,12 +10,16 @@
 
 #include <cstdint>
 #include <mutex>
+#include <span>
+#include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "engine/base/address_type.hpp"
 #include "engine/base/guest_memory.hpp"
 #include "engine/core/host.hpp"
 #include "engine/trace/event.hpp"
+#include "engine/virtio_iommu/device.hpp"
 #include "engine/vtd/capabilities.hpp"
 
 namespace viommu::capi {
@@ -46,6 +50,19 @@ class Recorder {
   void reset() noexcept;
   void caches_dropped() noexcept;
 
+  // ---- A virtio-iommu (recorder_virtio.cpp) ----
+  /// Records it from now on. Nothing is written before the guest acts, because hosts may narrow until then what it is;
+  /// then the trace begins with what it has become.
+  /// @param reserved  what no endpoint may map; it stays, as the device does
+  /// @return false when there is no memory
+  [[nodiscard]] bool follow(virtio_iommu::Device& device,
+                            std::span<const virtio_iommu::ReservedRegion> reserved) noexcept;
+  [[nodiscard]] bool follows_device() const noexcept { return device_ != nullptr; }
+  void driver_ready() noexcept;
+  /// The byte has its value.
+  void bypass_became() noexcept;
+  void device_translated(const viommu_request& request, const viommu_translation& translation) noexcept;
+
   [[nodiscard]] std::recursive_mutex& lock() noexcept { return lock_; }
 
  private:
@@ -55,6 +72,18 @@ class Recorder {
   void load_failed(std::uint64_t gpa, std::uint64_t size_bytes) noexcept;
   void stored(std::uint64_t gpa, std::uint64_t value, std::uint64_t size_bytes) noexcept;
   void remember(std::uint64_t gpa, std::uint64_t value) noexcept;
+  void write_header() noexcept;
+  /// Without the address and where it is from: families say them in their own ways.
+  [[nodiscard]] static trace::Translate request_line(const viommu_request& request,
+                                                     const viommu_translation& translation) noexcept;
+  /// The header and what the device is, once.
+  void begin_device() noexcept;
+  /// What was negotiated, unless the trace has it.
+  void tell_driver() noexcept;
+  void answered(const virtio_iommu::Answer& answer) noexcept;
+  void endpoint_added(virtio_iommu::EndpointName endpoint) noexcept;
+  /// An event whose line may be longer than others.
+  void write_long(const trace::Event& event) noexcept;
 
   void (*sink_)(void* opaque, const char* text, std::size_t length);
   void* opaque_;
@@ -62,6 +91,11 @@ class Recorder {
   std::recursive_mutex lock_;
   /// What the trace so far says about guest memory. Forgotten when it grows too large: words are then written again.
   std::unordered_map<std::uint64_t, std::uint64_t> known_;
+  virtio_iommu::Device* device_ = nullptr;
+  std::span<const virtio_iommu::ReservedRegion> reserved_;
+  bool device_begun_ = false;
+  std::uint64_t told_features_ = 0;
+  std::vector<char> line_;  ///< room for the longest
 };
 
 /// One recorded call; nothing without a recorder.

@@ -120,7 +120,10 @@ void write(viommu_translation& translation, const DmaAnswer& answer) noexcept {
   const RecordedCall call{engine.recorder.get()};
   const viommu::core::Counters before = reader.counters;
   const DmaAnswer answer = engine.front.translate(reader, dma_request(request));
-  engine.recorder->translated(request, translation_of(answer), source_since(reader, before));
+  if (!engine.recorder->follows_device())
+    engine.recorder->translated(request, translation_of(answer), source_since(reader, before));
+  else if (engine.ways.of({request.source}) == viommu::machine::Way::unit)  // others do not pass the device
+    engine.recorder->device_translated(request, translation_of(answer));
   return answer;
 }
 

@@ -10,6 +10,8 @@
 #include "engine/capi/engine.hpp"
 #include "engine/capi/sized.hpp"
 
+using viommu::capi::RecordedCall;
+using viommu::capi::Recorder;
 using viommu::capi::Settings;
 using viommu::virtio_iommu::ConfigWrite;
 using viommu::virtio_iommu::Device;
@@ -34,6 +36,8 @@ static_assert(static_cast<int>(FaultReason::unknown) == VIOMMU_VIRTIO_FAULT_UNKN
   return VIOMMU_E_ARGUMENT;
 }
 
+constexpr std::uint64_t most_offset = ~std::uint32_t{0};  // that a trace can have
+
 /// Runs use(device) for an engine that has one, not from a callback.
 template <class Use>
 [[nodiscard]] viommu_result with_device(viommu_engine* engine, const Use& use) noexcept {
@@ -41,6 +45,7 @@ template <class Use>
   Device* const device = engine->front.virtio();
   if (device == nullptr) return VIOMMU_E_UNSUPPORTED;
   if (engine->host.calling()) return VIOMMU_E_BUSY;
+  const RecordedCall call{engine->recorder.get()};
   return use(*device);
 }
 
@@ -51,14 +56,17 @@ extern "C" {
 viommu_result viommu_create_virtio(const viommu_virtio_options* options, const viommu_host* host, char* error,
                                    size_t error_size, viommu_engine** engine) {
   if (options == nullptr) host = nullptr;  // refused below, with an empty text
-  const auto read = [&](const viommu_host& known, const viommu::HostAllocator& allocator, Settings& settings) {
-    if (known.record != nullptr) return viommu_result{VIOMMU_E_UNSUPPORTED};  // a trace is of a unit
+  const auto read = [&](const viommu_host&, const viommu::HostAllocator& allocator, Settings& settings) {
     return viommu::capi::read_settings(*options, allocator, settings, error, error_size);
   };
   const auto options_of = [](const Settings& settings) -> const auto& { return settings.virtio; };
   return viommu::capi::create(
-      {error, error_size}, host, engine, read, options_of,
-      [](viommu_engine& created, const Settings&) { return created.front.virtio()->reset_memory(); });
+      {error, error_size}, host, engine, read, options_of, [](viommu_engine& created, const Settings&) {
+        Device& device = *created.front.virtio();
+        if (!device.reset_memory()) return false;
+        return created.recorder == nullptr ||
+               created.recorder->follow(device, {created.reserved.begin(), created.reserved.size()});
+      });
 }
 
 viommu_result viommu_virtio_features(viommu_engine* engine, uint64_t* offered) {
@@ -74,6 +82,8 @@ viommu_result viommu_virtio_config_read(viommu_engine* engine, uint64_t offset, 
   *value = 0;
   return with_device(engine, [&](Device& device) -> viommu_result {
     *value = device.read_config(offset, size);
+    Recorder* const recorder = engine->recorder.get();
+    if (recorder != nullptr && offset <= most_offset) recorder->register_read(offset, size, *value);
     return VIOMMU_OK;
   });
 }
@@ -81,7 +91,11 @@ viommu_result viommu_virtio_config_read(viommu_engine* engine, uint64_t offset, 
 viommu_result viommu_virtio_config_write(viommu_engine* engine, uint64_t offset, uint32_t size, uint64_t value) {
   if (size != 1 && size != 2 && size != 4 && size != 8) return VIOMMU_E_ARGUMENT;
   return with_device(engine, [&](Device& device) -> viommu_result {
-    return device.write_config(offset, size, value) == ConfigWrite::driver_error ? VIOMMU_E_REFUSED : VIOMMU_OK;
+    Recorder* const recorder = engine->recorder.get();
+    if (recorder != nullptr && offset <= most_offset) recorder->register_written(offset, size, value);
+    const ConfigWrite written = device.write_config(offset, size, value);
+    if (recorder != nullptr && written == ConfigWrite::bypass) recorder->bypass_became();
+    return written == ConfigWrite::driver_error ? VIOMMU_E_REFUSED : VIOMMU_OK;
   });
 }
 
@@ -107,7 +121,11 @@ viommu_result viommu_virtio_queue_set(viommu_engine* engine, uint32_t index, con
 }
 
 viommu_result viommu_virtio_start(viommu_engine* engine) {
-  return with_device(engine, [](Device& device) { return result_of(device.start()); });
+  return with_device(engine, [&](Device& device) {
+    const viommu_result started = result_of(device.start());
+    if (started == VIOMMU_OK && engine->recorder != nullptr) engine->recorder->driver_ready();
+    return started;
+  });
 }
 
 viommu_result viommu_virtio_notify(viommu_engine* engine, uint32_t index) {
@@ -127,8 +145,9 @@ viommu_result viommu_virtio_broken(viommu_engine* engine, uint32_t* broken) {
 }
 
 viommu_result viommu_virtio_reset(viommu_engine* engine) {
-  return with_device(engine, [](Device& device) -> viommu_result {
+  return with_device(engine, [&](Device& device) -> viommu_result {
     if (!device.reset(Device::ResetKind::device)) return VIOMMU_E_BUSY;
+    if (engine->recorder != nullptr) engine->recorder->reset();
     device.process(0);
     return VIOMMU_OK;
   });

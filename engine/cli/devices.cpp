@@ -119,6 +119,10 @@ viommu_result add_device(viommu_engine* engine, const PluggedDevice& device, vio
     added.flags |= VIOMMU_DEVICE_HAS_ALIAS;
     added.alias = *facts.options.alias;
   }
+  if (facts.options.endpoint) {
+    added.flags |= VIOMMU_DEVICE_ENDPOINT;
+    added.endpoint = *facts.options.endpoint;
+  }
   if (facts.options.reserved) {
     reserved = {facts.options.reserved->first, facts.options.reserved->last};
     added.reserved_count = 1;

@@ -42,13 +42,13 @@ struct AskedRequest {
   std::vector<std::uint8_t> written;
   std::size_t writable_bytes = 0;
   std::uint64_t line = 0;
-  std::string text;  // of a scenario: its line
+  std::string text;  // its line
 };
 /// What is known of a virtio-iommu.
 struct VirtioDevice {
   trace::VirtioConfiguration configuration;
   std::vector<viommu_virtio_region> reserved;
-  std::bitset<0x10000> endpoints;  // of a recording: that were named
+  std::bitset<0x10000> endpoints;  // of a recording that does not say which there are: that were named
   std::uint64_t features = 0;      // of a recording: negotiated
   std::deque<AskedRequest> asked;  // not answered yet, in their order
 };
@@ -177,16 +177,18 @@ class Replayer {
   };
   [[nodiscard]] bool configure_virtio(std::string_view pairs);
   [[nodiscard]] bool create_virtio();
+  [[nodiscard]] bool begin_recording();
   void know_endpoint(std::uint32_t endpoint);
   [[nodiscard]] std::uint64_t bypass_byte() const;
   /// A request of a scenario: it waits for those before it.
-  void ask(std::string_view readable, std::string_view written, std::size_t writable_bytes, const trace::Event& event);
+  void ask(AskedRequest asked);
+  /// One of a recording.
+  void answer_recorded(const AskedRequest& asked);
   /// Answers what can be answered now.
   void answer_requests();
   /// Nothing while the answer has to wait.
   [[nodiscard]] std::optional<std::vector<std::uint8_t>> answer_to(const AskedRequest& asked, unsigned tries,
                                                                    viommu_result& result);
-  [[nodiscard]] std::size_t writable_bytes_of(std::uint8_t type) const;
   /// Memory of a scenario that has no `ram` line.
   void fill_memory();
   [[nodiscard]] bool is_report_deviation(const Effect& recorded, const Effect& found);

@@ -99,7 +99,8 @@ void Replayer::on(const trace::Translate& t) {
   const bool unreported = !t.ok && t.status == trace::Status::none && !configuration_.scenario;
   const bool without_buffer = !t.ok && t.status == trace::Status::no_buffer && !configuration_.scenario;
   const std::uint8_t asked = rights_needed(t);
-  const bool dropped = (cached && (rights_of(t.perm) & asked) != asked) || (unreported && t.reason == 0);
+  const bool own = virtio_ && virtio_->configuration.plugs;  // where 0 is a reason like any other
+  const bool dropped = (cached && (rights_of(t.perm) & asked) != asked) || (unreported && t.reason == 0 && !own);
 
   // A recorded answer from a cache left no record, whatever the tables say by now: such a line is a probe.
   const viommu_translation found = translate(t, !cached && !unreported && !without_buffer);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // The lines of replay.hpp about a virtio-iommu and its driver; requests and fault reports: replay_requests.cpp.
 //
-// A recording does not say which endpoints there are: one is when a line first names it. In a scenario they are what is
-// plugged.
+// Which endpoints there are a recording of another emulator does not say: one is when a line first names it. In a
+// scenario, and in a recording of this library, they are what is plugged.
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -14,12 +15,14 @@
 #include "engine/base/address.hpp"
 #include "engine/cli/messages.hpp"
 #include "engine/cli/replay.hpp"
+#include "engine/virtio_iommu/features.hpp"
+#include "engine/virtio_iommu/layouts.hpp"
 
 namespace viommu::cli {
 namespace {
 
 constexpr unsigned guest_address_bits = 48;  // where a trace does not say where there is memory
-constexpr std::uint64_t bypass_offset = 36;
+constexpr std::uint64_t bypass_offset = offsetof(virtio_iommu::ConfigLayout, bypass);
 
 }  // namespace
 
@@ -56,7 +59,9 @@ std::string missing_of(const trace::VirtioConfiguration& asked) {
 
 /// When all regions of the configuration are there.
 bool Replayer::create_virtio() {
-  constexpr std::uint64_t optional_features = 0x4'3000'0070;  // what `without` can leave out
+  namespace features = virtio_iommu::features;
+  constexpr std::uint64_t optional_features = mask_of(features::probe, features::mmio, features::bypass_config,
+                                                      features::indirect, features::event_index, features::packed);
   const trace::VirtioConfiguration& from = virtio_->configuration;
   if (std::string missing = missing_of(from); !missing.empty()) {
     fail(std::move(missing));
@@ -102,14 +107,26 @@ bool Replayer::create_virtio() {
     fail("the engine offers features " + hex(offered));
     return false;
   }
-  if (from.scenario) return true;
+  return from.scenario || begin_recording();
+}
+
+bool Replayer::begin_recording() {
   std::uint32_t count = 0;
   succeed("ready", viommu_ready(unit_.engine->get(), nullptr, 0, &count));
-  return true;
+  const bool bypass = virtio_->configuration.bypass;
+  if (bypass == virtio_->configuration.boot_bypass) return true;
+  // A driver had been there: what it wrote stays, and it has gone.
+  std::uint64_t offered = 0;
+  succeed("cfg", viommu_virtio_features(unit_.engine->get(), &offered));
+  succeed("cfg", viommu_virtio_negotiate(unit_.engine->get(), offered));
+  const bool written = viommu_virtio_config_write(unit_.engine->get(), bypass_offset, 1, bypass ? 1 : 0) == VIOMMU_OK;
+  succeed("cfg", viommu_virtio_reset(unit_.engine->get()));
+  if (!written) fail("no driver can have made bypass what the cfg line says");
+  return written;
 }
 
 void Replayer::know_endpoint(std::uint32_t endpoint) {
-  if (!virtio_ || configuration_.scenario || !engine_exists() ||
+  if (!virtio_ || configuration_.scenario || virtio_->configuration.plugs || !engine_exists() ||
       virtio_->endpoints[static_cast<std::uint16_t>(endpoint)])
     return;
   virtio_->endpoints.set(static_cast<std::uint16_t>(endpoint));
@@ -132,9 +149,8 @@ void Replayer::on(const trace::DriverReady& ready) {
     succeed("C", viommu_virtio_negotiate(unit_.engine->get(), ready.features));
     succeed("C", viommu_virtio_start(unit_.engine->get()));
   } else if (virtio_->features != ready.features) {
-    // Bits of the transport are not the device's.
+    // Bits of the transport are not the device's. There are no queues that it could be started for.
     succeed("C", viommu_virtio_negotiate(unit_.engine->get(), ready.features & offered));
-    succeed("C", viommu_virtio_start(unit_.engine->get()));
     virtio_->features = ready.features;
   }
   compare(trace::Event{ready}, ready.bypass ? "1" : "0", std::to_string(bypass_byte()));
@@ -148,8 +164,11 @@ std::uint64_t Replayer::bypass_byte() const {
 
 void Replayer::on(const trace::BypassChanged& change) {
   if (!engine_exists()) return;
-  if (bypass_byte() != change.value)
-    static_cast<void>(viommu_virtio_config_write(unit_.engine->get(), bypass_offset, 1, change.value));
+  if (bypass_byte() != change.value) {
+    const viommu_result written = viommu_virtio_config_write(unit_.engine->get(), bypass_offset, 1, change.value);
+    // Without a driver it was a reset of the system, whose first half, the device's, was the Z before.
+    if (written == VIOMMU_E_REFUSED) succeed("B", viommu_reset(unit_.engine->get()));
+  }
   settle_unit(line_);
   compare(trace::Event{change}, std::to_string(change.value), std::to_string(bypass_byte()));
 }

@@ -47,7 +47,8 @@ struct VtdConfiguration : ScenarioChoices {
   friend constexpr bool operator==(const VtdConfiguration&, const VtdConfiguration&) = default;
 };
 
-/// What a `cfg virtio` line says, with the format's defaults where it says nothing. Ranges are inclusive.
+/// What a `cfg virtio` line says, with the format's defaults where it says nothing. Ranges are inclusive. A recording
+/// of this library also has what decides about answers (`detach` and the quotas), and `plugs`.
 struct VirtioConfiguration : ScenarioChoices {
   bool scenario = false;
   std::uint64_t features = 0;  // offered
@@ -60,12 +61,13 @@ struct VirtioConfiguration : ScenarioChoices {
   bool boot_bypass = false;
   std::uint32_t reserved_regions = 0;  // `resv`: as many `cfg resv` lines follow
   bool bypass = false;                 // of a recording: what the byte is at its start
-  // Scenarios only.
+  /// `plugs`, of a recording: it says which endpoints there are, and has the words plug, unplug, renumber and req.
+  bool plugs = false;
   bool strict_detach = false;
   std::uint64_t domains = 0;  // quotas; 0: none
   std::uint64_t mappings = 0;
   std::uint64_t endpoints = 0;
-  bool share = false;
+  bool share = false;  // scenarios only
 
   friend constexpr bool operator==(const VirtioConfiguration&, const VirtioConfiguration&) = default;
 };

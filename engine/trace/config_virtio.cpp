@@ -20,6 +20,7 @@ enum class Key : std::uint8_t {
   boot_bypass,
   resv,
   bypass,
+  plugs,
   detach,
   domains,
   mappings,
@@ -34,24 +35,11 @@ constexpr std::size_t key_count = static_cast<std::size_t>(Key::quota) + 1;
 
 // In the order of Key.
 constexpr std::array<KeyRow, key_count> rows{{
-    {"scenario", true, true},
-    {"features", true, true},
-    {"page_size_mask", true, true},
-    {"input", true, true},
-    {"domain", true, true},
-    {"probe_size", true, true},
-    {"boot_bypass", true, true},
-    {"resv", true, true},
-    {"bypass", true, false},
-    {"detach", false, true},
-    {"domains", false, true},
-    {"mappings", false, true},
-    {"endpoints", false, true},
-    {"share", false, true},
-    {"unknown", false, true},
-    {"migratable", false, true},
-    {"fault_limit", false, true},
-    {"quota", false, true},
+    {"scenario", true, true},    {"features", true, true},     {"page_size_mask", true, true}, {"input", true, true},
+    {"domain", true, true},      {"probe_size", true, true},   {"boot_bypass", true, true},    {"resv", true, true},
+    {"bypass", true, false},     {"plugs", true, false},       {"detach", true, true},         {"domains", true, true},
+    {"mappings", true, true},    {"endpoints", true, true},    {"share", false, true},         {"unknown", false, true},
+    {"migratable", false, true}, {"fault_limit", false, true}, {"quota", false, true},
 }};
 
 using VirtioPairs = Pairs<Key, key_count>;
@@ -78,6 +66,7 @@ ParseError parse_virtio_configuration(std::string_view line, VirtioConfiguration
   c.boot_bypass = pairs.flag(Key::boot_bypass, false);
   c.reserved_regions = static_cast<std::uint32_t>(pairs.decimal(Key::resv, most_regions, 0));
   c.bypass = pairs.flag(Key::bypass, c.boot_bypass);
+  c.plugs = pairs.flag(Key::plugs, false);
   c.strict_detach = pairs.second_word(Key::detach, "lenient", "strict");
   c.domains = pairs.decimal(Key::domains, any, 0);
   c.mappings = pairs.decimal(Key::mappings, any, 0);
@@ -99,11 +88,14 @@ std::string_view format_virtio_configuration(const VirtioConfiguration& c, std::
   pairs.flag("boot_bypass", c.boot_bypass);
   pairs.pair("features").hex(c.features);
   pairs.pair("resv").decimal(c.reserved_regions);
-  if (c.scenario) {
+  if (c.plugs) pairs.flag("plugs", true);
+  if (c.scenario || c.plugs) {
     pairs.pair("detach").word(c.strict_detach ? "strict" : "lenient");
     pairs.pair("domains").decimal(c.domains);
     pairs.pair("mappings").decimal(c.mappings);
     pairs.pair("endpoints").decimal(c.endpoints);
+  }
+  if (c.scenario) {
     pairs.flag("share", c.share);
     write_choices(pairs, c);
   }

@@ -244,7 +244,7 @@ ParseError Parser::parse_other(std::string_view line, Event& event) noexcept {
     const auto done = parse_letter(word[0], fields, shape, family_, event);
     if (done) return *done;
   }
-  if (!scenario_) {
+  if (!scenario_ && !(plugs_ && is_one_of(word, words_of_recordings))) {
     event = Unknown{word};
     return {};
   }
@@ -277,6 +277,7 @@ ParseError Parser::parse_configuration(std::string_view line, Event& event) noex
   if (fields.error()) return fields.error();
   family_ = family;
   scenario_ = has_pair(pairs, "scenario=1");
+  plugs_ = family == Family::virtio && has_pair(pairs, "plugs=1");
   event = Configuration{family, pairs};
   return {};
 }

@@ -27,6 +27,7 @@ class Parser {
 
   bool header_seen_ = false;
   bool scenario_ = false;
+  bool plugs_ = false;  // a recording that says which endpoints there are
   Family family_ = Family::none;
 };
 

@@ -34,7 +34,7 @@ AddressRange range_of(std::string_view text, Fields& value) noexcept {
   return range;
 }
 
-constexpr std::array<Row, 14> rows{{
+constexpr std::array<Row, 15> rows{{
     {"backend", [](Fields& v, PlugOptions& o) { o.backend = choose<Backend>(v, backends); }},
     {"hostkind", [](Fields& v, PlugOptions& o) { o.host_kind = choose<HostKind>(v, host_kinds); }},
     {"hcap", [](Fields& v, PlugOptions& o) { o.capability = v.hex({}, 64); }},
@@ -55,6 +55,7 @@ constexpr std::array<Row, 14> rows{{
     {"wish", [](Fields& v, PlugOptions& o) { o.wish = choose<Wish>(v, wishes); }},
     {"platform", [](Fields& v, PlugOptions& o) { o.platform_offered = v.choice({}, offers) == 1; }},
     {"alias", [](Fields& v, PlugOptions& o) { o.alias = static_cast<std::uint16_t>(v.hex({}, 16)); }},
+    {"endpoint", [](Fields& v, PlugOptions& o) { o.endpoint = static_cast<std::uint32_t>(v.hex({}, 32)); }},
     {"rmrr", [](Fields& v, PlugOptions& o) { o.reserved = range_of(v.take({}), v); }},
     {"bypassed", nullptr},  // a key without a value
 }};

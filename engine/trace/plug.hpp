@@ -38,7 +38,8 @@ struct PlugOptions {
   bool platform_offered = false;
   bool bypassed = false;
   std::optional<std::uint16_t> alias;
-  std::optional<AddressRange> reserved;  // `rmrr`
+  std::optional<std::uint32_t> endpoint;  // by which a guest knows it
+  std::optional<AddressRange> reserved;   // `rmrr`
 };
 
 /// Reads the fields between KIND and RESULT. In an error the fields are counted from 0, the first of `pairs`.

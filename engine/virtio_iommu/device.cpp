@@ -129,7 +129,9 @@ Domains::Added Device::add_endpoint(EndpointName name, std::span<const ReservedR
   if (domains_.knows(name.id)) return Domains::Added::exists;
   if (!views_.name(name.source, name.id, reserved)) return Domains::Added::no_memory;
   const Domains::Added added = domains_.add_endpoint(name, reserved);
-  if (added == Domains::Added::ok) views_.put(name.source, domains_.view(name.id));
+  if (added != Domains::Added::ok) return added;
+  views_.put(name.source, domains_.view(name.id));
+  if (tap_.added != nullptr) tap_.added(tap_.opaque, name);
   return added;
 }
 
@@ -137,6 +139,7 @@ void Device::remove_endpoint(SourceId source) noexcept {
   const Views::Seen seen = views_.of(source);
   if (seen.kind == EndpointView::Kind::unknown) return;
   domains_.remove_endpoint(seen.endpoint);  // moved() publishes it
+  if (tap_.removed != nullptr) tap_.removed(tap_.opaque, {seen.endpoint, source});
   consumers_.remove_device(source);
   dropped_.clear();
   take_back();
@@ -153,6 +156,7 @@ bool Device::set_reserved(SourceId source, std::span<const ReservedRegion> reser
 
 bool Device::renumber(std::uint8_t from, std::uint8_t to) noexcept {
   if (from == to) return true;
+  if (tap_.renumbered != nullptr) tap_.renumbered(tap_.opaque, from, to);
   for (unsigned devfn = 0; devfn <= low_bits(8); ++devfn) {
     const SourceId old{static_cast<std::uint16_t>(unsigned{from} << 8 | devfn)};
     const SourceId now{static_cast<std::uint16_t>(unsigned{to} << 8 | devfn)};

@@ -35,6 +35,7 @@
 #include "engine/core/waist.hpp"
 #include "engine/machine/ways.hpp"
 #include "engine/virtio_iommu/config_space.hpp"
+#include "engine/virtio_iommu/device_tap.hpp"
 #include "engine/virtio_iommu/domains.hpp"
 #include "engine/virtio_iommu/events.hpp"
 #include "engine/virtio_iommu/features.hpp"
@@ -118,6 +119,8 @@ class Device {
   // ---- Devices of the machine; inside exclusively() ----
   /// Who does not pass this device, or must not send at all. To be called once, before anything else.
   void follow(const machine::Ways& ways) noexcept { ways_ = &ways; }
+  /// Everything that comes after this is told.
+  void tell(const DeviceTap& tap) noexcept { tap_ = tap; }
   [[nodiscard]] Domains::Added add_endpoint(EndpointName name, std::span<const ReservedRegion> reserved) noexcept;
   void remove_endpoint(SourceId source) noexcept;
   /// For PROBE, and for what it translates. @return false when the host has no memory
@@ -127,6 +130,7 @@ class Device {
   /// What a host leaves of it, before the guest runs.
   void set_page_size_mask(std::uint64_t mask) noexcept;
   [[nodiscard]] const ConfigValues& config() const noexcept { return config_.values(); }
+  [[nodiscard]] const DeviceOptions& options() const noexcept { return options_; }
   [[nodiscard]] const Domains& domains() const noexcept { return domains_; }
 
   // ---- Migration ----
@@ -200,7 +204,8 @@ class Device {
     Status status = Status::ok;
     std::optional<core::Ticket> ticket = std::nullopt;
     core::Withheld withheld{};
-    RequestBytes bytes{};  ///< of one that came as bytes
+    RequestBytes bytes{};
+    BufferSize size{};
   };
   /// What is to go, while somebody who has it is asked.
   struct Withdrawn {
@@ -234,6 +239,10 @@ class Device {
   [[nodiscard]] Domains::Outcome execute(const Request& request) noexcept;
   [[nodiscard]] Status probe(const Probe& request) noexcept;
   [[nodiscard]] std::span<const std::byte> properties_of(const Open& open) const noexcept;
+  void tell_answered(const Answer& answer) const noexcept {
+    if (tap_.answered != nullptr) [[unlikely]]
+      tap_.answered(tap_.opaque, answer);
+  }
   void count(const Request& request) noexcept;
   void note_drop(const caches::Scope& scope) noexcept;
   void moved(EndpointName endpoint, const EndpointView& before, const EndpointView& now) noexcept;
@@ -269,6 +278,7 @@ class Device {
   const DeviceOptions options_;
   const Features offered_;
   const machine::Ways* ways_ = nullptr;
+  DeviceTap tap_;
   core::Waist& waist_;
   const core::Host& host_;
   core::Role role_;

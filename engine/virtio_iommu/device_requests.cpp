@@ -30,15 +30,18 @@ Device::Answered Device::request(std::span<const std::byte> readable, std::span<
   Answered answered = Answered::busy;
   RequestBytes bytes{};
   std::ranges::copy(readable.first(std::min(readable.size(), bytes.size())), bytes.begin());
-  const Decoded decoded = decode(bytes, {readable.size(), writable.size()}, negotiated(), config_.values().probe_size);
-  const bool same = open_ && !open_->from_queue && open_->bytes == bytes;
+  const BufferSize size{readable.size(), writable.size()};
+  const Decoded decoded = decode(bytes, size, negotiated(), config_.values().probe_size);
+  // The room too: where the status stands follows from it.
+  const bool same = open_ && !open_->from_queue && open_->bytes == bytes && open_->size == size;
   if (std::holds_alternative<Unanswered>(decoded.request)) {
     count(decoded.request);
+    tell_answered({bytes, size});
     answered = Answered::yes;
   } else if (!open_ || same) {
     if (!open_) {
       count(decoded.request);
-      open_.emplace(Open{.decoded = decoded, .bytes = bytes});
+      open_.emplace(Open{.decoded = decoded, .bytes = bytes, .size = size});
     }
     follow_bypass();
     // Bounded: each turn is a slice of work, and what does not end in so many goes on in process().
@@ -76,6 +79,7 @@ WorkState Device::advance(Open& open) noexcept {
     }
     open.status = outcome.status;
     open.executed = true;
+    tell_answered({open.bytes, open.size, true, open.decoded.tail_offset, open.status, properties_of(open)});
     withdrawn_.reset();
     if (!dropped_.empty()) {
       open.ticket = waist_.ticket(dropped_);
@@ -105,7 +109,9 @@ Domains::Outcome Device::execute(const Request& request) noexcept {
     return outcome;
   }
   if (const auto* const asked = std::get_if<Unmap>(&request)) {
-    const Domains::Outcome outcome = domains_.unmap(*asked, unmap_slice);
+    // A trace has no word for one that is half done.
+    const std::size_t slice = tap_.answered == nullptr ? unmap_slice : ~std::size_t{0};
+    const Domains::Outcome outcome = domains_.unmap(*asked, slice);
     if (outcome == Domains::Outcome{Status::ok, false}) {
       const IovaRange range{asked->virt_start, asked->virt_end};
       const caches::Scope scope = pages_of(domains_.find(asked->domain)->index(), range);

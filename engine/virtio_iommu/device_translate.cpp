@@ -135,9 +135,11 @@ DmaAnswer Device::fault(core::Reader& reader, const DmaRequest& request, const V
 FaultStatus Device::report(const DmaRequest& request, EndpointId endpoint, FaultReason reason) noexcept {
   const FaultReport report{reason, request.asked, endpoint, request.iova};
   const bool queued = events_queued_.load(std::memory_order_acquire);
-  if (!queued) return events_.hand_over(report, request.source);
-  const FaultStatus status = events_.report(report, request.source);
-  if (status != FaultStatus::recorded || !role_.enter()) return status;  // whoever has the role writes it
+  const FaultStatus status =
+      queued ? events_.report(report, request.source) : events_.hand_over(report, request.source);
+  if (status == FaultStatus::recorded && tap_.reported != nullptr) [[unlikely]]
+    tap_.reported(tap_.opaque, encode(report));
+  if (!queued || status != FaultStatus::recorded || !role_.enter()) return status;  // whoever has the role writes it
   run_events();
   if (role_.leave()) host_.wake();
   return status;

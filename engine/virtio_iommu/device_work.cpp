@@ -64,11 +64,16 @@ WorkState Device::run_requests(std::uint32_t budget) noexcept {
   }
   WorkState left = WorkState::idle;
   const auto serve = [&](const virtqueue::Chain& chain) -> Served {
-    const std::optional decoded = read_request(memory, chain, negotiated(), config_.values().probe_size);
+    RequestBytes bytes{};
+    const std::optional decoded = read_request(memory, chain, negotiated(), config_.values().probe_size, bytes);
     if (!decoded) return {Served::Outcome::memory_gone};
     count(decoded->request);
-    if (std::holds_alternative<Unanswered>(decoded->request)) return {Served::Outcome::done, 0};
-    Open& open = open_.emplace(Open{.decoded = *decoded, .from_queue = true});
+    const BufferSize size{chain.readable_bytes(), chain.writable_bytes()};
+    if (std::holds_alternative<Unanswered>(decoded->request)) {
+      tell_answered({bytes, size});
+      return {Served::Outcome::done, 0};
+    }
+    Open& open = open_.emplace(Open{.decoded = *decoded, .from_queue = true, .bytes = bytes, .size = size});
     left = advance(open);
     if (left != WorkState::idle) return {Served::Outcome::later};
     const std::optional used = write_reply(memory, chain, open.decoded.tail_offset, open.status, properties_of(open));

@@ -7,8 +7,8 @@
 namespace viommu::virtio_iommu {
 
 std::optional<Decoded> read_request(const virtqueue::Memory& memory, const virtqueue::Chain& chain, Features negotiated,
-                                    std::uint32_t probe_size) noexcept {
-  RequestBytes bytes{};
+                                    std::uint32_t probe_size, RequestBytes& bytes) noexcept {
+  bytes = {};
   const BufferSize size{chain.readable_bytes(), chain.writable_bytes()};
   const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(size.readable, bytes.size()));
   if (!chain.read(memory, 0, std::span{bytes}.first(count))) return std::nullopt;

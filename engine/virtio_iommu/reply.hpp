@@ -14,8 +14,10 @@
 namespace viommu::virtio_iommu {
 
 /// The request in a chain; its bytes are read once. Nothing: memory has gone.
+/// @param bytes  receives those that mean anything, zeros behind them
 [[nodiscard]] std::optional<Decoded> read_request(const virtqueue::Memory& memory, const virtqueue::Chain& chain,
-                                                  Features negotiated, std::uint32_t probe_size) noexcept;
+                                                  Features negotiated, std::uint32_t probe_size,
+                                                  RequestBytes& bytes) noexcept;
 
 /// Writes a status, and before it `properties`, or zeros where there are none: what is reported as used is written.
 /// Drivers look at a status only if the used length is all that they gave room for.

@@ -75,7 +75,16 @@ using RequestBytes = std::array<std::byte, meaningful_bytes>;
 struct BufferSize {
   std::uint64_t readable = 0;
   std::uint64_t writable = 0;
+  friend constexpr bool operator==(const BufferSize&, const BufferSize&) = default;
 };
+
+/// The writable part that a request of this type has room for; what is behind it is not looked at.
+[[nodiscard]] constexpr std::uint32_t usual_writable_bytes(RequestType type, std::uint32_t probe_size) noexcept {
+  return (type == RequestType::probe ? probe_size : 0) + std::uint32_t{sizeof(RequestTail)};
+}
+/// The readable part of the longest request.
+inline constexpr std::size_t most_readable_bytes = sizeof(ProbeLayout);
+static_assert(most_readable_bytes >= meaningful_bytes);
 
 /// @param bytes       the first min(meaningful_bytes, size.readable) of them are the buffer's
 /// @param probe_size  of the device's configuration

@@ -165,7 +165,7 @@ constexpr std::uint64_t page_event = 0xE0;
 
 [[nodiscard]] Shown tell_virtio(unsigned seed) {
   Shown shown;
-  VirtioMachine machine{virtio_options(), with_old_contents()};
+  VirtioMachine machine{virtio_options(), VirtioMachine::Records::no, with_old_contents()};
   machine.negotiate();
   for (const std::uint16_t source : {VirtioMachine::pf, VirtioMachine::vf}) REQUIRE(machine.plug(source) == VIOMMU_OK);
   Random random{seed};

@@ -100,8 +100,10 @@ class VirtioMachine {
   static constexpr std::uint16_t pf = 0x300;
   static constexpr std::uint16_t vf = 0x380;
 
+  enum class Records : bool { no, yes };
   /// @param host  what is set here beside the functions below, as its allocator
-  explicit VirtioMachine(const viommu_virtio_options& options = virtio_options(), viommu_host host = {}) {
+  explicit VirtioMachine(const viommu_virtio_options& options = virtio_options(), Records records = Records::no,
+                         viommu_host host = {}) {
     host.size = sizeof host;
     host.opaque = this;
     host.wake = [](void* self) { ++static_cast<VirtioMachine*>(self)->wakes; };
@@ -128,6 +130,10 @@ class VirtioMachine {
       auto& machine = *static_cast<VirtioMachine*>(self);
       if (machine.on_view) machine.on_view(source, view);
     };
+    if (records == Records::yes)
+      host.record = [](void* self, const char* text, std::size_t length) {
+        static_cast<VirtioMachine*>(self)->recorded.append(text, length);
+      };
     std::array<char, 160> text{};
     const viommu_result created = viommu_create_virtio(&options, &host, text.data(), text.size(), &engine);
     INFO(text.data());
@@ -153,6 +159,7 @@ class VirtioMachine {
   unsigned needs_reset = 0;
   unsigned event_buffers = 1000;
   std::vector<Bytes> events;
+  std::string recorded;
   std::function<void(std::uint16_t source, std::uint32_t view)> on_view;
 
   void add_region(std::uint64_t gpa, std::uint64_t length, void* hva) const {

@@ -160,20 +160,6 @@ TEST_CASE("a fault that the host tells of names its device, also one that is no 
         Bytes{2, 0, 0, 0, 1, 1, 0, 0, 0x80, 3, 0, 0, 0, 0, 0, 0, 0x00, 0x50, 0, 0, 0, 0, 0, 0});
 }
 
-TEST_CASE("an engine that is refused for its trace is no engine, and the text is empty", "[virtio][S0.7]") {
-  viommu_host host{};
-  host.size = sizeof host;
-  host.record = [](void*, const char*, std::size_t) {};
-  std::array<char, 16> text{};
-  text.fill('x');
-  VirtioMachine other;
-  viommu_engine* engine = other.engine;
-  const viommu_virtio_options options = virtio_options();
-  CHECK(viommu_create_virtio(&options, &host, text.data(), text.size(), &engine) == VIOMMU_E_UNSUPPORTED);
-  CHECK(engine == nullptr);
-  CHECK(text.front() == '\0');
-}
-
 TEST_CASE("the doorbell is reached untranslated, whatever the endpoint is in", "[virtio][S3.17]") {
   VirtioMachine machine;
   machine.negotiate();

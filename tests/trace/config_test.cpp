@@ -189,7 +189,13 @@ TEST_CASE("A virtio-iommu's cfg says what it offers, in a recording and in a sce
   CHECK(c.bypass);
   CHECK(c.boot_bypass);
   CHECK(c.reserved_regions == 1);
+  CHECK_FALSE(c.plugs);
   CHECK_FALSE(c.scenario);
+  CHECK_FALSE(trace::parse_virtio_configuration(
+      "page_size_mask=1000 features=1 plugs=1 detach=strict domains=4 mappings=5 endpoints=6", c));
+  CHECK(c.plugs);
+  CHECK(c.strict_detach);
+  CHECK(c.domains + c.mappings + c.endpoints == 15);
   CHECK_FALSE(trace::parse_virtio_configuration(
       "scenario=1 features=100000077 page_size_mask=1000 input=1000-ffff domain=2-3 boot_bypass=1 resv=12 "
       "detach=strict domains=4 mappings=5 endpoints=6 unknown=legacy migratable=only share=1 fault_limit=7 quota=8",
@@ -236,6 +242,7 @@ TEST_CASE("What is wrong with a virtio-iommu's cfg is told by its key", "[trace]
   CHECK(error("features=1 page_size_mask=1 boot_bypass=2").problem == Problem::bad_choice);
   CHECK(error("scenario=1 features=1 page_size_mask=1 detach=maybe").problem == Problem::bad_choice);
   CHECK(error("scenario=1 features=1 page_size_mask=1 bypass=1").problem == Problem::unknown_key);
+  CHECK(error("scenario=1 features=1 page_size_mask=1 plugs=1").problem == Problem::unknown_key);
   CHECK(error("scenario=1 features=1 page_size_mask=1 cap=1").problem == Problem::unknown_key);
   CHECK(error("features=1 page_size_mask=1 features=1").problem == Problem::repeated_key);
 }
@@ -255,11 +262,14 @@ TEST_CASE("A virtio-iommu's configuration that is written reads back", "[trace][
     c.boot_bypass = random.chance(1, 2);
     c.bypass = c.scenario ? c.boot_bypass : random.chance(1, 2);
     c.reserved_regions = static_cast<std::uint32_t>(random.below(0x10000));
-    if (c.scenario) {
+    c.plugs = !c.scenario && random.chance(1, 2);
+    if (c.scenario || c.plugs) {
       c.strict_detach = random.chance(1, 2);
       c.domains = random.next();
       c.mappings = random.next();
       c.endpoints = random.next();
+    }
+    if (c.scenario) {
       c.share = random.chance(1, 2);
       c.unknown = static_cast<trace::UnknownAbility>(random.below(2));
       c.migratable = static_cast<trace::Migratable>(random.below(2));

@@ -232,6 +232,19 @@ TEST_CASE("A scenario of a virtio-iommu has letters and words of its own", "[tra
   CHECK(refused(parser, "Z") == ParseError{Problem::recorded_only, 0, {}, "Z"});
 }
 
+TEST_CASE("A recording that says which endpoints there are has four words of scenarios", "[trace][Words]") {
+  const Parser parser = after({trace::header_line, "cfg virtio features=1 page_size_mask=1000 plugs=1"});
+  CHECK(parsed(parser, "plug 380 emulated endpoint=10380 ok") ==
+        Event{trace::Plug{0x380, trace::DeviceKind::emulated, "endpoint=10380", "ok"}});
+  CHECK(parsed(parser, "unplug 380") == Event{trace::Unplug{0x380}});
+  CHECK(parsed(parser, "renumber 3 13") == Event{trace::BusRenumbered{3, 0x13}});
+  CHECK(parsed(parser, "req 2 0100 -") == Event{trace::SizedRequest{2, "0100", {}}});
+  CHECK(parsed(parser, "waiting 1") == Event{trace::Unknown{"waiting"}});
+  CHECK(parsed(parser, "Z") == Event{trace::Reset{}});
+  CHECK(parsed(in_virtio(), "plug 380 emulated ok") == Event{trace::Unknown{"plug"}});
+  CHECK(parsed(in_recording(), "unplug 380") == Event{trace::Unknown{"unplug"}});
+}
+
 TEST_CASE("Of virtio devices the driver's choice is told, and of all who is isolated and in scope", "[trace][Words]") {
   for (const Parser& parser : {in_scenario(), in_virtio_scenario()}) {
     CHECK(parsed(parser, "driver 300 1 ok") == Event{trace::DriverChoice{0x300, true, "ok"}});

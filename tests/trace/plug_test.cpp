@@ -27,7 +27,7 @@ TEST_CASE("Every pair of a plug line is read", "[trace][Words]") {
   CHECK_FALSE(
       trace::parse_plug_options("backend=vfio hostkind=smmu hcap=12 hecap=ffffffffffffffff haw=48 hpages=40201000 "
                                 "hiova=0-fedfffff,fef00000-7fffffffff hfail=pages ability=unknown wish=bypass "
-                                "platform=1 alias=500 rmrr=1000-1fff bypassed",
+                                "platform=1 alias=500 endpoint=10300 rmrr=1000-1fff bypassed",
                                 options));
   CHECK(options.backend == trace::Backend::vfio);
   CHECK(options.host_kind == trace::HostKind::smmu);
@@ -40,6 +40,7 @@ TEST_CASE("Every pair of a plug line is read", "[trace][Words]") {
   CHECK(options.wish == trace::Wish::bypass);
   CHECK(options.platform_offered);
   CHECK(options.alias == 0x500);
+  CHECK(options.endpoint == 0x10300u);
   CHECK(options.reserved == trace::AddressRange{0x1000, 0x1fff});
   CHECK(options.bypassed);
 

@@ -77,7 +77,8 @@ class Device {
 
  private:
   virtqueue::Served serve(const virtqueue::Memory& memory, const virtqueue::Chain& chain) {
-    const auto decoded = read_request(memory, chain, all, probe_size);
+    RequestBytes bytes{};
+    const auto decoded = read_request(memory, chain, all, probe_size, bytes);
     REQUIRE(decoded);
     last = decoded->request;
     if (std::holds_alternative<Unanswered>(last)) return {};
@@ -199,7 +200,8 @@ TEST_CASE("memory that has gone since a request was taken is told", "[virtio-iom
   REQUIRE(chain.add(before, {{data + 0x100}, 4, false, true, false, 0}) == virtqueue::Problem::none);
   guest.remove();
   const virtqueue::Memory memory{guest.memory()};
-  CHECK_FALSE(read_request(memory, chain, all, probe_size).has_value());
+  RequestBytes bytes{};
+  CHECK_FALSE(read_request(memory, chain, all, probe_size, bytes).has_value());
   CHECK_FALSE(write_reply(memory, chain, 0, Status::ok).has_value());
 }
 

@@ -26,7 +26,13 @@
  * viommu_reset() does. In the way of a save is, beside what viommu_quiesce() names, "request" (not answered) or "event"
  * (not in the guest's queue). More than 150 million mappings are not saved (VIOMMU_E_UNSUPPORTED).
  *
- * Not here, and answered VIOMMU_E_UNSUPPORTED: registers, page requests, address translation services, recording.
+ * Recording (host.record): requests of the driver, each with its answer and where it takes effect, what the driver does
+ * to the configuration, translations, reports, and endpoints as they come and go; nothing before the guest acts.
+ * Replayed, all is answered the same. A trace has no word for consumers, so a request that one refuses replays as done;
+ * nor for reserved memory of one endpoint alone (hosts' ranges, viommu_device.reserved_memory) and for
+ * options.mapping_bytes.
+ *
+ * Not here, and answered VIOMMU_E_UNSUPPORTED: registers, page requests, address translation services.
  * Interrupts are not remapped: viommu_interrupt() and viommu_route() give the message as it is.
  */
 #ifndef VIOMMU_VIOMMU_VIRTIO_H
