@@ -103,6 +103,7 @@ class Replayer {
   void on(const trace::Request& q);
   void on(const trace::FaultReported& report);
   void on(const trace::SizedRequest& q);
+  void on(const trace::WaitingCheck& check);
   void on(const trace::EventBuffers& left) { host_.event_buffers = left.count; }
   void on(const trace::Unknown& u) { skip(std::string{u.word}); }
   // Memory and the machine.

@@ -142,6 +142,11 @@ void Replayer::ask(AskedRequest asked) {
   if (!manual_) answer_requests();
 }
 
+void Replayer::on(const trace::WaitingCheck& check) {
+  if (!virtio_) return fail("only a virtio-iommu has requests");
+  compare(trace::Event{check}, std::to_string(check.count), std::to_string(virtio_->asked.size()));
+}
+
 void Replayer::answer_requests() {
   while (virtio_ && !virtio_->asked.empty()) {
     const AskedRequest& asked = virtio_->asked.front();

@@ -46,6 +46,7 @@ struct FirstField {
   std::string_view operator()(const ScopeCheck&) const noexcept { return "inscope"; }
   std::string_view operator()(const SizedRequest&) const noexcept { return "req"; }
   std::string_view operator()(const EventBuffers&) const noexcept { return "eventbuf"; }
+  std::string_view operator()(const WaitingCheck&) const noexcept { return "waiting"; }
   std::string_view operator()(const RamAdded&) const noexcept { return "ram"; }
   std::string_view operator()(const RamRemoved&) const noexcept { return "noram"; }
   std::string_view operator()(const MemoryCheck&) const noexcept { return "mem"; }

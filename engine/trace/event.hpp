@@ -213,7 +213,7 @@ using Event = std::variant<
     FactsUnset, Unplug, BusRenumbered, Subscribe, Unsubscribe, FailNext, ShadowCheck, ShadowExtent, DeltaCheck,
     CountCheck, ErrorsCheck, PinsCheck, ViewCheck, CapabilitiesCheck, WidthCheck, BlockersCheck, HoldOpened,
     HoldReleased, StateStep, DirtySwitch, BitmapCheck, DirtyRun, Process, ClockForward, PageRequested, HostFaulted,
-    PageAnswered, DriverChoice, IsolatableCheck, ScopeCheck, SizedRequest, EventBuffers>;
+    PageAnswered, DriverChoice, IsolatableCheck, ScopeCheck, SizedRequest, EventBuffers, WaitingCheck>;
 
 // A writer in the middle of the engine visits an event: no alternative may be able to fail in a copy.
 static_assert(std::is_trivially_copyable_v<Event>);

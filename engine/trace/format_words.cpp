@@ -105,5 +105,6 @@ void write_fields(LineOut& out, const SizedRequest& e) noexcept {
   out.hex(e.writable_bytes).byte_string(e.readable).byte_string(e.written);
 }
 void write_fields(LineOut& out, const EventBuffers& e) noexcept { out.decimal(e.count); }
+void write_fields(LineOut& out, const WaitingCheck& e) noexcept { out.decimal(e.count); }
 
 }  // namespace viommu::trace

@@ -49,5 +49,6 @@ void write_fields(LineOut& out, const IsolatableCheck& e) noexcept;
 void write_fields(LineOut& out, const ScopeCheck& e) noexcept;
 void write_fields(LineOut& out, const SizedRequest& e) noexcept;
 void write_fields(LineOut& out, const EventBuffers& e) noexcept;
+void write_fields(LineOut& out, const WaitingCheck& e) noexcept;
 
 }  // namespace viommu::trace

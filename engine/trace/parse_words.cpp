@@ -388,6 +388,7 @@ constexpr Row rows[] = {
     {"inscope", parse_answer_of<ScopeCheck>},
     {"req", parse_req},
     {"eventbuf", parse_count_of<EventBuffers>},
+    {"waiting", parse_count_of<WaitingCheck>},
 };
 
 }  // namespace

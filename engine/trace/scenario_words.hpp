@@ -354,6 +354,13 @@ struct SizedRequest {
   friend constexpr bool operator==(const SizedRequest&, const SizedRequest&) = default;
 };
 
+/// `waiting N`: so many requests have no answer yet, for one of them has to wait. The answer of each is in its own line
+/// and is compared when it comes; this says when that is.
+struct WaitingCheck {
+  std::uint64_t count = 0;
+  friend constexpr bool operator==(const WaitingCheck&, const WaitingCheck&) = default;
+};
+
 /// `eventbuf N`: so many event buffers are left.
 struct EventBuffers {
   std::uint64_t count = 0;

@@ -63,7 +63,7 @@ inline constexpr std::string_view error_names[] = {"CachingModeRequired",
 // Scenario words of a virtio-iommu alone.
 // That a recording has which says which endpoints there are.
 inline constexpr std::string_view words_of_recordings[] = {"plug", "unplug", "renumber", "req"};
-inline constexpr std::string_view virtio_words[] = {"req", "eventbuf"};
+inline constexpr std::string_view virtio_words[] = {"req", "eventbuf", "waiting"};
 
 inline constexpr std::string_view recorded_letters[] = {"u", "U", "S", "O", "N", "P", "B", "Z"};
 

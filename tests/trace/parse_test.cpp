@@ -226,6 +226,8 @@ TEST_CASE("A scenario of a virtio-iommu has letters and words of its own", "[tra
   CHECK(parsed(parser, "req 204 0500 00") == Event{trace::SizedRequest{0x204, "0500", "00"}});
   CHECK(parsed(parser, "req 0 - -") == Event{trace::SizedRequest{0, {}, {}}});
   CHECK(parsed(parser, "eventbuf 12") == Event{trace::EventBuffers{12}});
+  CHECK(parsed(parser, "waiting 2") == Event{trace::WaitingCheck{2}});
+  CHECK(refused(in_scenario(), "waiting 2") == ParseError{Problem::family_mismatch, 0, {}, "waiting"});
   CHECK(parsed(parser, "reset device") == Event{trace::MachineReset{true}});
   CHECK(parsed(parser, "ram 0 1000") == Event{trace::RamAdded{0, 0xfff, false}});
   CHECK(refused(parser, "B 1") == ParseError{Problem::recorded_only, 0, {}, "B"});

@@ -244,6 +244,7 @@ TEST_CASE("Words of a virtio-iommu are written as they are read", "[trace]") {
   std::array<char, trace::longest_line> buffer{};
   CHECK(trace::format(trace::SizedRequest{0x204, "05", {}}, buffer) == "req 204 05 -\n");
   CHECK(trace::format(trace::EventBuffers{12}, buffer) == "eventbuf 12\n");
+  CHECK(trace::format(trace::WaitingCheck{2}, buffer) == "waiting 2\n");
   CHECK(trace::format(trace::DriverReady{0x77, true}, buffer) == "C features=77 bypass=1\n");
 }
 
