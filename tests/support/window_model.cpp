@@ -69,6 +69,13 @@ WindowModel::Answers WindowModel::ask(const Context& context, std::uint64_t iova
   return answers;
 }
 
+Answer WindowModel::under(const Context& context, const Answers& answers, unsigned access) const {
+  Answer answer = answers.at(access);
+  // Every fault behind a root entry is one that FPD covers.
+  if (context.fault_disable()) answer.reported = false;
+  return answer;
+}
+
 void WindowModel::memory_changed() {
   for (std::size_t source = 0; source < sources_.size(); ++source) {
     const Context now = context_of(source);
@@ -77,7 +84,7 @@ void WindowModel::memory_changed() {
     std::erase(known, now);
     if (!keeps_faults_) std::erase_if(known, [](const Context& context) { return !context.leads_to_tables(); });
     known.push_back(now);
-    histories_.try_emplace(now, iovas_.size());
+    histories_.try_emplace(now.for_translating(), iovas_.size());
   }
   for (auto& [context, history] : histories_) {
     for (std::size_t page = 0; page < iovas_.size(); ++page) {
@@ -132,7 +139,7 @@ void WindowModel::forget_pages(std::optional<std::uint16_t> domain_id, std::uint
   // Contexts nobody can come through any more need not be asked about.
   std::erase_if(histories_, [&](const auto& entry) {
     const auto knows = [&](const std::vector<Context>& known) {
-      return std::ranges::find(known, entry.first) != known.end();
+      return std::ranges::find(known, entry.first, &Context::for_translating) != known.end();
     };
     const auto settled = [](const std::vector<Answers>& said) { return said.size() == 1; };
     return std::ranges::none_of(contexts_, knows) && std::ranges::all_of(entry.second, settled);
@@ -150,13 +157,16 @@ void WindowModel::translations_invalidated(std::uint16_t domain_id, std::uint64_
 std::vector<Answer> WindowModel::allowed(std::size_t source, std::size_t iova, unsigned access) const {
   std::vector<Answer> all;
   for (const Context& context : contexts_[source]) {
-    for (const Answers& answers : histories_.at(context)[iova]) all.push_back(answers.at(access));
+    for (const Answers& answers : histories_.at(context.for_translating())[iova]) {
+      all.push_back(under(context, answers, access));
+    }
   }
   return all;
 }
 
 Answer WindowModel::present(std::size_t source, std::size_t iova, unsigned access) const {
-  return histories_.at(contexts_[source].back())[iova].back().at(access);
+  const Context& context = contexts_[source].back();
+  return under(context, histories_.at(context.for_translating())[iova].back(), access);
 }
 
 }  // namespace viommu::test

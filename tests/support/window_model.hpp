@@ -19,7 +19,8 @@ namespace viommu::test {
 /// An answer is right when an uncached walk gave it at some instant since the last completed invalidation that covers
 /// it. The model asks the oracle for every watched page after every store of the guest and keeps what it said; an
 /// invalidation forgets all but the present. Contexts and pages are kept apart, because a unit may go on with the
-/// context it knows and read the tables as they are now: what was said is kept for each pair of context words.
+/// context it knows and read the tables as they are now: what was said is kept for each pair of context words. Devices
+/// of one domain share translations: of those words what has no part in a translation does not count.
 /// Without caching mode nothing that faulted may be kept. Root entries are taken as they are.
 class WindowModel {
  public:
@@ -50,10 +51,14 @@ class WindowModel {
     friend auto operator<=>(const Context&, const Context&) = default;
     [[nodiscard]] std::uint16_t domain_id() const { return static_cast<std::uint16_t>(high >> 8); }
     [[nodiscard]] bool leads_to_tables() const { return (low & 1) != 0; }
+    [[nodiscard]] bool fault_disable() const { return (low & 2) != 0; }
+    /// Without FPD, and without the bits that are ignored.
+    [[nodiscard]] Context for_translating() const { return {low & ~std::uint64_t{0x2}, high & ~std::uint64_t{0x78}}; }
   };
   using Answers = std::array<oracle::Answer, 4>;      // by access
   using History = std::vector<std::vector<Answers>>;  // by watched page; the last one is the present
 
+  [[nodiscard]] oracle::Answer under(const Context& context, const Answers& answers, unsigned access) const;
   [[nodiscard]] Context context_of(std::size_t source) const;
   [[nodiscard]] Answers ask(const Context& context, std::uint64_t iova) const;
   void forget_contexts(std::size_t source, const std::function<bool(const Context&)>& covered);
@@ -64,7 +69,7 @@ class WindowModel {
   std::vector<std::uint16_t> sources_;
   std::vector<std::uint64_t> iovas_;
   std::vector<std::vector<Context>> contexts_;  // by source; the last one is the present
-  std::map<Context, History> histories_;
+  std::map<Context, History> histories_;        // by what is left for_translating()
   bool keeps_faults_;
 };
 
