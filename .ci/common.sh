@@ -18,6 +18,7 @@ fail() {
   packages_build='cmake ninja-build g++ pkg-config catch2 libcli11-dev nlohmann-json3-dev libzstd-dev libtbb-dev
     libxsimd-dev libbenchmark-dev libmimalloc-dev libglib2.0-dev spin systemtap-sdt-dev'
   packages_bench='python3 python3-matplotlib'
+  packages_qemu='qemu-system-x86'
   packages_clang='clang-19 libclang-rt-19-dev llvm-19'
   packages_ci="$packages_clang clang-format-19 clang-tidy-19 git"
   # A faster second build, the Rust test, the kernels elsewhere, a reader of ACPI tables; their absence fails nothing.
