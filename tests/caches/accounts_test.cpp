@@ -110,6 +110,30 @@ TEST_CASE("a domain id begins at 0 when it is used again, its devices go on", "[
   CHECK(world.accounts.of(SourceId{1}).of(Dropped::contexts) == 1);
 }
 
+TEST_CASE("what was counted without an account is no device's and no domain's, not those of number 0 either",
+          "[caches][accounts][S5.9]") {
+  World world{4};
+  const Account account = world.acquire(0, 0);
+  const AccountRow row = world.accounts.row(0);
+  row.add(Use::hits, 0, 5);
+  row.add(Use::hits, account, 2);
+  CHECK(world.device(0) == 2);
+  CHECK(world.domain(0) == 2);
+}
+
+TEST_CASE("drops of each kind are counted apart", "[caches][accounts][S5.9]") {
+  World world{4};
+  static_cast<void>(world.acquire(1, 7));
+  for (std::size_t kind = 0; kind < kinds_dropped; ++kind) {
+    CHECK(world.accounts.count_dropped(DomainId{7}, static_cast<Dropped>(kind), 10 + kind));
+    CHECK(world.accounts.count_dropped(SourceId{1}, static_cast<Dropped>(kind), 20 + kind));
+  }
+  for (std::size_t kind = 0; kind < kinds_dropped; ++kind) {
+    CHECK(world.accounts.of(DomainId{7}).of(static_cast<Dropped>(kind)) == 10 + kind);
+    CHECK(world.accounts.of(SourceId{1}).of(static_cast<Dropped>(kind)) == 20 + kind);
+  }
+}
+
 TEST_CASE("whoever has had no account has no counts", "[caches][accounts]") {
   World world{4};
   CHECK_FALSE(world.accounts.count_dropped(DomainId{7}, Dropped::pages, 3));

@@ -414,6 +414,24 @@ def all_headers():
     return [str(path) for folder in folders for path in sorted(Path(folder).rglob("*.hpp"))]
 
 
+def own_types(text):
+    """Names declared outside of any class, if not all of them."""
+    kind = r"(?:class|struct|enum class|using)(?: alignas\([^)]*\))?"
+    return set(re.findall(rf"^{kind} (\w+)(?= = | \{{|;| :)", text, re.MULTILINE))
+
+
+def clashes(path):
+    """Whether a source has a name of its own that is some header's too: it cannot begin with all headers."""
+    if not path.endswith(".cpp"):
+        return False
+    if not clashes.names:
+        clashes.names = set().union(*(own_types(Path(header).read_text()) for header in all_headers()))
+    return bool(own_types(Path(path).read_text()) & clashes.names)
+
+
+clashes.names = set()
+
+
 def write_if_changed(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_bytes() != content:
@@ -457,7 +475,9 @@ def generate(out, share=1.0, only=None, jobs=2):
         write_if_changed(out / "source/engine/base" / name, Path("tests/mutants", name).read_bytes())
     kernels = re.compile(r"(walkers|caches)/simd/.*|engine/trace/.*")  # have flags of their own, or are not looked at
     shared = "".join(f'#include "{path}"\n' for path in all_headers() if not kernels.fullmatch(path))
-    for name, content in (("headers.hpp", shared), ("headers.cpp", "")):
+    alone = "".join(f"set(alone ${{alone}} {path})\n" for path in sorted(there - {"engine/base/mutant.cpp"})
+                    if clashes(path))
+    for name, content in (("headers.hpp", shared), ("headers.cpp", ""), ("alone.cmake", alone)):
         there.add(f"shared/{name}")
         write_if_changed(out / "source/shared" / name, content.encode())
     for file in [p for p in (out / "source").rglob("*") if p.is_file()]:

@@ -25,10 +25,9 @@ struct Reached {
   const char* const name = std::getenv("VIOMMU_MUTANTS_REACHED");
   if (name == nullptr) return {};
   const int file = open(name, O_RDWR);
-  struct stat status {};
+  struct stat status{};
   if (file < 0 || fstat(file, &status) != 0) return {};
-  void* const at =
-      mmap(nullptr, static_cast<std::size_t>(status.st_size), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  void* const at = mmap(nullptr, static_cast<std::size_t>(status.st_size), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   close(file);
   if (at == MAP_FAILED) return {};
   return {static_cast<unsigned char*>(at), status.st_size};

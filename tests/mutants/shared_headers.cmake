@@ -14,13 +14,15 @@ function(viommu_share_headers)
     endif()
   endforeach()
   target_precompile_headers(viommu_tests PRIVATE ${folder}/headers.hpp)
-  # Kernels have flags of their own, and one source a name that is a header's elsewhere.
-  foreach(source caches/simd/avx2.cpp caches/simd/avx512.cpp walkers/simd/avx2.cpp walkers/simd/avx512.cpp
-                 engine/virtio_iommu/reserved.cpp)
-    get_filename_component(layer ${source} DIRECTORY)
-    string(REGEX REPLACE "/simd|engine/" "" layer ${layer})
-    set_source_files_properties(${PROJECT_SOURCE_DIR}/${source} TARGET_DIRECTORY viommu_${layer}
-                                PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
+  # Kernels have flags of their own, and some sources a name that is a header's elsewhere (`alone`).
+  include(${folder}/alone.cmake)
+  foreach(source ${alone} caches/simd/avx2.cpp caches/simd/avx512.cpp walkers/simd/avx2.cpp walkers/simd/avx512.cpp)
+    string(REGEX REPLACE "^(engine/)?([a-z_]+)/.*" "viommu_\\2" target ${source})
+    string(REPLACE viommu_cli viommu_replay target ${target})
+    if(TARGET ${target})
+      set_source_files_properties(${PROJECT_SOURCE_DIR}/${source} TARGET_DIRECTORY ${target}
+                                  PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
+    endif()
   endforeach()
 endfunction()
 cmake_language(DEFER CALL viommu_share_headers)
