@@ -40,7 +40,8 @@ QUESTIONS = [
              r"queue(_alone)?<(Serial|Parallel|Independent)>/((4|64)/(0|1000)|0)/iterations"),
     Question("strict_unmap", "strict unmaps beside a reader", 5, r"<(Viommu|QemuShape)>"),
     Question("interference", "a reader beside invalidations", 5, r"<(Viommu|QemuShape)>/[0-9]+/1024/0/"),
-    Question("virtio_map", "mappings of virtio-iommu", 5, r"<(Viommu|GTreeMutex)>/\w+/1048576/(manual_time$|iterations)"),
+    Question("virtio_map", "mappings of virtio-iommu", 5,
+             r"<(Viommu|ViommuCalls|GTreeMutex)>/\w+/1048576/(manual_time$|iterations)"),
     Question("vhost_feed", "vhost back ends", 5,
              r"(feed<\w+>/(4|2048)/|translate<(Viommu|RwlockList)>/2048/manual_time(/threads:2)?$)"),
     Question("interrupt_route", "interrupts", 5, r"<(Viommu|ViommuRoute|QemuShape|Floor)>/65536/manual_time(/threads:2)?$"),
@@ -223,11 +224,12 @@ def virtio_aims():
         for mappings in (1024, 65536, 1 << 20):
             for question, what, aim in (("translate", "lookup", translate), ("map", "MAP", change),
                                         ("unmap", "UNMAP", change)):
-                for peer in ("GTreeMutex", "SharedMutexMap"):
-                    aimed = aim if mappings == 1 << 20 and peer == "GTreeMutex" else None
-                    rows.append(at_least(f"{what} among {count(mappings)} mappings, {shape}",
-                                         f"virtio_{question}<Viommu>/{shape}/{mappings}",
-                                         f"virtio_{question}<{peer}>/{shape}/{mappings}", aimed))
+                for ours, how in (("Viommu", ""), ("ViommuCalls", ", C interface")):
+                    for peer in ("GTreeMutex", "SharedMutexMap"):
+                        aimed = aim if mappings == 1 << 20 and peer == "GTreeMutex" else None
+                        rows.append(at_least(f"{what} among {count(mappings)} mappings, {shape}{how}",
+                                             f"virtio_{question}<{ours}>/{shape}/{mappings}",
+                                             f"virtio_{question}<{peer}>/{shape}/{mappings}", aimed))
     return rows
 
 
@@ -352,6 +354,7 @@ LABELS = {
     "Viommu": "Viommu", "ViommuC": "Viommu, C ABI", "QemuShape": "QEMU's shape",
     "QemuShapeCapped": "QEMU's shape, 1,024 entries", "TbbMap": "oneTBB hash map",
     "SharedMutexMap": "ordered map, shared mutex", "GTreeMutex": "GLib's tree, mutex",
+    "ViommuCalls": "Viommu, the whole device",
     "RwlockList": "sorted list, rwlock", "Floor": "floor",
     "FloorChase": "floor, dependent loads",
 }

@@ -7,7 +7,9 @@
 //
 // Shapes: dense, pages one after another; sparse, anywhere below 2^48, never twice at the same place. The domain was
 // filled in random order. Viommu is the store inside a guard, and a drain after each 64 requests, as a queue has them:
-// no decoding of requests, no cache in front, on either side. Floor is one load from an array of 16 bytes a mapping.
+// no decoding of requests, no cache in front, on either side. ViommuCalls is the whole device behind the C interface:
+// requests as their bytes, each answered when its drain is over, and the translate call with its IOTLB and its checks;
+// the peers are the same bare stores. Floor is one load from an array of 16 bytes a mapping.
 #include <benchmark/benchmark.h>
 
 #include <array>
@@ -23,6 +25,7 @@
 #include "bench/support/mapping_set.hpp"
 #include "bench/support/question.hpp"
 #include "bench/support/sections.hpp"
+#include "bench/support/virtio_calls.hpp"
 #include "caches/epoch.hpp"
 #include "engine/virtio_iommu/mappings.hpp"
 
@@ -258,6 +261,7 @@ void add_side() {
 
 void add_all() {
   add_side<Store>();
+  add_side<VirtioCalls>();
   add_side<GTreeMutex>();
   add_side<SharedMutexIntervals>();
   for (const MapShape shape : {MapShape::dense, MapShape::sparse}) add_lookups("Floor", shape, &one_load);
