@@ -305,8 +305,11 @@ viommu_result viommu_device_remove(viommu_engine* engine, uint16_t source) {
     const bool is_last = viommu::capi::behind(*engine, id).count <= (device != nullptr ? 1U : 0U);
     if (is_last) engine->on_id_unused(id);  // before the device is gone
     engine->machine.remove({source});
-    if (!is_last) viommu::capi::follow_devices(*engine, id);
     engine->bypassing.put({source}, false);
+    if (is_last) return VIOMMU_OK;
+    viommu::capi::follow_devices(*engine, id);
+    // They keep their own reserved memory; where there is no memory to say so, all of it.
+    static_cast<void>(viommu::capi::refresh_endpoint(*engine, id));
     return VIOMMU_OK;
   });
 }

@@ -150,6 +150,11 @@ bool Device::set_reserved(SourceId source, std::span<const ReservedRegion> reser
   if (seen.kind == EndpointView::Kind::unknown) return true;
   if (!views_.name(source, seen.endpoint, reserved)) return false;
   if (domains_.set_reserved(seen.endpoint, reserved) != Domains::Added::ok) return false;
+  const EndpointView now = domains_.view(seen.endpoint);
+  views_.put(source, now, domains_.covers_reserved(seen.endpoint));
+  consumers_.dropped(drop_context(source));
+  consumers_.finish();
+  dropped_.clear();  // nothing is answered for it
   take_back();
   return true;
 }

@@ -246,6 +246,7 @@ class Device {
   void count(const Request& request) noexcept;
   void note_drop(const caches::Scope& scope) noexcept;
   void moved(EndpointName endpoint, const EndpointView& before, const EndpointView& now) noexcept;
+  caches::Scope drop_context(SourceId source) noexcept;
   [[nodiscard]] bool unmapping(const Domain& domain, IovaRange range) noexcept;
   [[nodiscard]] DomainListener listener() noexcept;
   [[nodiscard]] consumer::FrontEnd front_end() noexcept;

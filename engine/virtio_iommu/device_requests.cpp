@@ -187,14 +187,20 @@ consumer::FrontEnd Device::front_end() noexcept {
 void Device::moved(EndpointName endpoint, const EndpointView& before, const EndpointView& now) noexcept {
   if (now.domain != nullptr && now.domain->members() == 1) waist_.begin_counting(now.domain->index());  // it is new
   views_.put(endpoint.source, now);
-  caches::Scope scope;
-  scope.kind = caches::Scope::Kind::source_contexts;
-  scope.source = endpoint.source;
-  waist_.drop(scope);
-  dropped_.add(scope);
+  const caches::Scope scope = drop_context(endpoint.source);
   if (before.domain != nullptr && before.domain->members() == 0)
     waist_.drop(pages_of(before.domain->index(), all_iovas));
   consumers_.dropped(scope);
+}
+
+/// Requests of that id are looked at anew.
+caches::Scope Device::drop_context(SourceId source) noexcept {
+  caches::Scope scope;
+  scope.kind = caches::Scope::Kind::source_contexts;
+  scope.source = source;
+  waist_.drop(scope);
+  dropped_.add(scope);
+  return scope;
 }
 
 /// Consumers give it up before it goes. What one keeps, all get back.

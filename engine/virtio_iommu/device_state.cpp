@@ -108,7 +108,7 @@ void Device::take_all_back() noexcept {
 void Device::publish_views() noexcept {
   domains_.for_each_known([this](EndpointName name, const EndpointView& now) {
     if (now.domain != nullptr) waist_.begin_counting(now.domain->index());
-    if (views_.of(name.source).kind != now.kind) views_.put(name.source, now);
+    if (views_.of(name.source).kind != now.kind) views_.put(name.source, now, domains_.covers_reserved(name.id));
   });
   waist_.drop(caches::Scope{});
   consumers_.mode_changed();

@@ -13,6 +13,20 @@ using core::DmaAnswer;
 using core::DmaKind;
 using core::DmaRequest;
 
+namespace {
+
+/// Of the largest block around the address that no reserved memory is in.
+[[nodiscard]] std::uint64_t mask_beside_reserved(const Views::Seen& seen, Iova iova) noexcept {
+  unsigned shift = 64;
+  for (const ReservedRegion& region : seen.reserved) {
+    const std::uint64_t nearest = region.range.first > iova ? region.range.first.value : region.range.last.value;
+    shift = std::min(shift, static_cast<unsigned>(std::bit_width(nearest ^ iova.value)) - 1);
+  }
+  return low_bits(shift);
+}
+
+}  // namespace
+
 caches::AddressSpaceKey Device::key_of(viommu::DomainId domain) noexcept {
   caches::AddressSpaceKey key;
   key.domain = domain;
@@ -71,6 +85,11 @@ DmaAnswer Device::translate_missed(core::Reader& reader, const DmaRequest& reque
 DmaAnswer Device::translate_in(core::Reader& reader, const DmaRequest& request, const Views::Seen& seen,
                                std::uint64_t version) noexcept {
   const caches::AddressSpaceKey key = key_of(seen.domain);
+  if (seen.covers_reserved) [[unlikely]] {  // without a context nothing is found in a cache that has no look at it
+    core::Translation found = waist_.translate_uncached(reader, key, request.iova, request.asked);
+    found.mask &= mask_beside_reserved(seen, request.iova);
+    return conclude(reader, request, found, seen);
+  }
   caches::ContextEntry context = waist_.find_context(request.source);
   if (!context) {
     reader.counters.add(core::Count::context_walks);
@@ -95,15 +114,8 @@ DmaAnswer Device::conclude(core::Reader& reader, const DmaRequest& request, cons
 
 DmaAnswer Device::identity(core::Reader& reader, const DmaRequest& request, const Views::Seen& seen) const noexcept {
   reader.counters.add(core::Count::identities);
-  // The largest block around the address that no reserved memory is in.
-  unsigned shift = 64;
-  for (const ReservedRegion& region : seen.reserved) {
-    const std::uint64_t nearest =
-        region.range.first > request.iova ? region.range.first.value : region.range.last.value;
-    shift = std::min(shift, static_cast<unsigned>(std::bit_width(nearest ^ request.iova.value)) - 1);
-  }
   core::Translation found;
-  found.set(core::Outcome::translated, read_write, {request.iova.value}, low_bits(shift));
+  found.set(core::Outcome::translated, read_write, {request.iova.value}, mask_beside_reserved(seen, request.iova));
   waist_.mark_device(found);
   DmaAnswer answer{DmaKind::identity, found.rights, found.gpa, found.mask};
   answer.mmio = found.mmio;

@@ -129,6 +129,19 @@ std::optional<std::span<const ReservedRegion>> Domains::reserved_of(EndpointId i
   return endpoint->regions();
 }
 
+bool Domains::covers_reserved(EndpointId id) const noexcept {
+  const Endpoint* const endpoint = live(id);
+  return endpoint != nullptr && endpoint->domain != nothing &&
+         covers_reserved(*slots_[endpoint->domain].domain, *endpoint);
+}
+
+bool Domains::covers_reserved(const Domain& domain, const Endpoint& endpoint) noexcept {
+  return std::ranges::any_of(endpoint.regions(), [&](const ReservedRegion& region) {
+    const auto near = domain.mappings.first_from(region.range.first);
+    return near && near->range.first <= region.range.last;
+  });
+}
+
 // ---- Domains ----
 
 const Domain* Domains::find(DomainId id) const noexcept {
@@ -209,10 +222,7 @@ Domains::Outcome Domains::attach(const Attach& request) noexcept {
     if (domain.bypass() != request.bypass) return answered(Status::invalid);
     if (endpoint->domain == slot) return answered(Status::ok);
     // What is mapped there it must not reach.
-    for (const ReservedRegion& region : endpoint->regions())
-      if (const auto near = domain.mappings.first_from(region.range.first);
-          near && near->range.first <= region.range.last)
-        return answered(Status::unsupported);
+    if (covers_reserved(domain, *endpoint)) return answered(Status::unsupported);
   } else {
     const bool makes_room = endpoint->domain != nothing && slots_[endpoint->domain].domain->members() == 1;
     if (domain_count_ == limits_.domains && !makes_room) return answered(Status::no_memory);

@@ -131,6 +131,8 @@ class Domains {
   [[nodiscard]] EndpointView view(EndpointId id) const noexcept;
   /// Of PROBE. Nothing: NOENT.
   [[nodiscard]] std::optional<std::span<const ReservedRegion>> reserved_of(EndpointId id) const noexcept;
+  /// Whether its domain maps some of its reserved memory, as it may where that came after the mapping.
+  [[nodiscard]] bool covers_reserved(EndpointId id) const noexcept;
 
   // ---- Requests ----
   [[nodiscard]] Outcome attach(const Attach& request) noexcept;
@@ -222,6 +224,7 @@ class Domains {
   /// The domain that a MAP or UNMAP may change, or why not.
   [[nodiscard]] Status domain_for(DomainId id, Domain*& domain) noexcept;
   [[nodiscard]] bool any_reserved(const Domain& domain, IovaRange range) const noexcept;
+  [[nodiscard]] static bool covers_reserved(const Domain& domain, const Endpoint& endpoint) noexcept;
   void enter(Endpoint& endpoint, std::uint32_t slot) noexcept;
   /// @return the slot of a domain that nobody is in any more
   [[nodiscard]] std::uint32_t leave(Endpoint& endpoint) noexcept;

@@ -49,12 +49,13 @@ bool Views::name(SourceId source, EndpointId endpoint, std::span<const ReservedR
   return true;
 }
 
-void Views::put(SourceId source, const EndpointView& view) noexcept {
+void Views::put(SourceId source, const EndpointView& view, bool covers_reserved) noexcept {
   Bus* const bus = buses_[source.bus()].load(std::memory_order_relaxed);
   if (bus == nullptr) return;
   const std::uint32_t domain = view.domain == nullptr ? 0U : view.domain->index().value;
-  bus->entries[source.devfn()].word.store(static_cast<std::uint32_t>(view.kind) | domain << domain_at,
-                                          std::memory_order_release);
+  bus->entries[source.devfn()].word.store(
+      static_cast<std::uint32_t>(view.kind) | domain << domain_at | (covers_reserved ? covers_bit : 0U),
+      std::memory_order_release);
 }
 
 bool Views::rename(SourceId from, SourceId to, EndpointId endpoint) noexcept {

@@ -32,6 +32,8 @@ class Views {
     viommu::DomainId domain{};  ///< of `translated`
     EndpointId endpoint{};
     std::span<const ReservedRegion> reserved;
+    /// Its domain maps some of that, which came later: what is cached of the domain is not for this endpoint.
+    bool covers_reserved = false;
 
     /// The reserved memory that has the address, or null.
     [[nodiscard]] const ReservedRegion* region_at(Iova iova) const noexcept {
@@ -54,6 +56,7 @@ class Views {
     Seen seen;
     seen.kind = static_cast<EndpointView::Kind>(word & low_bits(8));
     seen.domain = {static_cast<std::uint16_t>(word >> domain_at)};
+    seen.covers_reserved = (word & covers_bit) != 0;
     seen.endpoint = {entry.endpoint.load(std::memory_order_relaxed)};
     if (const List* const list = entry.reserved.load(std::memory_order_acquire); list != nullptr)
       seen.reserved = {list->regions.begin(), list->regions.size()};
@@ -63,7 +66,8 @@ class Views {
   /// Room for a device and its reserved memory. @return false when the host has no memory
   [[nodiscard]] bool name(SourceId source, EndpointId endpoint, std::span<const ReservedRegion> reserved) noexcept;
   /// It sees this from now on. It has been named, or the view is `unknown`.
-  void put(SourceId source, const EndpointView& view) noexcept;
+  /// @param covers_reserved  as Seen has it
+  void put(SourceId source, const EndpointView& view, bool covers_reserved = false) noexcept;
   /// The same under another number. @return false when the host has no memory
   [[nodiscard]] bool rename(SourceId from, SourceId to, EndpointId endpoint) noexcept;
 
@@ -74,6 +78,7 @@ class Views {
 
  private:
   static constexpr unsigned domain_at = 8;
+  static constexpr std::uint32_t covers_bit = std::uint32_t{1} << 31;
   struct List {
     HostArray<ReservedRegion> regions;
     List* next = nullptr;  ///< of those that were replaced

@@ -248,6 +248,69 @@ TEST_CASE("what a host cannot map is reserved memory of its endpoint, beside the
   }
 }
 
+TEST_CASE("reserved memory that comes after a mapping is blocked at once, whatever is cached of the domain",
+          "[virtio][hosts][S2.16][S3.17]") {
+  VirtioMachine machine;
+  machine.negotiate();
+  HostIommu host;
+  host.ranges = {{0, 0x7F'FFFF'FFFF}};
+  const viommu_host_facts facts = host.facts();
+  REQUIRE(machine.plug(host_device(pf, facts)) == VIOMMU_OK);
+  REQUIRE(machine.plug(vf) == VIOMMU_OK);
+  REQUIRE(viommu_host_facts_unset(machine.engine, pf) == VIOMMU_OK);
+  REQUIRE(machine.attach(1, pf) == st::ok);
+  REQUIRE(machine.attach(1, vf) == st::ok);
+  constexpr std::uint64_t border = 0x80'0000'0000;
+  REQUIRE(machine.map(1, border - mib2, border + mib2 - 1, ram) == st::ok);
+  MirrorModel cache;
+  cache.consumer.notify = VIOMMU_EVENT_UNMAP;
+  cache.consumer.last = ~std::uint64_t{0};
+  viommu_refusal why = empty_refusal();
+  REQUIRE(viommu_subscribe(machine.engine, pf, &cache.consumer, &why, &cache.id) == VIOMMU_OK);
+  for (unsigned turn = 0; turn < 2; ++turn)
+    for (const std::uint64_t iova : {border - 0x1000, border})
+      CHECK(machine.translate(pf, iova).gpa == ram + iova - (border - mib2));
+  REQUIRE(machine.plug(host_device(pf, facts)) == VIOMMU_OK);
+  CHECK(cache.take_seen().size() == 1);  // whoever asks on each miss asks again
+  CHECK(machine.translate(vf, border).gpa == ram + mib2);
+  CHECK(machine.reason(pf, border) == VIOMMU_VIRTIO_FAULT_MAPPING);
+  CHECK(machine.translate(pf, border - 0x1000).gpa == ram + mib2 - 0x1000);
+  CHECK(machine.translate(pf, border - 0x1000).mask < mib2);
+  CHECK(machine.reason(pf, border) == VIOMMU_VIRTIO_FAULT_MAPPING);
+  const std::vector<viommu_request> requests(4, {border, 0, 0, pf, VIOMMU_READ, VIOMMU_NO_REPORT});
+  std::vector<viommu_translation> answers(requests.size());
+  REQUIRE(viommu_translate_batch(machine.reader, requests.data(), answers.data(), 4) == VIOMMU_OK);
+  for (const viommu_translation& answer : answers) CHECK(answer.kind == VIOMMU_FAULT);
+  CHECK(machine.unmap(1, border - mib2, border + mib2 - 1) == st::ok);
+  CHECK(machine.map(1, border, border + 0xFFF, ram) == st::invalid);
+}
+
+TEST_CASE("reserved memory of a device behind an alias goes with it", "[virtio][hosts][S2.17]") {
+  VirtioMachine machine;
+  machine.negotiate();
+  const viommu_range reserved{0x10'2000, 0x10'2FFF};
+  viommu_device device{};
+  device.size = sizeof device;
+  device.flags = VIOMMU_DEVICE_HAS_ALIAS;
+  device.alias = 0x500;
+  device.source = 0x508;
+  REQUIRE(machine.plug(device) == VIOMMU_OK);
+  REQUIRE(machine.attach(1, 0x500) == st::ok);
+  device.source = 0x510;
+  device.reserved_count = 1;
+  device.reserved_memory = &reserved;
+  REQUIRE(machine.plug(device) == VIOMMU_OK);
+  std::uint8_t status = 0xFF;
+  const Property doorbell{VIOMMU_VIRTIO_MSI, msi_first, msi_last};
+  CHECK(probed(machine, 0x500, status) ==
+        std::vector<Property>{{VIOMMU_VIRTIO_RESERVED, reserved.first, reserved.last}, doorbell});
+  CHECK(machine.map(1, reserved.first, reserved.last, ram) == st::invalid);
+  machine.unplug(0x510);
+  CHECK(probed(machine, 0x500, status) == std::vector<Property>{doorbell});
+  CHECK(machine.map(1, reserved.first, reserved.last, ram) == st::ok);
+  CHECK(machine.translate(0x500, reserved.first).gpa == ram);
+}
+
 TEST_CASE("a device that finds no place as an endpoint leaves all as it was", "[virtio][hosts][S2.15]") {
   viommu_virtio_options options = virtio_options();
   options.endpoints = 1;

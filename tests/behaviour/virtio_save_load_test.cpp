@@ -168,6 +168,27 @@ TEST_CASE("a virtio-iommu goes on elsewhere with its bypass, domains, mappings a
   CHECK(after.reason(vf, 0x5000) == VIOMMU_VIRTIO_FAULT_DOMAIN);
 }
 
+TEST_CASE("what a state maps over reserved memory of the endpoint that takes it is blocked", "[virtio][state][S3.17]") {
+  VirtioMachine before;
+  before.negotiate();
+  REQUIRE(before.plug(pf) == VIOMMU_OK);
+  REQUIRE(before.attach(7, pf) == st::ok);
+  REQUIRE(before.map(7, 0x1000, 0x2FFF, 0x8000) == st::ok);
+  VirtioMachine after;
+  const viommu_range reserved{0x2000, 0x2FFF};
+  viommu_device device{};
+  device.size = sizeof device;
+  device.source = pf;
+  device.reserved_count = 1;
+  device.reserved_memory = &reserved;
+  REQUIRE(after.plug(device) == VIOMMU_OK);
+  require_load(after.engine, save(before.engine));
+  for (unsigned turn = 0; turn < 3; ++turn) {
+    CHECK(after.translate(pf, 0x1000).gpa == 0x8000);
+    CHECK(after.reason(pf, 0x2000) == VIOMMU_VIRTIO_FAULT_MAPPING);
+  }
+}
+
 TEST_CASE("bypass of a state holds against that of the boot, either way", "[virtio][state][S4.12][S3.16]") {
   viommu_virtio_options options = virtio_options();
   options.flags = 0;  // bypass at boot
