@@ -127,6 +127,7 @@ class World {
     generation_ = 0;
     asked_ = false;
     model_.reset((flags & 2) != 0, (flags & 4) != 0);
+    for (auto& covered : covered_) covered.fill(false);
     for (std::size_t i = 0; i < first_counts_.size(); ++i) first_counts_[i] = unit_.count(static_cast<WorkCount>(i));
     change_pages();
     for (auto& floors : floors_) floors.fill(generation_);
@@ -179,7 +180,8 @@ class World {
     command(0x4000'0000);
     model_.set_root(value);
     if (mode_drops())
-      for (auto& floors : floors_) floors.fill(generation_);
+      for (std::size_t space = 0; space < spaces.size(); ++space)
+        for (std::size_t page = 0; page < pages.size(); ++page) cover(space, page);
     model_.run();
   }
   void set_ring(std::uint64_t address) {
@@ -213,8 +215,8 @@ class World {
       for (std::size_t page = 0; page < pages.size(); ++page)
         must(ram_.store_u64(slots_[space][page], generation_ << 16 | space << 14 | page << 12 | 0x63));
   }
-  void ask(std::size_t space, std::size_t page) {
-    waist_.enter(*reader_);
+  /// Inside a guard. @return whether there was room for its context
+  bool ask(std::size_t space, std::size_t page) {
     const SourceId source{static_cast<std::uint16_t>(space << 8)};
     const std::uint64_t version = waist_.context_version();
     caches::ContextEntry context = waist_.find_context(source);
@@ -227,13 +229,18 @@ class World {
       require(generation <= generation_, "a page that never was");
       require(generation >= floors_[space][page], "a translation that an invalidation has covered");
     }
-    waist_.leave(*reader_);
-    if (!context) static_cast<void>(unit_.process(0));  // pools are short
+    covered_[space][page] = false;
+    return bool{context};
   }
-  void ask_all() {
-    asked_ = true;
+  /// @param all  else what was covered since it was asked for last: there an old translation would be served
+  void ask_for(bool all) {
+    bool had_room = true;
+    waist_.enter(*reader_);
     for (std::size_t space = 0; space < spaces.size(); ++space)
-      for (std::size_t page = 0; page < pages.size(); ++page) ask(space, page);
+      for (std::size_t page = 0; page < pages.size(); ++page)
+        if (all || covered_[space][page]) had_room &= ask(space, page);
+    waist_.leave(*reader_);
+    if (!had_room) static_cast<void>(unit_.process(0));  // pools are short
   }
 
   // ---- What is to be seen ----
@@ -273,9 +280,12 @@ class World {
       if (by_pasid && spaces[space].pasid != dropped.pasid) continue;
       if (dropped.kind == Kind::pages && of_first_stage) continue;
       for (std::size_t page = 0; page < pages.size(); ++page)
-        if (!by_page || (pages[page] >= dropped.first && pages[page] <= dropped.last))
-          floors_[space][page] = generation_;
+        if (!by_page || (pages[page] >= dropped.first && pages[page] <= dropped.last)) cover(space, page);
     }
+  }
+  void cover(std::size_t space, std::size_t page) {
+    floors_[space][page] = generation_;
+    covered_[space][page] = true;
   }
 
   // ---- The unit ----
@@ -339,6 +349,7 @@ class World {
   std::vector<std::uint64_t> written_;
   std::array<std::uint64_t, work_counts> first_counts_{};
   std::array<std::array<std::uint64_t, pages.size()>, spaces.size()> floors_{};
+  std::array<std::array<bool, pages.size()>, spaces.size()> covered_{};  ///< and not asked for since
   std::array<std::array<std::uint64_t, pages.size()>, spaces.size()> slots_{};
   std::array<std::uint64_t, spaces.size()> roots_{};
   std::uint64_t generation_ = 0;
@@ -395,13 +406,16 @@ void World::run(Input input) {
       case 10: set_ring((a & 1) != 0 ? words[0] : ring_of(b)); break;
       case 11: set_root(a & 3); break;
       case 12: change_pages(); break;
-      case 13: ask_all(); break;
+      case 13:
+        asked_ = true;
+        ask_for(true);
+        break;
       case 14: clear_completion(); break;
       case 15: static_cast<void>(unit_.process(c)); break;
     }
     compare();
   }
-  if (asked_) ask_all();  // else nothing was cached
+  if (asked_) ask_for(false);  // else nothing was cached
   end();
 }
 

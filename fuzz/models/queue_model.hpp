@@ -55,7 +55,13 @@ class QueueModel {
 
   /// @param events  of errors, of completions: sent, not masked
   void reset(bool error_events, bool completion_events) {
-    *this = QueueModel{unit_, std::move(load_), std::move(accepts_)};
+    effects.clear();
+    dropped.clear();
+    counts_ = {};
+    effects_before_drain_.reset();
+    invalidated_ = enabled_ = stopped_ = completed_ = false;
+    code_ = mode_ = 0;
+    address_ = latched_ = head_ = tail_ = 0;
     error_events_ = error_events;
     completion_events_ = completion_events;
   }

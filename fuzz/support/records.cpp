@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <vector>
 
 #include "fuzz/support/target.hpp"
 #include "tests/support/random.hpp"
@@ -43,10 +42,11 @@ constexpr std::array<std::uint64_t, 28> borders{0x0,
                                                 1ULL << 63,
                                                 ~std::uint64_t{0}};
 
+/// Of the bytes at `data`, in place: they may become as many as `most`.
 class Mutation {
  public:
   Mutation(const RecordShape& shape, std::uint8_t* data, std::size_t size, std::size_t most, unsigned seed)
-      : shape_{shape}, bytes_{data, data + size}, most_{most}, random_{seed} {}
+      : shape_{shape}, data_{data}, size_{size}, most_{most}, random_{seed} {}
 
   void step() {
     const std::size_t count = records();
@@ -56,47 +56,47 @@ class Mutation {
     if (dice == 2) return erase(at);
     if (dice == 3) return copy(at, random_.below(count + 1));
     if (dice == 4) return swap(at, random_.below(count));
-    if (dice == 5 && shape_.head != 0) return change_byte(random_.below(std::min(shape_.head, bytes_.size())));
+    if (dice == 5 && shape_.head != 0) return change_byte(random_.below(std::min(shape_.head, size_)));
     change_cell(at, count);
   }
-  [[nodiscard]] std::size_t put(std::uint8_t* data) const {
-    const std::size_t size = std::min(bytes_.size(), most_);
-    std::copy_n(bytes_.begin(), size, data);
-    return size;
-  }
+  [[nodiscard]] std::size_t size() const { return size_; }
 
  private:
-  using Bytes = std::vector<std::uint8_t>;
-
-  [[nodiscard]] std::size_t records() const {
-    return bytes_.size() <= shape_.head ? 0 : (bytes_.size() - shape_.head) / shape_.record;
-  }
-  [[nodiscard]] Bytes::iterator place(std::size_t record) {
-    return bytes_.begin() + static_cast<std::ptrdiff_t>(shape_.head + record * shape_.record);
-  }
-  [[nodiscard]] Bytes::iterator end_of(std::size_t record) {
-    return place(record) + static_cast<std::ptrdiff_t>(shape_.record);
+  [[nodiscard]] std::size_t records() const { return size_ <= shape_.head ? 0 : (size_ - shape_.head) / shape_.record; }
+  [[nodiscard]] std::uint8_t* place(std::size_t record) { return data_ + shape_.head + record * shape_.record; }
+  /// Room for one more record. @return where; null where there is none
+  [[nodiscard]] std::uint8_t* open(std::size_t before) {
+    if (size_ < shape_.head) {
+      if (most_ < shape_.head) return nullptr;
+      std::fill(data_ + size_, data_ + shape_.head, std::uint8_t{0});
+      size_ = shape_.head;
+    }
+    if (most_ - size_ < shape_.record) return nullptr;
+    std::uint8_t* const at = place(before);
+    std::copy_backward(at, data_ + size_, data_ + size_ + shape_.record);
+    size_ += shape_.record;
+    return at;
   }
 
   void insert(std::size_t count) {
-    if (bytes_.size() < shape_.head) bytes_.resize(shape_.head);
-    if (bytes_.size() + shape_.record > most_) return;
-    Bytes record(shape_.record);
-    for (std::uint8_t& byte : record)
-      if (random_.chance(1, 2)) byte = static_cast<std::uint8_t>(random_.next());
-    bytes_.insert(place(random_.below(count + 1)), record.begin(), record.end());
+    std::uint8_t* const at = open(random_.below(count + 1));
+    if (at == nullptr) return;
+    for (std::size_t i = 0; i < shape_.record; ++i)
+      at[i] = random_.chance(1, 2) ? static_cast<std::uint8_t>(random_.next()) : std::uint8_t{0};
   }
-  void erase(std::size_t at) { bytes_.erase(place(at), end_of(at)); }
+  void erase(std::size_t at) {
+    std::copy(place(at + 1), data_ + size_, place(at));
+    size_ -= shape_.record;
+  }
   void copy(std::size_t from, std::size_t to) {
-    if (bytes_.size() + shape_.record > most_) return;
-    const Bytes record(place(from), end_of(from));
-    bytes_.insert(place(to), record.begin(), record.end());
+    std::uint8_t* const at = open(to);
+    if (at != nullptr) std::copy_n(place(from < to ? from : from + 1), shape_.record, at);
   }
   void swap(std::size_t one, std::size_t other) {
-    if (one != other) std::swap_ranges(place(one), end_of(one), place(other));
+    if (one != other) std::swap_ranges(place(one), place(one + 1), place(other));
   }
   void change_byte(std::size_t at) {
-    std::uint8_t& byte = bytes_[at];
+    std::uint8_t& byte = data_[at];
     if (random_.chance(1, 2))
       byte = static_cast<std::uint8_t>(byte ^ 1U << random_.below(8));
     else
@@ -123,17 +123,17 @@ class Mutation {
   }
   [[nodiscard]] std::uint64_t get(std::size_t record, Cell cell) {
     std::uint64_t value = 0;
-    for (std::size_t i = 0; i < cell.bytes; ++i)
-      value |= std::uint64_t{*(place(record) + static_cast<std::ptrdiff_t>(cell.at + i))} << (8 * i);
+    for (std::size_t i = 0; i < cell.bytes; ++i) value |= std::uint64_t{place(record)[cell.at + i]} << (8 * i);
     return value;
   }
   void set(std::size_t record, Cell cell, std::uint64_t value) {
     for (std::size_t i = 0; i < cell.bytes; ++i)
-      *(place(record) + static_cast<std::ptrdiff_t>(cell.at + i)) = static_cast<std::uint8_t>(value >> (8 * i));
+      place(record)[cell.at + i] = static_cast<std::uint8_t>(value >> (8 * i));
   }
 
   const RecordShape& shape_;
-  Bytes bytes_;
+  std::uint8_t* data_;
+  std::size_t size_;
   std::size_t most_;
   Random random_;
 };
@@ -146,7 +146,7 @@ std::size_t mutate_records(const RecordShape& shape, std::uint8_t* data, std::si
   if (random.chance(1, 4)) return LLVMFuzzerMutate(data, size, most);
   Mutation mutation{shape, data, size, most, seed ^ 0x5EED};
   for (std::uint64_t steps = 1 + random.below(4); steps > 0; --steps) mutation.step();
-  return mutation.put(data);
+  return mutation.size();
 }
 
 }  // namespace viommu::fuzz
