@@ -5,24 +5,21 @@
 //
 //   head: profile     record: a register write, a request, or a change of the saved bytes; what follows the first
 //                     change is done to both units after it was loaded
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <vector>
 
 #include "fuzz/support/flat_guest.hpp"
 #include "fuzz/support/input.hpp"
 #include "fuzz/support/records.hpp"
+#include "fuzz/support/state_bytes.hpp"
 #include "fuzz/support/target.hpp"
 #include "fuzz/support/work_done.hpp"
 #include "fuzz/support/worlds.hpp"
 
 namespace viommu::fuzz {
 namespace {
-
-using State = std::vector<std::uint8_t>;
 
 struct Profile {
   std::uint64_t cap;
@@ -35,32 +32,6 @@ constexpr std::array<Profile, 3> profiles{{
     {0x80D2'078C'222F'0606, 0xF0'0F5F | scalable | 1ULL << 29 | 1ULL << 42 | 1ULL << 52},
 }};
 constexpr std::size_t ram_bytes = 0x10000;
-
-/// CRC-64 of ECMA-182, reflected, a byte at a time.
-std::uint64_t checksum_of(const State& state, std::size_t length) {
-  static const std::array<std::uint64_t, 256> table = [] {
-    std::array<std::uint64_t, 256> made{};
-    for (std::uint64_t i = 0; i < made.size(); ++i) {
-      std::uint64_t rest = i;
-      for (unsigned bit = 0; bit < 8; ++bit) rest = rest % 2 != 0 ? rest / 2 ^ 0xC96C'5795'D787'0F42 : rest / 2;
-      made.at(i) = rest;
-    }
-    return made;
-  }();
-  std::uint64_t rest = ~std::uint64_t{0};
-  for (std::size_t i = 0; i < length; ++i) rest = table.at((rest ^ state[i]) & 0xFF) ^ rest >> 8;
-  return ~rest;
-}
-void put_number(State& state, std::size_t at, std::uint64_t value, std::size_t bytes) {
-  for (std::size_t i = 0; i < bytes && at + i < state.size(); ++i)
-    state[at + i] = static_cast<std::uint8_t>(value >> (8 * i));
-}
-/// Length and checksum are right again.
-void reseal(State& state) {
-  if (state.size() < 32) return;
-  put_number(state, 16, state.size(), 8);
-  put_number(state, state.size() - 8, checksum_of(state, state.size() - 8), 8);
-}
 
 /// One unit with a guest of its own.
 class Side {
@@ -167,7 +138,7 @@ class World {
       if (operation % 8 >= 6) {
         if (changed.empty()) changed = move();
         if (operation % 8 == 7) resealed = (size_of & 7) != 7;
-        change(changed, operation, size_of, where, value);
+        change_state(changed, size_of, operation >= 128, where, value);
         continue;
       }
       if (!changed.empty()) {
@@ -194,17 +165,6 @@ class World {
     require(there_.save() == state, "a state that was loaded is saved as other bytes");
     return state;
   }
-  static void change(State& state, unsigned operation, unsigned how, std::uint16_t where, std::uint64_t value) {
-    const std::size_t at = where % state.size();
-    switch (how >> 4 & 7) {
-      default: put_number(state, at, value, 1ULL << (how & 3)); break;
-      case 5:  state[at] = static_cast<std::uint8_t>(state[at] ^ 1U << (value & 7)); break;
-      case 6:
-        if (operation >= 128) state.resize(std::max<std::size_t>(at, 1));
-        break;
-      case 7: state.insert(state.begin() + static_cast<std::ptrdiff_t>(at), value & 31, 0); break;
-    }
-  }
   /// Into both.
   void load(State& state, bool resealed) {
     if (resealed) reseal(state);
@@ -222,13 +182,6 @@ class World {
     require(there_.image() == here_.image(), "registers of two units with one state");
     here_.guest().effects.clear();
     there_.guest().effects.clear();
-  }
-  static void require_same_state(const State& found, const State& right, const char* what) {
-    if (found == right) return;
-    const auto [f, r] = std::ranges::mismatch(found, right);
-    std::fprintf(stderr, "%zu bytes, not %zu; the first that differs is at %td\n", found.size(), right.size(),
-                 r - right.begin());
-    fail(what);
   }
   static void require_same(const viommu_translation& one, const viommu_translation& other) {
     require_equal(other.kind, one.kind, "kind of an answer after a move");

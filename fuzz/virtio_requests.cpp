@@ -22,6 +22,7 @@
 #include "fuzz/support/records.hpp"
 #include "fuzz/support/require.hpp"
 #include "fuzz/support/target.hpp"
+#include "fuzz/support/virtio_grammar.hpp"
 #include "fuzz/support/work_done.hpp"
 #include "tests/virtqueue/packed_driver.hpp"
 #include "tests/virtqueue/split_driver.hpp"
@@ -42,7 +43,6 @@ constexpr std::uint64_t margin = 16;
 constexpr std::uint8_t untouched = 0xEE;
 
 constexpr std::array<std::uint32_t, 6> endpoint_ids{0x100, 0x108, 0x200, 0xFFFF'FFFF, 0, 0x101};
-constexpr std::array<std::uint32_t, 8> domain_ids{1, 2, 3, 4, 100, 101, 0, 0xFFFF'FFFF};
 
 HostAllocator allocator() {
   HostAllocator functions;
@@ -60,20 +60,7 @@ struct Setup {
 
   explicit Setup(Input& input) {
     const auto flags = input.take<std::uint8_t>();
-    const auto sizes = input.take<std::uint8_t>();
-    constexpr std::array<std::uint64_t, 4> granules{0x1000, 1, 0x10000, 0x20'0000};
-    constexpr std::array<std::uint32_t, 4> probe_sizes{512, 48, 72, 1024};
-    setting.map_unmap = (flags & 0x20) == 0;
-    setting.probe = (flags & 1) != 0;
-    setting.mmio = (flags & 2) != 0;
-    setting.bypass_config = (flags & 4) != 0;
-    setting.granule = granules[sizes & 3];
-    setting.probe_size = setting.probe ? probe_sizes[sizes >> 2 & 3] : 0;
-    setting.input_first = (sizes & 0x10) != 0 ? 0x10'0000 : 0;
-    setting.input_last = (sizes & 0x20) != 0 ? ~std::uint64_t{0} : (std::uint64_t{1} << 40) - 1;
-    setting.domain_first = 1;
-    setting.domain_last = (sizes & 0x40) != 0 ? 100 : 0xFFFF'FFFE;
-    setting.domains = 3;
+    setting = fuzz::virtio_setting(flags, input.take<std::uint8_t>());
     namespace f = features;
     negotiated = with(negotiated, f::map_unmap, setting.map_unmap);
     negotiated = with(negotiated, f::probe, setting.probe);
@@ -149,93 +136,27 @@ class World {
     model_.set_bypass(bypass);
   }
 
-  /// The bytes of a request: the fields that its type has, and what an input says beside them.
-  static std::vector<std::uint8_t> bytes_of(unsigned operation, std::uint8_t endpoint, Input& record,
-                                            std::size_t& length) {
-    std::vector<std::uint8_t> bytes(96);
-    const auto put = [&](std::size_t at, std::uint64_t value, std::size_t count) {
-      for (std::size_t i = 0; i < count; ++i) bytes[at + i] = static_cast<std::uint8_t>(value >> (8 * i));
-    };
-    constexpr std::array<std::uint8_t, 7> types{1, 2, 3, 4, 5, 3, 4};
-    constexpr std::array<std::size_t, 6> lengths{0, 20, 20, 36, 28, 72};
-    const auto domain = record.take<std::uint8_t>();
-    const auto flags = record.take<std::uint8_t>();
-    const auto raw = record.take<std::uint8_t>();
-    const auto first = record.take<std::uint64_t>();
-    const auto last = record.take<std::uint64_t>();
-    const auto gpa = record.take<std::uint64_t>();
-    const std::uint8_t type = operation < 7 ? types.at(operation) : 0;
-    put(0, (raw & 1) != 0 ? first : type, (raw & 1) != 0 ? 4 : 1);
-    put(4, domain_ids[domain % domain_ids.size()], 4);
-    const std::uint32_t id = endpoint_ids[endpoint % endpoint_ids.size()];
-    if (type == 5) put(4, id, 4);
-    if (type == 1 || type == 2) {
-      put(8, id, 4);
-      put(12, flags, 4);
-      if ((raw & 2) != 0) put(16, last, 4);
-    }
-    if (type == 3 || type == 4) {
-      put(8, first, 8);
-      // Mostly pages; the end is then some pages behind the start.
-      put(16, (raw & 4) != 0 ? last : first + ((last & 0xFF) + 1) * 0x1000 - 1, 8);
-    }
-    if (type == 3) {
-      put(24, gpa, 8);
-      put(32, flags, 4);
-    }
-    length = (raw & 8) != 0 ? std::size_t{raw} >> 4 << 3 : lengths.at(type);
-    if (type == 0 && (raw & 8) == 0) length = 40;
-    bytes.resize(length);
-    return bytes;
-  }
-
   void request(unsigned operation, std::uint8_t endpoint, Input& record) {
-    std::size_t length = 0;
-    const std::vector<std::uint8_t> bytes = bytes_of(operation, endpoint, record, length);
-    const auto room = record.take<std::uint8_t>();
-    const bool probes = !bytes.empty() && bytes[0] == 5;
-    constexpr std::array<std::uint64_t, 8> deltas{0, 0, 0, 0, 1, 4, 64, 3};
-    std::uint64_t writable = 4 + (probes ? setup_.setting.probe_size : 0);
-    if ((room & 0x10) != 0)
-      writable -= std::min(writable, deltas[room & 7]);
-    else
-      writable += deltas[room & 7];
-    for (std::uint64_t i = 0; i < writable + 2 * margin; ++i) guest_.put(writable_at + i, untouched);
-    for (std::size_t i = 0; i < length; ++i) guest_.put(readable_at + i, bytes[i]);
-    const test::RingBuffer buffer = cut(length, writable, room, record);
+    const std::uint32_t id = endpoint_ids[endpoint % endpoint_ids.size()];
+    const fuzz::VirtioRequest made = fuzz::take_virtio_request(operation, id, setup_.setting.probe_size, record);
+    for (std::uint64_t i = 0; i < made.writable + 2 * margin; ++i) guest_.put(writable_at + i, untouched);
+    for (std::size_t i = 0; i < made.bytes.size(); ++i) guest_.put(readable_at + i, made.bytes[i]);
+    const test::RingBuffer buffer =
+        fuzz::cut_virtio_request(made, {readable_at, writable_at + margin, indirect_at}, true, record);
     if (buffer.slots() == 0) return;
-    const auto id = static_cast<std::uint16_t>(driver_.add(buffer));
+    const auto ring_id = static_cast<std::uint16_t>(driver_.add(buffer));
     driver_.publish();
-    const std::vector<std::uint8_t> right = model_.request(bytes, writable);
+    const std::vector<std::uint8_t> right = model_.request(made.bytes, made.writable);
     serve();
     const auto used = driver_.collect();
     require_equal(used.size(), 1, "buffers that came back");
-    require_equal(used[0].id, id, "the buffer that came back");
+    require_equal(used[0].id, ring_id, "the buffer that came back");
     require_equal(used[0].length, right.size(), "used length");
-    for (std::uint64_t i = 0; i < writable + 2 * margin; ++i) {
+    for (std::uint64_t i = 0; i < made.writable + 2 * margin; ++i) {
       const std::uint64_t at = i - margin;
       const std::uint8_t expected = i >= margin && at < right.size() ? right[at] : untouched;
       require_equal(guest_.get<std::uint8_t>(writable_at + i), expected, "a byte of a reply");
     }
-  }
-  /// Both parts in descriptors, cut where the record says; of no length none.
-  test::RingBuffer cut(std::size_t readable, std::uint64_t writable, std::uint8_t room, Input& record) {
-    std::vector<test::Piece> pieces;
-    const auto add_part = [&](std::uint64_t at, std::uint64_t size, bool device_writes) {
-      const std::uint64_t step = 1 + record.take<std::uint8_t>();
-      const std::uint64_t first = record.take<std::uint8_t>() % (size + 1);
-      for (std::uint64_t from = 0; from < size;) {
-        std::uint64_t count = from == 0 && first != 0 ? first : step;
-        if (pieces.size() % 6 == 5) count = size;  // in the end all of it
-        count = std::min(count, size - from);
-        pieces.push_back({at + from, static_cast<std::uint32_t>(count), device_writes});
-        from += count;
-      }
-    };
-    add_part(readable_at, readable, false);
-    add_part(writable_at + margin, writable, true);
-    if (pieces.size() > 1 && (room & 0x20) != 0) return test::indirect(std::move(pieces), indirect_at, room >> 7);
-    return test::direct(std::move(pieces));
   }
   void serve() {
     const virtqueue::Memory memory{guest_.memory()};
@@ -329,12 +250,8 @@ class World {
 };
 
 constexpr std::size_t head_bytes = 2;
-constexpr std::array<fuzz::Cell, 10> cells{
-    {{0, 1}, {1, 1}, {2, 1}, {3, 1}, {4, 1}, {5, 8}, {13, 8}, {21, 8}, {29, 1}, {30, 2}}};
-constexpr std::array<std::uint64_t, 12> values{0x10'0000, 0x10'1000,   0x2F'F000,      0x30'0000,
-                                               0x30'8000, 0xFEDF'F000, 0xFEE0'0000,    0xFFFF'F000,
-                                               0x1000,    0x0,         0xFF'FFFF'F000, 0xFFFF'FFFF'FFFF'F000};
-constexpr fuzz::RecordShape shape{head_bytes, World<test::SplitDriver>::record_bytes, cells, values};
+constexpr fuzz::RecordShape shape{head_bytes, World<test::SplitDriver>::record_bytes, fuzz::virtio_cells,
+                                  fuzz::virtio_values};
 
 }  // namespace
 }  // namespace viommu::virtio_iommu

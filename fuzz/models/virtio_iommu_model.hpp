@@ -28,12 +28,16 @@ class VirtioIommuModel {
     std::uint32_t domain_first = 0;
     std::uint32_t domain_last = 0;
     std::uint32_t probe_size = 0;
-    std::uint32_t domains = 0;  ///< most of them
+    std::uint32_t domains = 0;   ///< most of them
+    std::uint32_t mappings = 0;  ///< most of them; 0: no limit
+    bool boot_bypass = false;    ///< `bypass` after a reset of the system
+    bool strict_detach = false;  ///< a DETACH of one that has gone finds nothing
   };
   struct Reserved {
     std::uint64_t first = 0;
     std::uint64_t last = 0;
     bool msi = false;
+    friend bool operator==(const Reserved&, const Reserved&) = default;
   };
   struct Mapping {
     std::uint64_t last = 0;
@@ -42,7 +46,9 @@ class VirtioIommuModel {
   };
   using Bytes = std::vector<std::uint8_t>;
 
-  explicit VirtioIommuModel(const Setting& setting) : setting_{setting} {}
+  using Intervals = std::map<std::uint64_t, Mapping>;  // by first address
+
+  explicit VirtioIommuModel(const Setting& setting) : setting_{setting}, bypass_{setting.boot_bypass} {}
 
   // ---- The VMM ----
   void add(std::uint32_t id, std::vector<Reserved> reserved) {
@@ -51,13 +57,32 @@ class VirtioIommuModel {
   bool remove(std::uint32_t id) {
     const auto found = endpoints_.find(id);
     if (found == endpoints_.end() || !found->second.known) return false;
-    found->second.gone_from = found->second.domain;
+    if (!setting_.strict_detach) found->second.gone_from = found->second.domain;
     found->second.known = false;
     leave(found->second);
     if (!found->second.gone_from) endpoints_.erase(found);
     return true;
   }
+  void set_reserved(std::uint32_t id, std::vector<Reserved> reserved) {
+    endpoints_.at(id).reserved = std::move(reserved);
+  }
+  void set_granule(std::uint64_t granule) { setting_.granule = granule; }
   void set_bypass(bool bypass) { bypass_ = bypass; }
+  /// FEATURES_OK with these.
+  void accept(std::uint64_t features) {
+    setting_.map_unmap = (features >> 2 & 1) != 0;
+    setting_.probe = (features >> 4 & 1) != 0;
+    setting_.mmio = (features >> 5 & 1) != 0;
+    setting_.bypass_config = (features >> 6 & 1) != 0;
+  }
+  /// Of the device, which keeps `bypass`, or of the system.
+  void reset(bool system) {
+    accept(0);
+    std::erase_if(endpoints_, [](const auto& one) { return !one.second.known; });
+    for (auto& [id, endpoint] : endpoints_) endpoint.domain.reset();
+    domains_.clear();
+    if (system) bypass_ = setting_.boot_bypass;
+  }
 
   // ---- The driver ----
   /// The bytes that the device writes, from the start of the writable part: all that is reported as used.
@@ -85,17 +110,34 @@ class VirtioIommuModel {
   }
   /// Of one that is translated.
   [[nodiscard]] std::optional<std::pair<std::uint64_t, Mapping>> find(std::uint32_t id, std::uint64_t iova) const {
-    const Intervals& mappings = domains_.at(endpoints_.at(id).domain.value_or(0)).mappings;
+    const Intervals& mappings = mappings_of(id);
     auto at = mappings.upper_bound(iova);
     if (at == mappings.begin()) return std::nullopt;
     --at;
     if (at->second.last < iova) return std::nullopt;
     return *at;
   }
+  /// All that one sees that is translated.
+  [[nodiscard]] const Intervals& mappings_of(std::uint32_t id) const {
+    return domains_.at(endpoints_.at(id).domain.value_or(0)).mappings;
+  }
+  /// Of one that is known: the region that an address is in.
+  [[nodiscard]] const Reserved* reserved_at(std::uint32_t id, std::uint64_t iova) const {
+    for (const Reserved& region : endpoints_.at(id).reserved)
+      if (region.first <= iova && region.last >= iova) return &region;
+    return nullptr;
+  }
+  [[nodiscard]] const std::vector<Reserved>& reserved_of(std::uint32_t id) const { return endpoints_.at(id).reserved; }
+  [[nodiscard]] const Setting& setting() const { return setting_; }
+  [[nodiscard]] bool bypass() const { return bypass_; }
   [[nodiscard]] std::size_t domain_count() const { return domains_.size(); }
+  [[nodiscard]] std::size_t mapping_count() const {
+    std::size_t count = 0;
+    for (const auto& [id, domain] : domains_) count += domain.mappings.size();
+    return count;
+  }
 
  private:
-  using Intervals = std::map<std::uint64_t, Mapping>;  // by first address
   struct Domain {
     bool bypass = false;
     unsigned members = 0;
@@ -199,6 +241,7 @@ class VirtioIommuModel {
       if (endpoint.domain == id)
         for (const Reserved& region : endpoint.reserved)
           if (region.first <= last && region.last >= first) return 4;
+    if (setting_.mappings != 0 && mapping_count() == setting_.mappings) return 8;
     domain->second.mappings[first] = {last, gpa, flags};
     return 0;
   }
@@ -225,6 +268,7 @@ class VirtioIommuModel {
     if (bytes.size() < needed || room < setting_.probe_size) return finish(4);
     const auto found = endpoints_.find(word(bytes, 4));
     if (found == endpoints_.end() || !found->second.known) return finish(6);
+    if (found->second.reserved.size() * 24 > setting_.probe_size) return finish(4);  // more than the device can say
     std::size_t at = 0;
     for (const Reserved& region : found->second.reserved) {
       reply[at] = 1;       // RESV_MEM
