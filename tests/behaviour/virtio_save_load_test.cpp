@@ -506,6 +506,101 @@ TEST_CASE("a state that no virtio-iommu could have come to is refused, whoever m
   CHECK(save(machine.engine) == before);
 }
 
+TEST_CASE("what a virtio-iommu does not offer, and places that it does not have, are refused out of a state",
+          "[virtio][state][S5.6][SEC-9]") {
+  viommu_virtio_options options = virtio_options();
+  // Neither MMIO nor BYPASS_CONFIG, and of the rings' features none.
+  options.without = 1ULL << 5 | 1ULL << 6 | 1ULL << 28 | 1ULL << 29 | 1ULL << 34;
+  options.first_input = 0x1000;
+  options.last_input = 0xF'FFFF;
+  options.first_domain = 2;
+  options.last_domain = 9;
+  VirtioMachine machine{options};
+  plug_all(machine);
+  constexpr std::uint16_t also_gone = gone_vf + 1;
+  REQUIRE(machine.plug(gone_vf) == VIOMMU_OK);
+  REQUIRE(machine.plug(also_gone) == VIOMMU_OK);
+  machine.negotiate(0x1'0000'0017);
+  REQUIRE(machine.attach(4, pf) == st::ok);
+  REQUIRE(machine.attach(6, vf) == st::ok);
+  REQUIRE(machine.map(4, 0x1000, 0x1FFF, 0x8000) == st::ok);
+  for (const std::uint16_t source : {gone_vf, also_gone}) {
+    REQUIRE(machine.attach(5, source) == st::ok);
+    machine.unplug(source);
+  }
+  State good = save(machine.engine);
+  // A split queue of 16 that nobody has used yet.
+  const std::size_t queue = section_at(good, "QUES").value();
+  put_number(good, queue, 16, 4);
+  put_number(good, queue + 4, RingGuest::first, 8);
+  put_number(good, queue + 12, RingGuest::first + 0x1000, 8);
+  put_number(good, queue + 20, RingGuest::first + 0x2000, 8);
+  put_number(good, queue + 32, 3, 4);
+  reseal(good);
+  require_load(machine.engine, good);
+  REQUIRE(save(machine.engine) == good);
+
+  const auto refused = [&](const State& state) {
+    const Loaded loaded = load(machine.engine, state);
+    CHECK(loaded.result == VIOMMU_E_REFUSED);
+    CHECK(save(machine.engine) == good);
+    return loaded.field();
+  };
+  const auto changed = [&](const char* section, std::size_t offset, std::uint64_t value, std::size_t bytes) {
+    State state = good;
+    put_number(state, section_at(good, section).value() + offset, value, bytes);
+    reseal(state);
+    return refused(state);
+  };
+  SECTION("features of rings, and a ring that is not aligned") {
+    for (const std::uint64_t bits : {4U, 8U, 16U, 32U}) CHECK(changed("QUES", 32, 3 | bits, 4) == "QUES");
+    CHECK(changed("QUES", 4, RingGuest::first + 4, 8) == "QUES");
+  }
+  SECTION("the byte and the domains that bypass, without BYPASS_CONFIG") {
+    CHECK(changed("TRAN", 8, 4, 4) == "TRAN");
+    CHECK(changed("DOMS", 4 + 16 + 4, 1, 4) == "DOMS");
+  }
+  SECTION("domains out of their range") {
+    CHECK(changed("DOMS", 4, 1, 4) == "DOMS");
+    CHECK(changed("DOMS", 4 + 16, 10, 4) == "DOMS");
+    CHECK(changed("GONE", 8, 1, 4) == "GONE");
+  }
+  SECTION("an endpoint that has gone twice") { CHECK(changed("GONE", 4 + 8, gone_vf, 4) == "GONE"); }
+  SECTION("mappings out of the range of addresses, and memory of devices") {
+    State below = good;
+    const std::size_t mapping = section_at(good, "MAPS").value();
+    put_number(below, mapping, 0, 8);
+    reseal(below);
+    CHECK(refused(below) == "MAPS");
+    CHECK(changed("MAPS", 8, 0x10'0FFF, 8) == "MAPS");
+    CHECK(changed("MAPS", 24, 4 | 3, 4) == "MAPS");
+  }
+  SECTION("a section of another length") {
+    for (const char* const section : {"VDEV", "TRAN", "QUES", "DOMS", "ENDP", "GONE", "MAPS"}) {
+      CAPTURE(section);
+      State state = good;
+      const std::size_t begin = section_at(good, section).value();
+      put_number(state, begin - 4, number_at(good, begin - 4, 4) + 4, 4);
+      state.insert(state.begin() + static_cast<std::ptrdiff_t>(begin), 4, std::byte{0});
+      reseal(state);
+      CHECK(refused(state) == section);
+    }
+  }
+}
+
+TEST_CASE("more endpoints in domains than a virtio-iommu has places for are refused", "[virtio][state][S5.6]") {
+  const State state = state_of_guest();
+  viommu_virtio_options options = virtio_options();
+  options.endpoints = 1;
+  VirtioMachine machine{options};
+  REQUIRE(machine.plug(pf) == VIOMMU_OK);
+  const State before = save(machine.engine);
+  const Loaded loaded = load(machine.engine, state);
+  CHECK(loaded.result == VIOMMU_E_REFUSED);
+  CHECK(loaded.field() == "ENDP");
+  CHECK(save(machine.engine) == before);
+}
+
 TEST_CASE("a state of a virtio-iommu of version 1 goes on loading", "[virtio][state][S5.6]") {
   std::ifstream file{source_folder() / "tests/states/virtio-version-1.hex"};
   REQUIRE(file);
