@@ -472,7 +472,8 @@ def generate(out, share=1.0, only=None, jobs=2):
             copy.chmod(file.stat().st_mode)
     for name in ("mutant.hpp", "mutant.cpp"):
         there.add(f"engine/base/{name}")
-        write_if_changed(out / "source/engine/base" / name, Path("tests/mutants", name).read_bytes())
+        text = Path("tests/mutants", name).read_bytes().replace(b'"tests/mutants/mutant.hpp"', b'"engine/base/mutant.hpp"')
+        write_if_changed(out / "source/engine/base" / name, text)
     kernels = re.compile(r"(walkers|caches)/simd/.*|engine/trace/.*")  # have flags of their own, or are not looked at
     shared = "".join(f'#include "{path}"\n' for path in all_headers() if not kernels.fullmatch(path))
     alone = "".join(f"set(alone ${{alone}} {path})\n" for path in sorted(there - {"engine/base/mutant.cpp"})

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-#include "engine/base/mutant.hpp"
+#include "tests/mutants/mutant.hpp"
 
 #include <fcntl.h>
 #include <sys/mman.h>
