@@ -15,8 +15,9 @@ Views::~Views() {
     std::destroy_at(bus);
     allocator_.put(bus, sizeof(Bus), alignof(Bus));
   }
-  seal(1);
-  reclaim(1);
+  constexpr std::uint64_t all = ~std::uint64_t{0};  // also those whose ticket had not come
+  seal(all);
+  reclaim(all);
 }
 
 Views::Bus* Views::bus_of(SourceId source) noexcept {
