@@ -227,6 +227,32 @@ TEST_CASE("a device that is unplugged is gone from its domain, and its successor
   CHECK(machine.reason(vf, 0x1000) == VIOMMU_VIRTIO_FAULT_MAPPING);
 }
 
+TEST_CASE("a request that comes again with less room for its answer is another one", "[virtio][P2][SEC-1]") {
+  VirtioMachine machine;
+  machine.negotiate();
+  REQUIRE(machine.plug(pf) == VIOMMU_OK);
+  REQUIRE(machine.attach(1, pf) == st::ok);
+  REQUIRE(machine.map(1, 0x1000, 0x1FFF, 0x8000) == st::ok);
+  const Bytes request = unmap_bytes(1, 0x1000, 0x1FFF);
+  std::array<std::uint8_t, 8> reply{};
+  reply.fill(0xAA);
+  std::uint32_t used = 0;
+  const auto ask = [&](std::size_t room) {
+    return viommu_virtio_request(machine.engine, request.data(), request.size(), reply.data(), room, &used);
+  };
+  viommu_enter(machine.reader);
+  CHECK(machine.translate(pf, 0x1000).gpa == 0x8000);
+  CHECK(ask(8) == VIOMMU_E_BUSY);
+  viommu_leave(machine.reader);
+  CHECK(ask(4) == VIOMMU_E_BUSY);  // the first is asked for until it is answered
+  CHECK(reply == std::array<std::uint8_t, 8>{0xAA, 0xAA, 0xAA, 0xAA, 0xAA, 0xAA, 0xAA, 0xAA});
+  CHECK(ask(8) == VIOMMU_OK);
+  CHECK(used == 4);
+  CHECK(reply == std::array<std::uint8_t, 8>{0, 0, 0, 0, 0xAA, 0xAA, 0xAA, 0xAA});
+  CHECK(ask(4) == VIOMMU_OK);  // of nothing
+  CHECK(used == 4);
+}
+
 TEST_CASE("an UNMAP is answered when the guards that began before have ended", "[virtio][P2]") {
   VirtioMachine machine;
   machine.negotiate();

@@ -114,6 +114,7 @@ TEST_CASE("a domain is there while an endpoint is in it, and begins blank", "[vi
   CHECK(world.map(1, 0, mib2 - 1, 0x4000'0000) == Status::ok);
   CHECK(world.translate(pf, 0x1234) == 0x4000'1234);
   CHECK(world.detach(3, pf) == Status::invalid);
+  CHECK(world.detach(101, pf) == Status::range);
   CHECK(world.translate(pf, 0x1234) == 0x4000'1234);
   CHECK(world.detach(1, pf) == Status::ok);
   CHECK(world.kind(pf) == Kind::detached);
