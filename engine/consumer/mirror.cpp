@@ -42,7 +42,7 @@ void Mirror::touch(IovaRange range) noexcept {
 
 void Mirror::tell_unmapped(IovaRange range) noexcept {
   if (declared_.map || !declared_.unmap) return;
-  const IovaRange part{std::max(range_.first, range.first), std::min({range_.last, reach_, range.last})};
+  const IovaRange part{std::max(range_.first, range.first), std::min(range_.last, range.last)};
   if (part.last < part.first) return;
   Delivery delivery{sink_, source_, false, declared_.powers_of_two, figures_.told};
   delivery.unmap(part, no_gpa);

@@ -175,6 +175,27 @@ TEST_CASE("who only hears of what goes hears of each UNMAP and of each move", "[
   CHECK(cache.take_seen().size() == 1);
 }
 
+TEST_CASE("who only hears of what goes hears of bypass that is taken away, beyond what a domain can map too",
+          "[virtio][consumer][S4.9]") {
+  viommu_virtio_options options = virtio_options();
+  options.last_input = 0x7F'FFFF'FFFF;
+  constexpr std::uint64_t beyond = 0x3100'0000'5000;
+  Assigned machine{options};
+  MirrorModel cache;
+  cache.consumer.notify = VIOMMU_EVENT_UNMAP;
+  cache.consumer.last = ~std::uint64_t{0};
+  machine.join(cache, pf);
+  REQUIRE(viommu_virtio_config_write(machine.engine, 36, 1, 1) == VIOMMU_OK);
+  CHECK(machine.translate(pf, beyond).gpa == beyond);
+  cache.take_seen();
+  REQUIRE(viommu_virtio_config_write(machine.engine, 36, 1, 0) == VIOMMU_OK);
+  bool heard = false;
+  for (const Seen& one : cache.take_seen())
+    heard =
+        heard || (one.what.iova <= beyond && (one.what.length == 0 || one.what.iova + (one.what.length - 1) >= beyond));
+  CHECK(heard);
+}
+
 TEST_CASE("page sizes are those of all hosts of the start, and frozen after it", "[virtio][hosts][S2.15]") {
   VirtioMachine machine;
   machine.negotiate();
