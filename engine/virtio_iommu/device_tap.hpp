@@ -21,7 +21,8 @@ struct Answer {
   bool written = false;  ///< it does not go back as it was
   std::uint32_t tail_offset = 0;
   Status status = Status::ok;
-  std::span<const std::byte> properties = {};  ///< empty, or tail_offset bytes
+  /// Empty, or tail_offset bytes. Written out: g++ asks for it where the last fields are left out.
+  std::span<const std::byte> properties = {};  // NOLINT(readability-redundant-member-init)
 };
 
 /// Called where what is told has just been done, before anything else can be.
