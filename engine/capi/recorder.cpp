@@ -105,7 +105,6 @@ void Recorder::write_header() noexcept {
 }
 
 void Recorder::register_written(std::uint64_t offset, std::uint32_t size, std::uint64_t value) noexcept {
-  if (device_ != nullptr) tell_driver();  // what may be written follows from what was negotiated
   const std::uint64_t written = value & low_bits(8 * size);
   write(trace::RegisterWrite{written, static_cast<std::uint32_t>(offset), static_cast<std::uint8_t>(size)});
 }

@@ -19,37 +19,16 @@
 #include "engine/capi/recorder.hpp"
 #include "engine/trace/config.hpp"
 #include "engine/trace/format.hpp"
+#include "engine/trace/hex_bytes.hpp"
 #include "engine/trace/text_out.hpp"
 
 namespace viommu::capi {
 namespace {
 
+using trace::HexBytes;
 using virtio_iommu::Answer;
 using virtio_iommu::EndpointName;
 using virtio_iommu::RequestTail;
-
-/// Bytes as a trace has them.
-class HexBytes {
- public:
-  explicit HexBytes(std::span<char> room) noexcept : room_{room} {}
-  void append(std::span<const std::byte> bytes) noexcept {
-    constexpr std::string_view digits = "0123456789abcdef";
-    for (const std::byte byte : bytes.first(std::min(bytes.size(), (room_.size() - length_) / 2))) {
-      room_[length_++] = digits[std::to_integer<unsigned>(byte >> 4)];
-      room_[length_++] = digits[std::to_integer<unsigned>(byte & std::byte{0xF})];
-    }
-  }
-  void append_zeros(std::size_t count) noexcept {
-    for (; count != 0; --count) append(std::array<std::byte, 1>{});
-  }
-  [[nodiscard]] std::string_view text() const noexcept { return {room_.data(), length_}; }
-  /// What is left of the room.
-  [[nodiscard]] std::span<char> rest() const noexcept { return room_.subspan(length_); }
-
- private:
-  std::span<char> room_;
-  std::size_t length_ = 0;
-};
 
 /// Digits of the longest request and of its answer.
 [[nodiscard]] std::size_t most_digits(std::uint32_t probe_size) noexcept {

@@ -92,7 +92,10 @@ viommu_result viommu_virtio_config_write(viommu_engine* engine, uint64_t offset,
   if (size != 1 && size != 2 && size != 4 && size != 8) return VIOMMU_E_ARGUMENT;
   return with_device(engine, [&](Device& device) -> viommu_result {
     Recorder* const recorder = engine->recorder.get();
-    if (recorder != nullptr && offset <= most_offset) recorder->register_written(offset, size, value);
+    if (recorder != nullptr && offset <= most_offset) {
+      recorder->driver_ready();  // what may be written follows from what was negotiated
+      recorder->register_written(offset, size, value);
+    }
     const ConfigWrite written = device.write_config(offset, size, value);
     if (recorder != nullptr && written == ConfigWrite::bypass) recorder->bypass_became();
     return written == ConfigWrite::driver_error ? VIOMMU_E_REFUSED : VIOMMU_OK;

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,6 +20,7 @@
 
 #include "engine/cli/messages.hpp"
 #include "engine/cli/replay.hpp"
+#include "engine/trace/hex_bytes.hpp"
 #include "engine/virtio_iommu/layouts.hpp"
 #include "engine/virtio_iommu/request.hpp"
 
@@ -44,17 +46,11 @@ using virtio_iommu::Status;
     bytes.push_back(static_cast<std::uint8_t>(digit(digits[i]) << 4 | digit(digits[i + 1])));
   return bytes;
 }
-[[nodiscard]] std::string digits_of(const std::uint8_t* bytes, std::size_t count) {
-  constexpr std::string_view digits = "0123456789abcdef";
-  std::string text;
-  for (std::size_t i = 0; i < count; ++i) {
-    text += digits[bytes[i] >> 4];
-    text += digits[bytes[i] & 0xF];
-  }
-  return text.empty() ? "-" : text;
-}
 [[nodiscard]] std::string digits_of(const std::vector<std::uint8_t>& bytes) {
-  return digits_of(bytes.data(), bytes.size());
+  if (bytes.empty()) return "-";
+  std::string text(2 * bytes.size(), '\0');
+  trace::HexBytes{text}.append(std::as_bytes(std::span{bytes}));
+  return text;
 }
 template <class Layout>
 [[nodiscard]] Layout laid_over(const std::vector<std::uint8_t>& bytes) noexcept {

@@ -60,9 +60,9 @@ inline constexpr std::string_view error_names[] = {"CachingModeRequired",
   return std::find(std::begin(error_names), std::end(error_names), text.substr(0, colon)) != std::end(error_names);
 }
 
-// Scenario words of a virtio-iommu alone.
-// That a recording has which says which endpoints there are.
+// Of those of scenarios a recording has these, where it says which endpoints there are (plugs=1).
 inline constexpr std::string_view words_of_recordings[] = {"plug", "unplug", "renumber", "req"};
+// Scenario words of a virtio-iommu alone.
 inline constexpr std::string_view virtio_words[] = {"req", "eventbuf", "waiting"};
 
 inline constexpr std::string_view recorded_letters[] = {"u", "U", "S", "O", "N", "P", "B", "Z"};
