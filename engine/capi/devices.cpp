@@ -60,22 +60,19 @@ void put_way(viommu_engine& engine, SourceId source, machine::Way way) noexcept 
   engine.ways.put(source, way);
   engine.waist.forget_sources(source);
 }
-/// The way of an id is what its devices and their drivers have made it, and who mirrors it is told of its view.
+/// Who mirrors the id, if anybody does, is told of its view.
+void tell_of_way(viommu_engine& engine, SourceId id, bool bypassed) noexcept {
+  consumer::Consumers& consumers = engine.front.consumers();
+  if (consumers.view(id)) static_cast<void>(consumers.add_device(id, bypassed));  // it is there
+}
+
+/// The way of an id is what its devices and their drivers have made it.
 void follow_devices(viommu_engine& engine, SourceId id) noexcept {
   const Behind all = behind(engine, id);
   if (all.count == 0) return;
   const bool moved = all.way != engine.ways.of(id);
   put_way(engine, id, all.way);
-  consumer::Consumers& consumers = engine.front.consumers();
-  if (consumers.view(id) && (moved || consumers.bypasses(id) != all.bypassed))
-    static_cast<void>(consumers.add_device(id, all.bypassed));  // it is there
-}
-
-/// Of a source id that no device is at. Who mirrors it is told of its view.
-void block_unknown(viommu_engine& engine, SourceId source) noexcept {
-  put_way(engine, source, machine::Way::blocked);
-  if (engine.front.consumers().view(source))
-    static_cast<void>(engine.front.consumers().add_device(source, false));  // it is there
+  if (moved || engine.front.consumers().bypasses(id) != all.bypassed) tell_of_way(engine, id, all.bypassed);
 }
 
 viommu_result refuse_device(viommu_refusal* to, const machine::Refusal& why) noexcept {
@@ -290,7 +287,8 @@ viommu_result viommu_device_add(viommu_engine* engine, const viommu_device* devi
       return viommu_result{VIOMMU_E_MEMORY};
     if (why.code == viommu::machine::RefusalCode::unknown_ability) {
       engine->bypassing.put(source, true);
-      viommu::capi::block_unknown(*engine, source);
+      viommu::capi::put_way(*engine, source, viommu::machine::Way::blocked);
+      viommu::capi::tell_of_way(*engine, source, false);
     }
     return viommu::capi::refuse_device(refusal, why);
   });

@@ -40,20 +40,23 @@ void Mirror::touch(IovaRange range) noexcept {
   if (behind) job_.next = part.first;
 }
 
-void Mirror::tell_unmapped(IovaRange range) noexcept {
-  if (declared_.map || !declared_.unmap) return;
+template <class Say>
+void Mirror::tell(IovaRange range, const Say& say) noexcept {
   const IovaRange part{std::max(range_.first, range.first), std::min(range_.last, range.last)};
   if (part.last < part.first) return;
   Delivery delivery{sink_, source_, false, declared_.powers_of_two, figures_.told};
-  delivery.unmap(part, no_gpa);
+  say(delivery, part);
+}
+
+void Mirror::tell_unmapped(IovaRange range) noexcept {
+  if (declared_.map || !declared_.unmap) return;
+  // Beyond the width of tables too: what bypasses is answered anywhere.
+  tell(range, [](Delivery& delivery, IovaRange part) { delivery.unmap(part, no_gpa); });
 }
 
 void Mirror::tell_device_unmapped(IovaRange range) noexcept {
   if (!declared_.device_unmap) return;
-  const IovaRange part{std::max(range_.first, range.first), std::min(range_.last, range.last)};
-  if (part.last < part.first) return;
-  Delivery delivery{sink_, source_, false, declared_.powers_of_two, figures_.told};
-  delivery.device_unmap(part);
+  tell(range, [](Delivery& delivery, IovaRange part) { delivery.device_unmap(part); });
 }
 
 bool Mirror::withdraw_whole_range() noexcept {

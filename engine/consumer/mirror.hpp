@@ -115,6 +115,9 @@ class Mirror {
   [[nodiscard]] std::uint64_t shadow_bytes() const noexcept { return shadow_.bytes() + sections_.bytes(); }
 
  private:
+  /// Says something of what of the range is its own.
+  template <class Say>
+  void tell(IovaRange range, const Say& say) noexcept;
   friend class SlotSync;
   friend class TableSync;
   friend class SectionSync;

@@ -69,12 +69,18 @@ bool Machine::vetoed(const Candidate& candidate, Refusal& why) const noexcept {
 }
 
 bool Machine::is_another(const Device& device, const Candidate& candidate, bool bypassed, Refusal& why) noexcept {
-  if (device.alias == candidate.alias && device.bypassed == bypassed) return false;
-  const SourceId own = device.requester();
+  if (device.bypassed != bypassed) {
+    why.field = "Bypassed";
+    why.expected = device.bypassed ? 1 : 0;
+    why.found = bypassed ? 1 : 0;
+  } else if (device.alias != candidate.alias) {
+    why.field = "alias";
+    why.expected = device.requester().value;
+    why.found = candidate.alias.value_or(device.source).value;
+  } else {
+    return false;
+  }
   why.code = RefusalCode::invalid;
-  why.field = device.bypassed != bypassed ? "Bypassed" : "alias";
-  why.expected = device.bypassed != bypassed ? std::uint64_t{device.bypassed} : own.value;
-  why.found = device.bypassed != bypassed ? std::uint64_t{bypassed} : candidate.alias.value_or(device.source).value;
   why.words = "another than before, of a device that is there";
   return true;
 }
