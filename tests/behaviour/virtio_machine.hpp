@@ -250,4 +250,14 @@ class VirtioMachine {
   viommu_refusal refusal{};
 };
 
+/// The page at 1000h of `pf`, in domain 1, is the one at 8000h.
+struct OnePage : VirtioMachine {
+  OnePage() {
+    negotiate();
+    REQUIRE(plug(pf) == VIOMMU_OK);
+    REQUIRE(attach(1, pf) == virtio_status::ok);
+    REQUIRE(map(1, 0x1000, 0x1FFF, 0x8000) == virtio_status::ok);
+  }
+};
+
 }  // namespace viommu::test

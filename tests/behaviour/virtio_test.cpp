@@ -228,11 +228,7 @@ TEST_CASE("a device that is unplugged is gone from its domain, and its successor
 }
 
 TEST_CASE("a request that comes again with less room for its answer is another one", "[virtio][P2][SEC-1]") {
-  VirtioMachine machine;
-  machine.negotiate();
-  REQUIRE(machine.plug(pf) == VIOMMU_OK);
-  REQUIRE(machine.attach(1, pf) == st::ok);
-  REQUIRE(machine.map(1, 0x1000, 0x1FFF, 0x8000) == st::ok);
+  OnePage machine;
   const Bytes request = unmap_bytes(1, 0x1000, 0x1FFF);
   std::array<std::uint8_t, 8> reply{};
   reply.fill(0xAA);
@@ -254,11 +250,7 @@ TEST_CASE("a request that comes again with less room for its answer is another o
 }
 
 TEST_CASE("an UNMAP is answered when the guards that began before have ended", "[virtio][P2]") {
-  VirtioMachine machine;
-  machine.negotiate();
-  REQUIRE(machine.plug(pf) == VIOMMU_OK);
-  REQUIRE(machine.attach(1, pf) == st::ok);
-  REQUIRE(machine.map(1, 0x1000, 0x1FFF, 0x8000) == st::ok);
+  OnePage machine;
   const Bytes request = unmap_bytes(1, 0x1000, 0x1FFF);
   std::array<std::uint8_t, 4> reply{};
   std::uint32_t used = 0;
@@ -418,11 +410,7 @@ TEST_CASE("after a reset and a bus that got another number ATTACH binds the devi
 }
 
 TEST_CASE("a bus that gets another number takes its endpoints along", "[virtio][S3.14]") {
-  VirtioMachine machine;
-  machine.negotiate();
-  REQUIRE(machine.plug(pf) == VIOMMU_OK);
-  REQUIRE(machine.attach(1, pf) == st::ok);
-  REQUIRE(machine.map(1, 0x1000, 0x1FFF, 0x8000) == st::ok);
+  OnePage machine;
   CHECK(machine.translate(pf, 0x1000).gpa == 0x8000);
   REQUIRE(viommu_bus_renumber(machine.engine, 3, 5) == VIOMMU_OK);
   CHECK(machine.reason(pf, 0x1000) == VIOMMU_VIRTIO_FAULT_UNKNOWN);
