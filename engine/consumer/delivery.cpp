@@ -19,6 +19,11 @@ namespace {
   return static_cast<std::byte*>(event.hva) + length == next.hva;
 }
 
+/// Whether both make up one aligned power of two. `next` goes on where `event` ends, and each of them is one.
+[[nodiscard]] bool are_halves(const Event& event, const Event& next) noexcept {
+  return event.last - event.iova == next.last - next.iova && (event.iova ^ next.iova) == next.last - next.iova + 1;
+}
+
 /// By the signs of all, in two halves: each event comes to a load and an OR that wait for no branch.
 [[nodiscard]] bool any_failed(std::span<const Event> events) noexcept {
   std::int32_t even = 0;
@@ -55,10 +60,16 @@ void Delivery::put_pieces(Event event) noexcept {
   });
 }
 
-void Delivery::put(const Event& event) noexcept {
-  if (merge_ && count_ != 0 && goes_on(events_[count_ - 1], event)) {
-    events_[count_ - 1].last = event.last;
-    return;
+void Delivery::put(Event event) noexcept {
+  // Powers of two go together as a binary counter carries: two halves are one that may be half of the next.
+  while (merge_ && count_ != 0) {
+    const Event& before = events_[count_ - 1];
+    if (!goes_on(before, event) || (powers_of_two_ && !are_halves(before, event))) break;
+    event.iova = before.iova;
+    event.gpa = before.gpa;
+    event.hva = before.hva;
+    --count_;
+    if (event.kind == EventKind::map) --map_count_;
   }
   if (count_ == batch) flush();
   events_.put(count_++, event);

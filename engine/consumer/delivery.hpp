@@ -36,7 +36,7 @@ class Delivery {
   /// Between two looks at them: what is in a batch, and all of one slot of a shadow.
   static constexpr std::size_t most_failures = batch + std::size_t{2} * 512;
 
-  /// @param merge  neighbours that go on alike are one event
+  /// @param merge  neighbours that go on alike are one event; with `powers_of_two` where both are one together
   Delivery(const Sink& sink, SourceId source, bool merge, bool powers_of_two, Told& told) noexcept
       : sink_{sink}, source_{source}, merge_{merge}, powers_of_two_{powers_of_two}, told_{told} {}
   Delivery(const Delivery&) = delete;
@@ -82,7 +82,7 @@ class Delivery {
     events_.put(count_++, event);
     map_count_ += event.kind == EventKind::map ? 1U : 0U;
   }
-  void put(const Event& event) noexcept;
+  void put(Event event) noexcept;
   void put_pieces(Event event) noexcept;
 
   const Sink& sink_;

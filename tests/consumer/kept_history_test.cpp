@@ -31,6 +31,7 @@ constexpr std::array kinds{
     Kind{VIOMMU_CONSUMER_LEAF},
     Kind{VIOMMU_CONSUMER_SPLIT | VIOMMU_CONSUMER_MMIO},
     Kind{VIOMMU_CONSUMER_POW2 | VIOMMU_CONSUMER_MMIO},
+    Kind{VIOMMU_CONSUMER_SPLIT | VIOMMU_CONSUMER_POW2},
     Kind{0, gib_1},
     Kind{0, 0, 0x1800, gib_1 + 3 * page_4k + 0x7FF},
     Kind{0, 0, 0, ~std::uint64_t{0}, 20},

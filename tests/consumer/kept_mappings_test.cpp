@@ -44,7 +44,8 @@ struct One : KeptWorld {
 TEST_CASE("a mapping that a front end keeps is one MAP when it comes and one UNMAP when it goes",
           "[consumer][mappings][S3.11]") {
   const auto declares = GENERATE(std::uint32_t{0}, std::uint32_t{VIOMMU_CONSUMER_LEAF},
-                                 std::uint32_t{VIOMMU_CONSUMER_SPLIT}, std::uint32_t{VIOMMU_CONSUMER_POW2});
+                                 std::uint32_t{VIOMMU_CONSUMER_SPLIT}, std::uint32_t{VIOMMU_CONSUMER_POW2},
+                                 std::uint32_t{VIOMMU_CONSUMER_SPLIT | VIOMMU_CONSUMER_POW2});
   const auto bytes = GENERATE(std::uint64_t{page_4k}, 16 * page_4k, std::uint64_t{mib_2});
   One world{declares};
   REQUIRE(world.map(domain, iova, bytes, ram_base));
@@ -126,14 +127,39 @@ TEST_CASE("mappings that go on alike are one unit, but a leaf is one mapping", "
   CHECK(told(VIOMMU_CONSUMER_SPLIT) == joined);
   CHECK(told(VIOMMU_CONSUMER_LEAF) ==
         Events{mapped(iova, page_4k, ram_base), mapped(iova + page_4k, 2 * page_4k, ram_base + page_4k), read_only});
-  CHECK(told(VIOMMU_CONSUMER_POW2) == Events{mapped(iova, 2 * page_4k, ram_base),
-                                             mapped(iova + 2 * page_4k, page_4k, ram_base + 2 * page_4k), read_only});
+  const Events powers{mapped(iova, 2 * page_4k, ram_base), mapped(iova + 2 * page_4k, page_4k, ram_base + 2 * page_4k),
+                      read_only};
+  CHECK(told(VIOMMU_CONSUMER_POW2) == powers);
+  CHECK(told(VIOMMU_CONSUMER_SPLIT | VIOMMU_CONSUMER_POW2) == powers);
+}
+
+TEST_CASE("units that go on over tables are as few powers of two as there are, for who can split them",
+          "[consumer][mappings][S3.7]") {
+  constexpr std::uint64_t most = 4 * mib_2;  // aligned to it
+  const auto told = [](std::uint64_t at, std::uint64_t bytes) {
+    KeptWorld world;
+    for (std::uint64_t page = 0; page < bytes; page += page_4k)
+      world.store.map(domain, at + page, page_4k, ram_base + page);
+    world.attach(device, domain);
+    MirrorModel model{VIOMMU_CONSUMER_SPLIT | VIOMMU_CONSUMER_POW2};
+    world.join(device, model);
+    CHECK(model.wrong.empty());
+    CHECK(model.extents() == std::vector{Extent{at, bytes, ram_base, 3}});
+    return model.take_seen();
+  };
+  CHECK(told(most, 2 * mib_2) == Events{mapped(most, 2 * mib_2, ram_base)});
+  CHECK(told(most + page_4k, 2 * page_4k) == Events{mapped(most + page_4k, page_4k, ram_base),
+                                                    mapped(most + 2 * page_4k, page_4k, ram_base + page_4k)});
+  CHECK(told(most + mib_2 - page_4k, mib_2 + 3 * page_4k) ==
+        Events{mapped(most + mib_2 - page_4k, page_4k, ram_base), mapped(most + mib_2, mib_2, ram_base + page_4k),
+               mapped(most + 2 * mib_2, 2 * page_4k, ram_base + page_4k + mib_2)});
 }
 
 TEST_CASE("a look at part of a unit in which nothing has changed tells nothing", "[consumer][mappings][S1.8]") {
   const auto unit_bytes = GENERATE(std::uint64_t{0}, std::uint64_t{gib_1});
   const auto declares = GENERATE(std::uint32_t{0}, std::uint32_t{VIOMMU_CONSUMER_LEAF},
-                                 std::uint32_t{VIOMMU_CONSUMER_SPLIT}, std::uint32_t{VIOMMU_CONSUMER_POW2});
+                                 std::uint32_t{VIOMMU_CONSUMER_SPLIT}, std::uint32_t{VIOMMU_CONSUMER_POW2},
+                                 std::uint32_t{VIOMMU_CONSUMER_SPLIT | VIOMMU_CONSUMER_POW2});
   One world{declares, unit_bytes};
   REQUIRE(world.map(domain, iova, 4 * mib_2 + 16 * page_4k, ram_base + page_4k));
   const Extent all{iova, 4 * mib_2 + 16 * page_4k, ram_base + page_4k, 3};

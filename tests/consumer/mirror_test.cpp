@@ -56,6 +56,7 @@ constexpr std::array kinds{
     Kind{VIOMMU_CONSUMER_LEAF},
     Kind{VIOMMU_CONSUMER_SPLIT},
     Kind{VIOMMU_CONSUMER_POW2},
+    Kind{VIOMMU_CONSUMER_SPLIT | VIOMMU_CONSUMER_POW2},
     Kind{VIOMMU_CONSUMER_MMIO, gib},
     Kind{VIOMMU_CONSUMER_LEAF | VIOMMU_CONSUMER_UNMAP_ALL},
     Kind{VIOMMU_CONSUMER_SPLIT | VIOMMU_CONSUMER_MMIO, 0, 0x1800, gib + 3 * page + 0x7FF},
@@ -309,8 +310,8 @@ class World {
     for (const Extent& extent : held) bytes += extent.length;
     const bool clipped = kind.first != 0 || kind.last != ~std::uint64_t{0};
     if (!clipped && figures.bytes != bytes) text << "counts " << figures.bytes << " bytes of " << bytes << '\n';
-    if (!clipped && kind.declares != VIOMMU_CONSUMER_POW2 && kind.declares != VIOMMU_CONSUMER_SPLIT &&
-        figures.mappings != model.units())
+    const bool in_pieces = (kind.declares & (VIOMMU_CONSUMER_POW2 | VIOMMU_CONSUMER_SPLIT)) != 0;
+    if (!clipped && !in_pieces && figures.mappings != model.units())
       text << "counts " << figures.mappings << " mappings of " << model.units() << '\n';
     if (kind.quota == ~std::uint64_t{0} && mirror.gave_up()) text << "gave up\n";
     failures += figures.told.failures;

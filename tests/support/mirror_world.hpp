@@ -241,10 +241,11 @@ class MirrorWorld {
       consumer.reset();
       return;
     }
-    constexpr std::array<std::uint32_t, 6> kinds{0,
+    constexpr std::array<std::uint32_t, 7> kinds{0,
                                                  VIOMMU_CONSUMER_LEAF,
                                                  VIOMMU_CONSUMER_SPLIT,
                                                  VIOMMU_CONSUMER_POW2,
+                                                 VIOMMU_CONSUMER_SPLIT | VIOMMU_CONSUMER_POW2,
                                                  VIOMMU_CONSUMER_UNMAP_ALL | VIOMMU_CONSUMER_MMIO,
                                                  VIOMMU_CONSUMER_NO_BLINK | VIOMMU_CONSUMER_PRIVATE};
     constexpr std::array<std::array<std::uint64_t, 2>, 4> ranges{
