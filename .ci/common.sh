@@ -21,8 +21,8 @@ fail() {
   packages_qemu='qemu-system-x86'
   packages_clang='clang-19 libclang-rt-19-dev llvm-19'
   packages_ci="$packages_clang clang-format-19 clang-tidy-19 git"
-  # A faster second build, the Rust test, the kernels elsewhere, a reader of ACPI tables; their absence fails nothing.
-  packages_optional='ccache bindgen libclang1-14 libclang-common-14-dev rustc g++-aarch64-linux-gnu qemu-user-static
+  # The Rust test, the kernels elsewhere, a reader of ACPI tables; their absence fails nothing.
+  packages_optional='bindgen libclang1-14 libclang-common-14-dev rustc g++-aarch64-linux-gnu qemu-user-static
     valgrind acpica-tools'
 }
 
@@ -65,18 +65,20 @@ need() {
   fi
 }
 
-# configure PRESET: configures build/PRESET; with ccache where it is installed.
+# configure PRESET [OPTION...]: configures build/PRESET; with ccache where it is installed.
 configure() {
+  local preset=$1
+  shift
   if command -v ccache >/dev/null; then
     export CMAKE_CXX_COMPILER_LAUNCHER=ccache
     export CCACHE_SLOPPINESS=pch_defines,time_macros # as ccache's manual asks for precompiled headers
     export CCACHE_BASEDIR=$PWD
   fi
-  say "configuring build/$1"
-  mkdir -p "build/$1"
-  cmake --preset "$1" >"build/$1/configure.log" 2>&1 || {
-    cat "build/$1/configure.log"
-    fail "configuring $1"
+  say "configuring build/$preset"
+  mkdir -p "build/$preset"
+  cmake --preset "$preset" "$@" >"build/$preset/configure.log" 2>&1 || {
+    cat "build/$preset/configure.log"
+    fail "configuring $preset"
   }
 }
 

@@ -14,6 +14,7 @@ function(viommu_share_headers)
     endif()
   endforeach()
   target_precompile_headers(viommu_tests PRIVATE ${folder}/headers.hpp)
+  target_precompile_headers(viommu_loop_tests PRIVATE ${folder}/headers.hpp)
   # Kernels have flags of their own, and some sources a name that is a header's elsewhere (`alone`).
   include(${folder}/alone.cmake)
   foreach(source ${alone} caches/simd/avx2.cpp caches/simd/avx512.cpp walkers/simd/avx2.cpp walkers/simd/avx512.cpp)
