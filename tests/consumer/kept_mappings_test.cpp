@@ -43,9 +43,9 @@ struct One : KeptWorld {
 
 TEST_CASE("a mapping that a front end keeps is one MAP when it comes and one UNMAP when it goes",
           "[consumer][mappings][S3.11]") {
-  const auto declares = GENERATE(std::uint32_t{0}, std::uint32_t{VIOMMU_CONSUMER_LEAF},
-                                 std::uint32_t{VIOMMU_CONSUMER_SPLIT}, std::uint32_t{VIOMMU_CONSUMER_POW2},
-                                 std::uint32_t{VIOMMU_CONSUMER_SPLIT | VIOMMU_CONSUMER_POW2});
+  const auto declares =
+      GENERATE(std::uint32_t{0}, std::uint32_t{VIOMMU_CONSUMER_LEAF}, std::uint32_t{VIOMMU_CONSUMER_SPLIT},
+               std::uint32_t{VIOMMU_CONSUMER_POW2}, std::uint32_t{VIOMMU_CONSUMER_SPLIT | VIOMMU_CONSUMER_POW2});
   const auto bytes = GENERATE(std::uint64_t{page_4k}, 16 * page_4k, std::uint64_t{mib_2});
   One world{declares};
   REQUIRE(world.map(domain, iova, bytes, ram_base));
@@ -148,8 +148,8 @@ TEST_CASE("units that go on over tables are as few powers of two as there are, f
     return model.take_seen();
   };
   CHECK(told(most, 2 * mib_2) == Events{mapped(most, 2 * mib_2, ram_base)});
-  CHECK(told(most + page_4k, 2 * page_4k) == Events{mapped(most + page_4k, page_4k, ram_base),
-                                                    mapped(most + 2 * page_4k, page_4k, ram_base + page_4k)});
+  CHECK(told(most + page_4k, 2 * page_4k) ==
+        Events{mapped(most + page_4k, page_4k, ram_base), mapped(most + 2 * page_4k, page_4k, ram_base + page_4k)});
   CHECK(told(most + mib_2 - page_4k, mib_2 + 3 * page_4k) ==
         Events{mapped(most + mib_2 - page_4k, page_4k, ram_base), mapped(most + mib_2, mib_2, ram_base + page_4k),
                mapped(most + 2 * mib_2, 2 * page_4k, ram_base + page_4k + mib_2)});
@@ -157,9 +157,9 @@ TEST_CASE("units that go on over tables are as few powers of two as there are, f
 
 TEST_CASE("a look at part of a unit in which nothing has changed tells nothing", "[consumer][mappings][S1.8]") {
   const auto unit_bytes = GENERATE(std::uint64_t{0}, std::uint64_t{gib_1});
-  const auto declares = GENERATE(std::uint32_t{0}, std::uint32_t{VIOMMU_CONSUMER_LEAF},
-                                 std::uint32_t{VIOMMU_CONSUMER_SPLIT}, std::uint32_t{VIOMMU_CONSUMER_POW2},
-                                 std::uint32_t{VIOMMU_CONSUMER_SPLIT | VIOMMU_CONSUMER_POW2});
+  const auto declares =
+      GENERATE(std::uint32_t{0}, std::uint32_t{VIOMMU_CONSUMER_LEAF}, std::uint32_t{VIOMMU_CONSUMER_SPLIT},
+               std::uint32_t{VIOMMU_CONSUMER_POW2}, std::uint32_t{VIOMMU_CONSUMER_SPLIT | VIOMMU_CONSUMER_POW2});
   One world{declares, unit_bytes};
   REQUIRE(world.map(domain, iova, 4 * mib_2 + 16 * page_4k, ram_base + page_4k));
   const Extent all{iova, 4 * mib_2 + 16 * page_4k, ram_base + page_4k, 3};
