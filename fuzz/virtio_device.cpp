@@ -373,9 +373,12 @@ class World {
       std::swap(first, last);
     }
     const bool maps = (how & 8) == 0;
-    auto keeper = std::make_unique<Keeper>(sources[which % sources.size()], words, first, last, maps);
+    const std::uint16_t by = sources[which % sources.size()];
+    // A device behind an alias is known by that.
+    const PluggedDevice* const device = plugged(by);
+    auto keeper = std::make_unique<Keeper>(device != nullptr ? device->requester : by, words, first, last, maps);
     if ((how & 0x10) != 0) keeper->model.consumer.unit_bytes = 0x4000'0000;
-    side_->subscribe(std::move(keeper), (choice_ & 1) != 0 && (how & 0x20) != 0);
+    side_->subscribe(std::move(keeper), by, (choice_ & 1) != 0 && (how & 0x20) != 0);
   }
 
   /// @return false where memory that devices have reserved is missing
@@ -1022,7 +1025,8 @@ class World {
       auto twin = std::make_unique<Keeper>(keeper->source, like.declares & ~std::uint32_t{VIOMMU_CONSUMER_SHARES},
                                            like.first, like.last, keeper->maps());
       twin->model.consumer.unit_bytes = like.unit_bytes;
-      require(there->subscribe(std::move(twin), keeper->model.host != nullptr), "a consumer that is not taken again");
+      require(there->subscribe(std::move(twin), keeper->source, keeper->model.host != nullptr),
+              "a consumer that is not taken again");
     }
     return there;
   }

@@ -127,9 +127,10 @@ bool Device::reset(ResetKind kind) noexcept {
 Domains::Added Device::add_endpoint(EndpointName name, std::span<const ReservedRegion> reserved) noexcept {
   if (views_.of(name.source).kind != EndpointView::Kind::unknown) return Domains::Added::exists;
   if (domains_.knows(name.id)) return Domains::Added::exists;
-  if (!views_.name(name.source, name.id, reserved)) return Domains::Added::no_memory;
+  if (!views_.prepare(name.source, reserved)) return Domains::Added::no_memory;
   const Domains::Added added = domains_.add_endpoint(name, reserved);
   if (added != Domains::Added::ok) return added;
+  views_.name(name.source, name.id);
   views_.put(name.source, domains_.view(name.id));
   if (tap_.added != nullptr) tap_.added(tap_.opaque, name);
   return added;
@@ -148,8 +149,9 @@ void Device::remove_endpoint(SourceId source) noexcept {
 bool Device::set_reserved(SourceId source, std::span<const ReservedRegion> reserved) noexcept {
   const Views::Seen seen = views_.of(source);
   if (seen.kind == EndpointView::Kind::unknown) return true;
-  if (!views_.name(source, seen.endpoint, reserved)) return false;
+  if (!views_.prepare(source, reserved)) return false;
   if (domains_.set_reserved(seen.endpoint, reserved) != Domains::Added::ok) return false;
+  views_.name(source, seen.endpoint);
   const EndpointView now = domains_.view(seen.endpoint);
   views_.put(source, now, domains_.covers_reserved(seen.endpoint));
   consumers_.dropped(drop_context(source));

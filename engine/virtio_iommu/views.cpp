@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <memory>
 #include <new>
+#include <utility>
 
 namespace viommu::virtio_iommu {
 
@@ -15,6 +16,7 @@ Views::~Views() {
     std::destroy_at(bus);
     allocator_.put(bus, sizeof(Bus), alignof(Bus));
   }
+  free(prepared_);
   constexpr std::uint64_t all = ~std::uint64_t{0};  // also those whose ticket had not come
   seal(all);
   reclaim(all);
@@ -30,24 +32,27 @@ Views::Bus* Views::bus_of(SourceId source) noexcept {
   return made;
 }
 
-bool Views::name(SourceId source, EndpointId endpoint, std::span<const ReservedRegion> reserved) noexcept {
-  Bus* const bus = bus_of(source);
-  if (bus == nullptr) return false;
-  List* list = nullptr;
-  if (!reserved.empty()) {
-    void* const memory = allocator_.get(sizeof(List), alignof(List));
-    if (memory == nullptr) return false;
-    list = ::new (memory) List;
-    if (!list->regions.reset(allocator_, reserved.size())) {
-      free(list);
-      return false;
-    }
-    std::ranges::copy(reserved, list->regions.begin());
+bool Views::prepare(SourceId source, std::span<const ReservedRegion> reserved) noexcept {
+  free(std::exchange(prepared_, nullptr));
+  if (bus_of(source) == nullptr) return false;
+  if (reserved.empty()) return true;
+  void* const memory = allocator_.get(sizeof(List), alignof(List));
+  if (memory == nullptr) return false;
+  List* const list = ::new (memory) List;
+  if (!list->regions.reset(allocator_, reserved.size())) {
+    free(list);
+    return false;
   }
+  std::ranges::copy(reserved, list->regions.begin());
+  prepared_ = list;
+  return true;
+}
+
+void Views::name(SourceId source, EndpointId endpoint) noexcept {
+  Bus* const bus = buses_[source.bus()].load(std::memory_order_relaxed);
   Entry& entry = bus->entries[source.devfn()];
   entry.endpoint.store(endpoint.value, std::memory_order_relaxed);
-  retire(entry.reserved.exchange(list, std::memory_order_acq_rel));
-  return true;
+  retire(entry.reserved.exchange(std::exchange(prepared_, nullptr), std::memory_order_acq_rel));
 }
 
 void Views::put(SourceId source, const EndpointView& view, bool covers_reserved) noexcept {
@@ -81,6 +86,7 @@ void Views::retire(List* list) noexcept {
 }
 
 void Views::free(List* list) noexcept {
+  if (list == nullptr) return;
   std::destroy_at(list);
   allocator_.put(list, sizeof(List), alignof(List));
 }

@@ -63,8 +63,11 @@ class Views {
     return seen;
   }
 
-  /// Room for a device and its reserved memory. @return false when the host has no memory
-  [[nodiscard]] bool name(SourceId source, EndpointId endpoint, std::span<const ReservedRegion> reserved) noexcept;
+  /// Room for a device and its reserved memory, of which nobody sees anything before name(). What was prepared before
+  /// and not named is given back. @return false when the host has no memory
+  [[nodiscard]] bool prepare(SourceId source, std::span<const ReservedRegion> reserved) noexcept;
+  /// The device that was prepared last has this name, and that memory.
+  void name(SourceId source, EndpointId endpoint) noexcept;
   /// It sees this from now on. It has been named, or the view is `unknown`.
   /// @param covers_reserved  as Seen has it
   void put(SourceId source, const EndpointView& view, bool covers_reserved = false) noexcept;
@@ -96,10 +99,11 @@ class Views {
 
   [[nodiscard]] Bus* bus_of(SourceId source) noexcept;
   void retire(List* list) noexcept;
-  void free(List* list) noexcept;
+  void free(List* list) noexcept;  ///< or null
 
   HostAllocator allocator_;
   std::array<Atomic<Bus*>, 256> buses_{};
+  List* prepared_ = nullptr;
   List* retired_ = nullptr;
 };
 

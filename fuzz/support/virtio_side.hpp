@@ -176,13 +176,13 @@ class VirtioSide {
     refusal.size = sizeof refusal;
     return viommu_device_add(engine, &device, &refusal);
   }
+  /// @param by  the id that the subscription is asked for by
   /// @return whether it was taken
-  bool subscribe(std::unique_ptr<Keeper> keeper, bool shares) {
+  bool subscribe(std::unique_ptr<Keeper> keeper, std::uint16_t by, bool shares) {
     if (shares && keeper->maps()) keeper->model.share(spaces);
     viommu_refusal refusal{};
     refusal.size = sizeof refusal;
-    const viommu_result result =
-        viommu_subscribe(engine, keeper->source, &keeper->model.consumer, &refusal, &keeper->model.id);
+    const viommu_result result = viommu_subscribe(engine, by, &keeper->model.consumer, &refusal, &keeper->model.id);
     require(result == VIOMMU_OK || result == VIOMMU_E_LIMIT || result == VIOMMU_E_REFUSED,
             "what becomes of a consumer");
     if (result != VIOMMU_OK) return false;

@@ -19,6 +19,7 @@
 #include "engine/base/bits.hpp"
 #include "engine/vtd/capability_layouts.hpp"
 #include "tests/behaviour/machine.hpp"
+#include "tests/support/saved_state.hpp"
 
 namespace viommu::test {
 
@@ -123,18 +124,21 @@ class HostIommu {
   }
 };
 
-[[nodiscard]] inline viommu_refusal empty_refusal() {
-  viommu_refusal refusal{};
-  refusal.size = sizeof refusal;
-  return refusal;
-}
-
 [[nodiscard]] inline viommu_device described(std::uint16_t source, std::uint32_t kind, std::uint32_t flags = 0) {
   viommu_device device{};
   device.size = sizeof device;
   device.source = source;
   device.kind = kind;
   device.flags = flags;
+  return device;
+}
+/// One of a host whose IOMMU answers `facts`.
+[[nodiscard]] inline viommu_device host_device(std::uint16_t source, const viommu_host_facts& facts) {
+  viommu_device device{};
+  device.size = sizeof device;
+  device.source = source;
+  device.kind = VIOMMU_DEVICE_HOST;
+  device.facts = &facts;
   return device;
 }
 

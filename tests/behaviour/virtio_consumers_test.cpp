@@ -40,15 +40,6 @@ struct Assigned : VirtioMachine {
 using Events = std::vector<Seen>;
 using Extents = std::vector<Extent>;
 
-[[nodiscard]] viommu_device host_device(std::uint16_t source, const viommu_host_facts& facts) {
-  viommu_device device{};
-  device.size = sizeof device;
-  device.source = source;
-  device.kind = VIOMMU_DEVICE_HOST;
-  device.facts = &facts;
-  return device;
-}
-
 [[nodiscard]] std::uint64_t page_sizes(const VirtioMachine& machine) {
   std::uint64_t value = 0;
   REQUIRE(viommu_virtio_config_read(machine.engine, 0, 8, &value) == VIOMMU_OK);

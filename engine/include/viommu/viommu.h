@@ -1012,7 +1012,8 @@ struct viommu_consumer {
 };
 
 /**
- * Adds a consumer of `source`, which gets UNMAP events at once, and MAP events from viommu_replay() on.
+ * Adds a consumer of `source`, which gets UNMAP events at once, and MAP events from viommu_replay() on. A device behind
+ * an alias is subscribed to by its own id or by that of its requests: it is one subscription of the alias.
  * @return VIOMMU_OK, VIOMMU_E_REFUSED (all as before; NotSupported: MAP without caching mode, DEVICE_UNMAP without
  *         ECAP.DT, MAP with ECAP.SC and no VIOMMU_CONSUMER_SNOOPS; Invalid: a range that ends before it begins, a
  *         second consumer that shares ...),
