@@ -60,20 +60,20 @@ void Delivery::put_pieces(Event event) noexcept {
   });
 }
 
-void Delivery::put(Event event) noexcept {
+void Delivery::put(Event next) noexcept {
   // Powers of two go together as a binary counter carries: two halves are one that may be half of the next.
   while (merge_ && count_ != 0) {
     const Event& before = events_[count_ - 1];
-    if (!goes_on(before, event) || (powers_of_two_ && !are_halves(before, event))) break;
-    event.iova = before.iova;
-    event.gpa = before.gpa;
-    event.hva = before.hva;
+    if (!goes_on(before, next) || (powers_of_two_ && !are_halves(before, next))) break;
+    next.iova = before.iova;
+    next.gpa = before.gpa;
+    next.hva = before.hva;
     --count_;
-    if (event.kind == EventKind::map) --map_count_;
+    if (next.kind == EventKind::map) --map_count_;
   }
   if (count_ == batch) flush();
-  events_.put(count_++, event);
-  if (event.kind == EventKind::map) ++map_count_;
+  events_.put(count_++, next);
+  if (next.kind == EventKind::map) ++map_count_;
 }
 
 void Delivery::report(Reported what, const Event& event) noexcept {

@@ -82,7 +82,7 @@ class Delivery {
     events_.put(count_++, event);
     map_count_ += event.kind == EventKind::map ? 1U : 0U;
   }
-  void put(Event event) noexcept;
+  void put(Event next) noexcept;
   void put_pieces(Event event) noexcept;
 
   const Sink& sink_;
