@@ -420,13 +420,19 @@ def own_types(text):
     return set(re.findall(rf"^{kind} (\w+)(?= = | \{{|;| :)", text, re.MULTILINE))
 
 
+def taken_names(text):
+    """Names of the tests' namespace that it uses as its own."""
+    return set(re.findall(r"^using (?:viommu::)?test::(\w+);", text, re.MULTILINE))
+
+
 def clashes(path):
-    """Whether a source has a name of its own that is some header's too: it cannot begin with all headers."""
+    """Whether a source has or takes a name that is some header's too: it cannot begin with all headers."""
     if not path.endswith(".cpp"):
         return False
     if not clashes.names:
         clashes.names = set().union(*(own_types(Path(header).read_text()) for header in all_headers()))
-    return bool(own_types(Path(path).read_text()) & clashes.names)
+    text = Path(path).read_text()
+    return bool((own_types(text) | taken_names(text)) & clashes.names)
 
 
 clashes.names = set()
