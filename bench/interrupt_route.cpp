@@ -211,7 +211,7 @@ void add_side() {
     const auto run = [&stage](benchmark::State& state, Together& together) {
       interrupt_route(state, together, stage.guest, stage.side);
     };
-    add<Side>("interrupt_route", {{entries}}, run, {1, 2});
+    add<Side>("interrupt_route", {{entries}}, run, thread_counts());
   }
 }
 

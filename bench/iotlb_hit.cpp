@@ -21,12 +21,7 @@ void add_hits(const std::vector<Arguments>& pages) {
       measure_single<Translator>(state, together, layout, holding(layout));
     };
   };
-  add<Translator>("iotlb_hit", pages, run(Frames::scattered), {1, 2});
-  if (core_count() > 2) {
-    for (unsigned threads = 4; threads <= core_count(); threads *= 2) {
-      add<Translator>("iotlb_hit", pages, run(Frames::scattered), {static_cast<int>(threads)});
-    }
-  }
+  add<Translator>("iotlb_hit", pages, run(Frames::scattered), thread_counts());
   add<Translator>("iotlb_hit_contiguous", pages, run(Frames::contiguous));
 }
 

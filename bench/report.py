@@ -26,7 +26,7 @@ Question = collections.namedtuple("Question", "name title repetitions headline")
 QUESTIONS = [
     Question("floor", "the machine's own floors", 5, None),
     Question("iotlb_hit", "hits, one at a time", 5,
-             r"iotlb_hit<(Viommu|ViommuC|QemuShape|QemuShapeCapped|Floor)>/(1024|16384|262144)/manual_time(/threads:2)?$"),
+             r"iotlb_hit<(Viommu|ViommuC|QemuShape|QemuShapeCapped|Floor)>/(1024|16384|262144)/manual_time(/threads:[0-9]+)?$"),
     Question("mixed_hit", "hits, mixed page sizes", 5, r"<(Viommu|QemuShape)>"),
     Question("batch_hit", "hits in batches", 5, r"<(Viommu|QemuShape|QemuShapeCapped)>/[0-9]+/64/"),
     Question("page_walk", "walks", 5, r"<(Viommu|QemuShape|Floor)>/(128|2048)/"),
@@ -44,7 +44,7 @@ QUESTIONS = [
              r"<(Viommu|ViommuCalls|GTreeMutex)>/\w+/1048576/(manual_time$|iterations)"),
     Question("vhost_feed", "vhost back ends", 5,
              r"(feed<\w+>/(4|2048)/|translate<(Viommu|RwlockList)>/2048/manual_time(/threads:2)?$)"),
-    Question("interrupt_route", "interrupts", 5, r"<(Viommu|ViommuRoute|QemuShape|Floor)>/65536/manual_time(/threads:2)?$"),
+    Question("interrupt_route", "interrupts", 5, r"<(Viommu|ViommuRoute|QemuShape|Floor)>/65536/manual_time(/threads:[0-9]+)?$"),
     Question("replacement", "which entries are kept", 1, None),
     Question("memory", "memory of an entry", 3, None),
     Question("allocator", "mimalloc", 5, None),

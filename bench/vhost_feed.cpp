@@ -323,7 +323,7 @@ void add_feeding() {
 }
 template <class Translator>
 void add_translating() {
-  add<Translator>("vhost_translate", {{16}, {256}, {2048}}, &translate<Translator>, {1, 2});
+  add<Translator>("vhost_translate", {{16}, {256}, {2048}}, &translate<Translator>, thread_counts());
 }
 
 void add_all() {

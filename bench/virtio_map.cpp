@@ -12,7 +12,6 @@
 // the peers are the same bare stores. Floor is one load from an array of 16 bytes a mapping.
 #include <benchmark/benchmark.h>
 
-#include <array>
 #include <exception>
 #include <map>
 #include <memory>
@@ -81,7 +80,8 @@ class Store {
   };
 
  private:
-  std::array<caches::GuardWord, 4> words_;
+  std::vector<caches::GuardWord> words_{std::size_t{core_count()} +
+                                        2};  // of each thread that reads, and of who changes
   caches::Epochs epochs_;
   virtio_iommu::MappingNodes nodes_{{}, {std::uint64_t{1} << 32, std::uint64_t{1} << 34}};
   virtio_iommu::Mappings mappings_{nodes_};
@@ -229,7 +229,7 @@ const std::vector<Arguments> sizes{{1024}, {65536}, {1 << 20}};
 
 template <class Run>
 void add_lookups(const char* translator, MapShape shape, Run run) {
-  for (const int threads : {1, 2}) {
+  for (const int threads : thread_counts()) {
     const auto together = std::make_shared<Together>(static_cast<unsigned>(threads));
     const std::string name = name_of("virtio_translate", translator, shape);
     auto* const registered = benchmark::RegisterBenchmark(

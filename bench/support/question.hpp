@@ -130,7 +130,7 @@ void measure(benchmark::State& state, Together& together, std::uint64_t block, W
 /// the time that counts is only a small part of what passes.
 template <class Translator, class Run>
 void add(const std::string& question, const std::vector<Arguments>& arguments, Run run,
-         std::initializer_list<int> threads = {1}, int chunks = 0) {
+         const std::vector<int>& threads = {1}, int chunks = 0) {
   for (const int count : threads) {
     const auto together = std::make_shared<Together>(static_cast<unsigned>(count));
     auto* const registered =

@@ -63,6 +63,12 @@ void pin_this_thread(unsigned index) {
 
 unsigned core_count() { return static_cast<unsigned>(cores_of_the_process().size()); }
 
+std::vector<int> thread_counts() {
+  std::vector<int> counts{1, 2};
+  for (unsigned count = 4; count <= core_count(); count *= 2) counts.push_back(static_cast<int>(count));
+  return counts;
+}
+
 std::uint64_t monotonic_ns() noexcept {
   timespec now{};
   static_cast<void>(clock_gettime(CLOCK_MONOTONIC, &now));

@@ -16,6 +16,8 @@ void pin_this_thread();
 void pin_this_thread(unsigned index);
 /// Cores this process may use.
 [[nodiscard]] unsigned core_count();
+/// 1, 2, 4 and so on up to the cores there are, and two where there is one.
+[[nodiscard]] std::vector<int> thread_counts();
 
 [[nodiscard]] std::uint64_t monotonic_ns() noexcept;
 
