@@ -40,6 +40,7 @@ struct Sized {
 class World {
  public:
   static constexpr std::size_t record_bytes = 24;
+  static constexpr std::uint64_t most_tracked_bytes = std::uint64_t{1} << 36;
 
   explicit World(Input& input) {
     const auto choice = input.take<std::uint8_t>();
@@ -239,7 +240,11 @@ class World {
       region.hva = buffer_.bytes.data();
       region.length = std::min<std::uint64_t>(region.length, buffer_.bytes.size());
     }
-    check(viommu_region_add(engine_, (how & 0x80) != 0 && (how & 0x10) != 0 ? nullptr : &region));
+    const bool vast = region.length > most_tracked_bytes;
+    if (vast && tracks_) region.length = most_tracked_bytes;
+    const viommu_result result = viommu_region_add(engine_, (how & 0x80) != 0 && (how & 0x10) != 0 ? nullptr : &region);
+    check(result);
+    untrackable_ = untrackable_ || (vast && result == VIOMMU_OK);
   }
   void read(std::uint64_t offset, std::uint32_t size) {
     std::uint64_t value = 0;
@@ -302,12 +307,17 @@ class World {
       case 1:  return check(viommu_drop_caches(engine_));
       case 2:  return check(viommu_ready(engine_, &refusal, (a & 0x80) != 0 ? 0 : 1, &number));
       case 3:  return check(viommu_view(engine_, static_cast<std::uint16_t>(x), &number));
-      case 4:  return check(viommu_dirty_tracking(engine_, c % 3));
+      case 4:  return track(untrackable_ ? 0 : c % 3);
       case 5:  return check(viommu_dirty_tracking_is(engine_, &number));
       case 6:  return fetch_dirty(c);
       case 7:  return check(viommu_quiesce(engine_, &refusal));
       default: return check(viommu_bus_renumber(engine_, static_cast<std::uint8_t>(c), static_cast<std::uint8_t>(x)));
     }
+  }
+  /// A log takes memory for every page of the regions, of which no machine has as many as a number can say.
+  void track(std::uint32_t on) {
+    tracks_ = tracks_ || on != 0;
+    check(viommu_dirty_tracking(engine_, on));
   }
   void fetch_dirty(std::uint32_t capacity) {
     std::array<viommu_range, 4> runs{};
@@ -405,6 +415,8 @@ class World {
   std::vector<std::uint64_t> holds_;
   std::vector<std::uint64_t> subscriptions_;
   unsigned depth_ = 0;
+  bool tracks_ = false;
+  bool untrackable_ = false;  ///< a region is there whose log would be too long for us
 };
 
 constexpr std::size_t head_bytes = 9;

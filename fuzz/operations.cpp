@@ -217,6 +217,7 @@ class Run {
     if (!may_be_table(word & 0xF'FFFF'FFFF'F000)) word = (word & ~0xF'FFFF'FFFF'F000ULL) | trees_.at(0).root;
     tables_changed_ = true;
     self_pointing_ = true;
+    model_->tables_are_shared();
     guest_.store(slot, word);
     model_->memory_changed();
   }

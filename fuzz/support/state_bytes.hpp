@@ -52,11 +52,18 @@ inline void change_state(State& state, unsigned how, bool may_cut, std::uint16_t
     case 7: state.insert(state.begin() + static_cast<std::ptrdiff_t>(at), value & 31, 0); break;
   }
 }
+[[nodiscard]] inline unsigned long long number_at(const State& state, std::size_t at) {
+  unsigned long long number = 0;
+  for (std::size_t i = 8; i-- != 0;) number = number << 8 | (at + i < state.size() ? state[at + i] : 0U);
+  return number;
+}
 inline void require_same_state(const State& found, const State& right, const char* what) {
   if (found == right) return;
-  const auto [f, r] = std::ranges::mismatch(found, right);
-  std::fprintf(stderr, "%zu bytes, not %zu; the first that differs is at %td\n", found.size(), right.size(),
-               r - right.begin());
+  const auto r = std::ranges::mismatch(found, right).in2;
+  const auto at = static_cast<std::size_t>(r - right.begin());
+  std::fprintf(
+      stderr, "%zu bytes, not %zu; the first that differs is at %zu, in 8 bytes of them: %016llx, not %016llx\n",
+      found.size(), right.size(), at, number_at(found, at & ~std::size_t{7}), number_at(right, at & ~std::size_t{7}));
   fail(what);
 }
 

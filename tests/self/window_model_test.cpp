@@ -62,4 +62,34 @@ TEST_CASE("the window model lets devices of one domain share what was cached, wh
   }
 }
 
+TEST_CASE("where a table has two places the window model goes on from tables as they were known", "[window model]") {
+  SparseMemory memory;
+  memory.add_ram(0, 0x40'0000);
+  GuestTables tables{words_of(memory), 0x1000};
+  const Tree tree = tables.create_tree(3);
+  const std::uint64_t slot = tables.slot(tree, 0, 2);
+  const std::uint64_t table = slot & ~std::uint64_t{0xFFF};
+  REQUIRE(memory.store_u64(slot, table | 3));
+  tables.attach(first, tree, {.domain_id = 5});
+  WindowModel model{unit_with(tables.root_table()), words_of(memory), {first}, {0}};
+  const auto answers = [&model] {
+    std::vector<std::uint64_t> gpas;
+    for (const oracle::Answer& answer : model.allowed(0, 0, 1))
+      if (answer.kind != oracle::Answer::fault) gpas.push_back(answer.gpa);
+    return gpas;
+  };
+  const bool shared = GENERATE(true, false);
+  if (shared) model.tables_are_shared();
+  REQUIRE(answers() == std::vector{table});
+
+  // The entry is that of the directory, which led back to it, and that of the page.
+  REQUIRE(memory.store_u64(slot, 0x30'0003));
+  model.memory_changed();
+  CHECK(model.present(0, 0, 1).kind == oracle::Answer::fault);
+  CHECK(answers() == (shared ? std::vector<std::uint64_t>{0x30'0000, table} : std::vector{table}));
+
+  model.translations_invalidated(5);
+  CHECK(answers().empty());
+}
+
 }  // namespace viommu::test

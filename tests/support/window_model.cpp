@@ -46,7 +46,7 @@ WindowModel::Context WindowModel::context_of(std::size_t source) const {
   return {words_.load(entry).value_or(0), words_.load(entry + 8).value_or(0)};
 }
 
-WindowModel::Answers WindowModel::ask(const Context& context, std::uint64_t iova) const {
+WindowModel::Answers WindowModel::ask(const Context& context, std::uint64_t iova, const Path& known, Path& read) const {
   // A unit of its own with one root and one context entry; the tables behind them are the guest's.
   constexpr std::uint64_t own_root = std::uint64_t{1} << 62;
   oracle::Unit unit = unit_;
@@ -56,7 +56,9 @@ WindowModel::Answers WindowModel::ask(const Context& context, std::uint64_t iova
     if (gpa == own_root + 8) return 0;
     if (gpa == 0) return context.low;
     if (gpa == 8) return context.high;
-    return words_.load(gpa);
+    const std::optional word = read.size() < known.size() ? known[read.size()] : words_.load(gpa);
+    if (word) read.push_back(*word);
+    return word;
   };
   Answers answers;
   for (unsigned access = 1; access < answers.size(); ++access) {
@@ -64,6 +66,7 @@ WindowModel::Answers WindowModel::ask(const Context& context, std::uint64_t iova
     request.iova = iova;
     request.read = (access & 1) != 0;
     request.write = (access & 2) != 0;
+    read.clear();
     answers[access] = oracle::translate(unit, read_word, request);
   }
   return answers;
@@ -88,13 +91,34 @@ void WindowModel::memory_changed() {
   }
   for (auto& [context, history] : histories_) {
     for (std::size_t page = 0; page < iovas_.size(); ++page) {
-      const Answers now = ask(context, iovas_[page]);
-      std::vector<Answers>& said = history[page];
+      remember_tables(history[page], history[page].present, 1);
+      const Answers now = ask(context, iovas_[page], {}, history[page].present);
+      if (shared_) go_on_from_tables(context, iovas_[page], history[page]);
+      std::vector<Answers>& said = history[page].said;
       if (!said.empty() && same_answers(said.back(), now)) continue;
       if (!said.empty() && !keeps_faults_ && !maps_something(said.back())) said.pop_back();
       std::erase_if(said, [&](const Answers& before) { return same_answers(before, now); });
       said.push_back(now);
     }
+  }
+}
+
+/// The last entry of a path leads to no table, or nobody asked for it.
+void WindowModel::remember_tables(Page& page, const Path& path, std::size_t from) {
+  for (std::size_t length = from; length < path.size(); ++length) {
+    const Path way{path.begin(), path.begin() + static_cast<std::ptrdiff_t>(length)};
+    if (std::ranges::find(page.known, way) == page.known.end()) page.known.push_back(way);
+  }
+}
+
+void WindowModel::go_on_from_tables(const Context& context, std::uint64_t iova, Page& page) const {
+  for (std::size_t i = 0; i < page.known.size(); ++i) {  // ends: each adds longer ones, of at most five levels
+    Path read;
+    const Answers answers = ask(context, iova, page.known[i], read);
+    remember_tables(page, read, page.known[i].size() + 1);
+    const auto same_as = [&](const Answers& other) { return same_answers(other, answers); };
+    if (maps_something(answers) && std::ranges::none_of(page.said, same_as))
+      page.said.insert(page.said.begin(), answers);
   }
 }
 
@@ -132,8 +156,10 @@ void WindowModel::forget_pages(std::optional<std::uint16_t> domain_id, std::uint
   for (auto& [context, history] : histories_) {
     if (domain_id && context.domain_id() != *domain_id) continue;
     for (std::size_t page = 0; page < iovas_.size(); ++page) {
-      if (iovas_[page] >= first && iovas_[page] <= last)
-        history[page].erase(history[page].begin(), history[page].end() - 1);
+      if (iovas_[page] < first || iovas_[page] > last) continue;
+      std::vector<Answers>& said = history[page].said;
+      said.erase(said.begin(), said.end() - 1);
+      history[page].known.clear();
     }
   }
   // Contexts nobody can come through any more need not be asked about.
@@ -141,7 +167,7 @@ void WindowModel::forget_pages(std::optional<std::uint16_t> domain_id, std::uint
     const auto knows = [&](const std::vector<Context>& known) {
       return std::ranges::find(known, entry.first, &Context::for_translating) != known.end();
     };
-    const auto settled = [](const std::vector<Answers>& said) { return said.size() == 1; };
+    const auto settled = [](const Page& page) { return page.said.size() == 1; };
     return std::ranges::none_of(contexts_, knows) && std::ranges::all_of(entry.second, settled);
   });
 }
@@ -157,7 +183,7 @@ void WindowModel::translations_invalidated(std::uint16_t domain_id, std::uint64_
 std::vector<Answer> WindowModel::allowed(std::size_t source, std::size_t iova, unsigned access) const {
   std::vector<Answer> all;
   for (const Context& context : contexts_[source]) {
-    for (const Answers& answers : histories_.at(context.for_translating())[iova]) {
+    for (const Answers& answers : histories_.at(context.for_translating())[iova].said) {
       all.push_back(under(context, answers, access));
     }
   }
@@ -166,7 +192,7 @@ std::vector<Answer> WindowModel::allowed(std::size_t source, std::size_t iova, u
 
 Answer WindowModel::present(std::size_t source, std::size_t iova, unsigned access) const {
   const Context& context = contexts_[source].back();
-  return under(context, histories_.at(context.for_translating())[iova].back(), access);
+  return under(context, histories_.at(context.for_translating())[iova].said.back(), access);
 }
 
 }  // namespace viommu::test

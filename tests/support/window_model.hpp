@@ -22,6 +22,10 @@ namespace viommu::test {
 /// context it knows and read the tables as they are now: what was said is kept for each pair of context words. Devices
 /// of one domain share translations: of those words what has no part in a translation does not count.
 /// Without caching mode nothing that faulted may be kept. Root entries are taken as they are.
+///
+/// A unit may also go on from a table that it knows, with what is below it now. Where each table has one place, that is
+/// what some walk gave; where a table is met in two places (it points to itself, or two trees lead to it), an entry can
+/// change on the one way and stay on the other, and the model asks for those answers too: tables_are_shared().
 class WindowModel {
  public:
   /// @param iovas  the watched addresses
@@ -30,6 +34,9 @@ class WindowModel {
 
   /// To be called after each store to tables, before anything else happens. Context words are changed both at once.
   void memory_changed();
+
+  /// To be called before a table gets its second place.
+  void tables_are_shared() { shared_ = true; }
 
   void contexts_invalidated();
   void contexts_invalidated(std::uint16_t domain_id);
@@ -55,12 +62,21 @@ class WindowModel {
     /// Without FPD, and without the bits that are ignored.
     [[nodiscard]] Context for_translating() const { return {low & ~std::uint64_t{0x2}, high & ~std::uint64_t{0x78}}; }
   };
-  using Answers = std::array<oracle::Answer, 4>;      // by access
-  using History = std::vector<std::vector<Answers>>;  // by watched page; the last one is the present
+  using Answers = std::array<oracle::Answer, 4>;  // by access
+  using Path = std::vector<std::uint64_t>;        // entries that lead on to a table, from the root table's on
+  struct Page {
+    std::vector<Answers> said;  // the last one is the present
+    Path present;
+    std::vector<Path> known;  // ways to tables since the last invalidation, without those of `present`
+  };
+  using History = std::vector<Page>;  // by watched page
 
   [[nodiscard]] oracle::Answer under(const Context& context, const Answers& answers, unsigned access) const;
   [[nodiscard]] Context context_of(std::size_t source) const;
-  [[nodiscard]] Answers ask(const Context& context, std::uint64_t iova) const;
+  /// @param known  entries that are taken in place of those in memory
+  [[nodiscard]] Answers ask(const Context& context, std::uint64_t iova, const Path& known, Path& read) const;
+  static void remember_tables(Page& page, const Path& path, std::size_t from);
+  void go_on_from_tables(const Context& context, std::uint64_t iova, Page& page) const;
   void forget_contexts(std::size_t source, const std::function<bool(const Context&)>& covered);
   void forget_pages(std::optional<std::uint16_t> domain_id, std::uint64_t first, std::uint64_t last);
 
@@ -71,6 +87,7 @@ class WindowModel {
   std::vector<std::vector<Context>> contexts_;  // by source; the last one is the present
   std::map<Context, History> histories_;        // by what is left for_translating()
   bool keeps_faults_;
+  bool shared_ = false;
 };
 
 }  // namespace viommu::test
