@@ -21,7 +21,7 @@ std::optional<EventMessage> Registers::take() noexcept {
 }
 
 void Registers::deliver() noexcept {
-  // Bound: as many messages as the ring holds; what is queued later belongs to whoever queued it.
+  // Bound: one message, and as many as the ring holds that came during it. Others may leave theirs to this thread then.
   for (std::size_t sent = 0; sent <= waiting_.size();) {
     if (!any_waiting_.load(std::memory_order_seq_cst)) return;
     if (delivering_.exchange(true, std::memory_order_seq_cst)) return;
@@ -33,6 +33,7 @@ void Registers::deliver() noexcept {
     }
     delivering_.store(false, std::memory_order_seq_cst);
   }
+  if (any_waiting_.load(std::memory_order_seq_cst)) host_.wake();
 }
 
 void Registers::drop_messages() noexcept {

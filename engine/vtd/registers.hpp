@@ -38,7 +38,8 @@ class Registers {
   /// Only inside with(): messages that are queued.
   [[nodiscard]] std::size_t queued() const noexcept { return count_; }
 
-  /// Sends what is queued, unless another thread is doing so: then that one sends it.
+  /// Sends what is queued, unless another thread is doing so: then that one sends it. Of those that come meanwhile not
+  /// without end: then process() is to send the rest.
   void deliver() noexcept;
   /// Forgets what is queued.
   void drop_messages() noexcept;
