@@ -165,7 +165,6 @@ void Mirror::apply_failures(Delivery& delivery) noexcept {
 }
 
 void Mirror::erase(IovaRange range) noexcept {
-  if (shadow_.root() == nullptr) return;
   std::uint64_t at = range.first.value & ~low_bits(slot_shift);
   for (;;) {  // ends: an event of tables is at most as long as what was delivered without a hole
     const Iova first = std::max(range.first, Iova{at});

@@ -97,7 +97,7 @@ WorkState Device::run_requests(std::uint32_t budget) noexcept {
 }
 
 void Device::run_events() noexcept {
-  if (!serves() || !events_.queue().enabled()) return;
+  if (!serves()) return;
   const Events::Worked worked = events_.work(virtqueue::Memory{waist_.memory()});
   if (worked.notify) host_.virtio_notify(static_cast<std::uint32_t>(QueueIndex::event));
   if (worked.broken) break_down(events_.queue().problem());

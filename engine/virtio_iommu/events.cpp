@@ -69,9 +69,9 @@ virtqueue::State Events::state() const noexcept {
 Events::Worked Events::work(const virtqueue::Memory& memory) noexcept {
   Worked worked;
   if (!queue_.enabled()) return worked;
-  worked.broken = !write_kept(memory) || !fetch(memory);
+  if (write_kept(memory)) fetch(memory);
   worked.notify = queue_.notification_due(memory);
-  worked.broken |= queue_.problem() != virtqueue::Problem::none;
+  worked.broken = queue_.problem() != virtqueue::Problem::none;
   if (!worked.broken) return worked;
   const std::lock_guard lock{lock_};
   kept_count_ = room_ = 0;
@@ -125,14 +125,13 @@ bool Events::give_back_too_small(const virtqueue::Memory& memory) noexcept {
   return true;
 }
 
-bool Events::fetch(const virtqueue::Memory& memory) noexcept {
+void Events::fetch(const virtqueue::Memory& memory) noexcept {
   bool done = false;
   // Ends: a driver whose buffers are all too small gets each back once in a call, and is asked again at its next word.
   for (std::uint32_t fetched = 0; !done && fetched <= queue_.config().size; ++fetched)
-    if (!fetch_one(memory, done) || !give_back_too_small(memory)) return false;
+    if (!fetch_one(memory, done) || !give_back_too_small(memory)) return;
   const std::lock_guard lock{lock_};
   room_ = usable_;
-  return true;
 }
 
 bool Events::fetch_one(const virtqueue::Memory& memory, bool& done) noexcept {

@@ -84,7 +84,7 @@ class Events {
     std::array<virtqueue::Segment, report_bytes> segments{};
   };
 
-  [[nodiscard]] bool fetch(const virtqueue::Memory& memory) noexcept;
+  void fetch(const virtqueue::Memory& memory) noexcept;
   /// Takes one more. @return false when it is broken; `done`: there is none, or no room
   [[nodiscard]] bool fetch_one(const virtqueue::Memory& memory, bool& done) noexcept;
   /// The oldest buffer goes back to the driver.
