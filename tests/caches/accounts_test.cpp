@@ -170,6 +170,16 @@ TEST_CASE("without accounts all is counted in one", "[caches][accounts]") {
   CHECK(world.device(1) == 0);
 }
 
+TEST_CASE("a reader's counts take lines of their own and no more of them than they need", "[caches][accounts][P6]") {
+  for (const std::size_t pairs : {1U, 4U, 5U, 100U}) {
+    const std::size_t more = 3;
+    const std::size_t counts = (pairs + 1) * uses * sizeof(std::uint64_t);
+    const std::size_t lines = (counts + (shared_line_bytes - 1)) / shared_line_bytes;
+    CHECK(World{pairs, 2 + more}.accounts.bytes() - World{pairs, 2}.accounts.bytes() ==
+          more * lines * shared_line_bytes);
+  }
+}
+
 TEST_CASE("accounts that the host has no memory for are refused", "[caches][accounts][SEC-15]") {
   test::CountingAllocator host;
   test::TestEpochs<1> epochs;

@@ -162,6 +162,15 @@ TEST_CASE("a vector kernel answers what single lookups answer", "[caches][batch]
   }
 }
 
+TEST_CASE("a recorded request says its own address and source, whatever lies beside it", "[caches][batch]") {
+  const std::array<Record, 3> records{{{{1, 2, 0xAAAA'0110'0000'0003}},
+                                       {{0x0123'4567'89AB'CDEF, 0x1111, 0x0103'BEEF'0005'4321}},
+                                       {{0x2222, 0x3333, ~std::uint64_t{0}}}}};
+  const RecordedRequest request{reinterpret_cast<const std::byte*>(&records[1])};
+  CHECK(request.iova() == Iova{0x0123'4567'89AB'CDEF});
+  CHECK(request.source() == SourceId{0xBEEF});
+}
+
 TEST_CASE("a vector kernel knows plain requests", "[caches][batch]") {
   for (const BatchLookup* const kernel : kernels()) {
     for (std::size_t count = 0; count <= 9; ++count) {

@@ -187,6 +187,25 @@ TEST_CASE("without an address space there is no context, and the next try finds 
   CHECK(cache.insert(3, 3));
 }
 
+TEST_CASE("a context is counted by its device and domain, and one that is gone by nobody's",
+          "[caches][contexts][accounts]") {
+  Cache cache;
+  REQUIRE(cache.accounts.reset({}, 4, 1, cache.epochs.epochs));
+  REQUIRE(cache->reset({}, 8, cache.spaces, cache.accounts, {8, 1}));
+  REQUIRE(cache.insert(1, 5));
+  REQUIRE(cache.insert(2, 6));
+  const Account first = cache->account(source(1));
+  const Account second = cache->account(source(2));
+  CHECK(first != 0);
+  CHECK(second != 0);
+  CHECK(first != second);
+  cache->drop(of_source(2));
+  CHECK(cache->account(source(1)) == first);
+  CHECK(cache->account(source(2)) == 0);
+  REQUIRE(cache.insert(2, 6));
+  CHECK(cache->account(source(2)) == second);
+}
+
 TEST_CASE("a cache that the host has no memory for is refused", "[caches][contexts][SEC-15]") {
   test::CountingAllocator host;
   AddressSpaces spaces;

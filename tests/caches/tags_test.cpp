@@ -229,6 +229,21 @@ TEST_CASE("address spaces say when tags or objects run short, and no longer when
   CHECK(few->acquire(key_of(9)) != nullptr);
 }
 
+TEST_CASE("there is room for another address space while a tag is free, or waits for its readers",
+          "[caches][tags][P6]") {
+  Spaces spaces;
+  AddressSpace* const space = spaces->acquire(key_of(1));
+  CHECK(spaces->has_room());
+  for (std::size_t i = 1; i < tag_count; ++i) spaces->forget(*space);
+  CHECK(spaces->acquire(key_of(2)) == nullptr);  // not now
+  CHECK(spaces->has_room());                     // but soon
+  static_cast<void>(spaces.epochs.scan());
+  CHECK(spaces->acquire(key_of(2)) != nullptr);
+  for (std::size_t domain = 3; domain <= tag_count; ++domain) REQUIRE(spaces->acquire(key_of(domain)) != nullptr);
+  CHECK_FALSE(spaces->has_room());  // all are in use
+  CHECK(spaces->short_of_something());
+}
+
 TEST_CASE("thousands of reuses of few tags never show one address space another's pages or its own past",
           "[caches][tags][P1][P3][SEC-10]") {
   // One thread, readers that stall at random: what each sees must be of the address space it looks at, and as new.

@@ -248,6 +248,18 @@ TEST_CASE("what memory is decides what a consumer gets of a mapping, now and whe
                  mapped(iova + mib_2, 8 * page_4k, bar_base + bar_bytes - 8 * page_4k, 3 | mmio)});
     CHECK(world.reported() == std::vector<std::uint32_t>{VIOMMU_REPORT_NO_MEMORY});
   }
+  SECTION("a hole up to some memory is left out as long as it is, and no further") {
+    One world;
+    REQUIRE(world.map(domain, iova, 16 * page_4k, rom_base - 8 * page_4k));
+    CHECK(world.model.take_seen() == Events{mapped(iova + 8 * page_4k, 8 * page_4k, rom_base, 1)});
+    REQUIRE(world.map(domain, iova + mib_2, 4 * page_4k, rom_base - 8 * page_4k));
+    CHECK(world.model.take_seen().empty());
+    REQUIRE(world.reported() == std::vector<std::uint32_t>{VIOMMU_REPORT_NO_MEMORY, VIOMMU_REPORT_NO_MEMORY});
+    CHECK(world.model.reports[0].event.iova == iova);
+    CHECK(world.model.reports[0].event.last == iova + 8 * page_4k - 1);
+    CHECK(world.model.reports[1].event.iova == iova + mib_2);
+    CHECK(world.model.reports[1].event.last == iova + mib_2 + 4 * page_4k - 1);
+  }
   SECTION("memory that comes under a mapping, and goes") {
     One world;
     REQUIRE(world.map(domain, iova, mib_2, 8 * gib_1));

@@ -387,4 +387,67 @@ TEST_CASE("a device whose domain is too large for its consumer is blocked, and d
   CHECK(b.extents() == a.extents());
 }
 
+TEST_CASE("a unit of 1 GiB that did not come is held by nobody: it is not counted, and no UNMAP is told of it",
+          "[consumer][mappings][S3.11][SEC-15]") {
+  const auto declares = GENERATE(std::uint32_t{0}, std::uint32_t{VIOMMU_CONSUMER_LEAF});
+  KeptWorld world;
+  MirrorModel model{declares};
+  world.attach(device_a, 1);
+  world.join(device_a, model, gib_1);
+  model.fails = [](const viommu_event& event) { return event.kind == VIOMMU_EVENT_MAP; };
+  CHECK_FALSE(world.map(1, iova, gib_1, ram_base));
+  CHECK(world.restored);
+  CHECK(model.take_seen() == Events{mapped(iova, gib_1, ram_base)});
+  CHECK(world.mappings_of(model) == 0);
+  CHECK(world.bytes_of(model) == 0);
+  model.fails = nullptr;
+  CHECK(world.map(1, iova, gib_1, ram_base));
+  CHECK(model.take_seen() == Events{mapped(iova, gib_1, ram_base)});
+  CHECK(world.bytes_of(model) == gib_1);
+}
+
+TEST_CASE("what begins inside a page, where the consumer's range does, and did not go is what it was",
+          "[consumer][mappings][S3.11][SEC-15]") {
+  constexpr std::uint64_t cut = 0x800;
+  KeptWorld world;
+  MirrorModel model{0, iova + cut};
+  world.attach(device_a, 1);
+  world.join(device_a, model);
+  REQUIRE(world.map(1, iova, 4 * page_4k, ram_base));
+  const Extents before{{iova + cut, 4 * page_4k - cut, ram_base + cut, 3}};
+  REQUIRE(model.extents() == before);
+  model.fails = [](const viommu_event& event) { return event.kind == VIOMMU_EVENT_UNMAP; };
+  model.take_seen();
+  CHECK_FALSE(world.unmap(1, iova, iova + 4 * page_4k - 1));
+  CHECK(world.restored);
+  CHECK(model.take_seen() == Events{unmapped(iova + cut, 4 * page_4k - cut)});
+  CHECK(model.extents() == before);
+  model.fails = nullptr;
+  CHECK(world.unmap(1, iova, iova + 4 * page_4k - 1));
+  CHECK(model.extents().empty());
+}
+
+TEST_CASE("what is left out counts for the quota as before when a MAP beside it fails", "[consumer][mappings][S3.11]") {
+  KeptWorld world;
+  MirrorModel model;
+  world.attach(device_a, 1);
+  world.join(device_a, model, 0, 4);
+  REQUIRE(world.map(1, iova, page_4k, bar_base));  // which it does not take
+  REQUIRE(world.map(1, iova + 2 * page_4k, page_4k, ram_base));
+  REQUIRE(world.map(1, iova + 4 * page_4k, page_4k, ram_base));
+  model.fails = [](const viommu_event& event) { return event.kind == VIOMMU_EVENT_MAP; };
+  CHECK_FALSE(world.map(1, iova + 6 * page_4k, page_4k, ram_base));
+  CHECK(world.restored);
+  model.fails = nullptr;
+  CHECK(world.map(1, iova + 6 * page_4k, page_4k, ram_base));
+  CHECK_FALSE(world.map(1, iova + 8 * page_4k, page_4k, ram_base));
+  CHECK(world.restored);
+  CHECK(model.reports.back().what == VIOMMU_REPORT_QUOTA);
+  CHECK(world.mappings_of(model) == 3);
+  // When it goes there is room for another.
+  CHECK(world.unmap(1, iova, iova + page_4k - 1));
+  CHECK(world.map(1, iova + 8 * page_4k, page_4k, ram_base));
+  CHECK(model.wrong.empty());
+}
+
 }  // namespace viommu::test

@@ -99,6 +99,26 @@ TEST_CASE("memory that is not covered has no bits, wherever it lies", "[core][di
   CHECK(fetch(log.log) == Runs{bytes(5 * chunk_bytes, 0x1000), bytes(~std::uint64_t{0} - 0xFFF, 0x1000)});
 }
 
+TEST_CASE("runs ascend in whatever order their memory was added", "[core][dirty][S1.25]") {
+  for (const std::vector<std::uint64_t>& order :
+       {std::vector<std::uint64_t>{0, 4, 2}, {2, 4, 0}, {4, 2, 0}, {2, 0, 4}, {0, 2, 4, 6, 1, 5}}) {
+    DirtyLog log;
+    for (const std::uint64_t chunk : order) REQUIRE(log.cover({}, bytes(chunk * chunk_bytes, 1)));
+    log.start();
+    Runs expected;
+    for (const std::uint64_t chunk : std::set<std::uint64_t>{order.begin(), order.end()}) {
+      log.log(bytes(chunk * chunk_bytes + 0x3000, 1));
+      expected.push_back(bytes(chunk * chunk_bytes + 0x3000, 0x1000));
+    }
+    CHECK(fetch(log) == expected);
+    // A range across chunks is logged in all of them that there are.
+    log.log(bytes(0x5000, 8 * chunk_bytes));
+    std::size_t chunks = 0;
+    for (const GpaRange run : fetch(log)) chunks += (run.last.value >> 25) - (run.first.value >> 25) + 1;
+    CHECK(chunks == order.size());
+  }
+}
+
 TEST_CASE("nothing is handed out before it is settled, and nothing is lost meanwhile", "[core][dirty][S1.25]") {
   Log log;
   log->log(bytes(0x1000, 1));

@@ -7,6 +7,7 @@
 
 #include "caches/iotlb.hpp"
 #include "engine/core/drop_groups.hpp"
+#include "tests/support/counting_allocator.hpp"
 #include "tests/support/random.hpp"
 
 namespace viommu::core {
@@ -108,6 +109,17 @@ TEST_CASE("adjacent and covered ranges of a domain become one", "[core][queue]")
     CHECK(same(ranges({pages(1, 10), pages(1, 8, 8, true)}), {pages(1, 10), pages(1, 8, 8, true)}));
     CHECK(same(ranges({pages(1, 10, 1, true), pages(1, 8, 8)}), {pages(1, 8, 8)}));
   }
+  SECTION("pages of a domain and of a PASID are never mixed up, not of PASID 0 either") {
+    PageScope of_pasid = pages(1, 11);
+    of_pasid.by_pasid = true;
+    CHECK(same(ranges({pages(1, 10), of_pasid}), {pages(1, 10), of_pasid}));
+    CHECK(same(ranges({of_pasid, pages(1, 10)}), {of_pasid, pages(1, 10)}));
+    PageScope next = pages(1, 12);
+    next.by_pasid = true;
+    CHECK(ranges({of_pasid, next}).size() == 1);
+    next.pasid = {1};
+    CHECK(ranges({of_pasid, next}).size() == 2);
+  }
   SECTION("no range becomes so long that a whole domain is dropped for it") {
     CHECK(same(ranges({pages(1, 0, most_pages - 1), pages(1, most_pages - 1)}), {pages(1, 0, most_pages)}));
     CHECK(
@@ -130,6 +142,23 @@ TEST_CASE("a domain that is named whole swallows its pages, before and behind", 
   CHECK(sorted.at(1).forget);
   CHECK(same(sorted.at(2).ranges, {pages(2, 3)}));
   CHECK_FALSE(sorted.at(2).forget);
+}
+
+TEST_CASE("a run that is sorted takes the memory that it says, and at once", "[core][queue][P6]") {
+  test::CountingAllocator host;
+  {
+    DropGroups groups;
+    CHECK_FALSE(groups.ready());
+    REQUIRE(groups.reset(host.functions(), 4, 100));
+    CHECK(groups.ready());
+    CHECK(groups.bytes() == host.open_bytes());
+    const std::uint64_t calls = host.calls();
+    const std::vector<PageScope> scopes(DropGroups::most_in_run, pages(3, 5));
+    groups.sort(scopes);
+    CHECK(groups.groups() == 1);
+    CHECK(host.calls() == calls);
+  }
+  CHECK(host.open_blocks() == 0);
 }
 
 TEST_CASE("a full run of any domains loses none of its pages and adds none", "[core][queue][property]") {

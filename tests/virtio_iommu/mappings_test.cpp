@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // The mappings of one domain, rule by rule.
+#include <algorithm>
 #include <array>
 #include <catch2/catch.hpp>
 #include <cstddef>
@@ -177,6 +178,62 @@ TEST_CASE("dense pages cost about nine bytes each, and sparse ones less than fif
       if (i % 64 == 0) domain.drain();
     }
     CHECK(domain.nodes.bytes() < count * 50);
+  }
+}
+
+TEST_CASE("blocks that fill up side by side are one leaf of pages each", "[virtio-iommu][SEC-8]") {
+  constexpr std::uint64_t blocks = 3;
+  Domain domain{{1 << 20, 1 << 30, 0}};  // no node is kept: what is counted is in the tree
+  for (std::uint64_t page = 0; page < Pages::count; ++page)
+    for (std::uint64_t block = 0; block < blocks; ++block) {
+      const std::uint64_t at = block * Pages::count + page;
+      REQUIRE(domain.mappings.insert(pages(at, at)) == Inserted::ok);
+    }
+  domain.drain();
+  CHECK(domain.mappings.size() == blocks * Pages::count);
+  CHECK(domain.nodes.bytes() == blocks * sizeof(Pages) + sizeof(Inner));
+}
+
+TEST_CASE("a mapping that is no page lies among dense pages or beside them", "[virtio-iommu][S3.12]") {
+  constexpr std::uint64_t block_bytes = Pages::count * page_size_bytes;
+  constexpr std::uint64_t base = 5 * block_bytes;
+  constexpr std::uint64_t block_last = base + (block_bytes - 1);
+  const std::array beside{
+      mapping(base - 1, base - 1),                                              // the byte before the block
+      mapping(base - page_size_bytes, base - 1),                                // a page there
+      mapping(base + page_size_bytes, base + page_size_bytes),                  // in the first hole, its first byte
+      mapping(base + 2 * page_size_bytes - 3, base + 2 * page_size_bytes - 1),  // and its last ones
+      mapping(block_last - page_size_bytes, block_last - 1),                    // all but the last byte of the block
+      mapping(block_last, block_last),                                          // that byte
+      mapping(block_last, block_last + 1),                                      // over the border
+      mapping(block_last + 1, block_last + 1),                                  // the byte behind the block
+      mapping(block_last + 1, block_last + 3 * page_size_bytes),
+  };
+  for (const Mapping& one : beside) {
+    CAPTURE(one.range.first.value, one.range.last.value);
+    Domain domain;
+    std::vector<Mapping> wanted;
+    for (std::uint64_t page = 0; page < Pages::count - 2; page += 2) {
+      wanted.push_back(pages(base / page_size_bytes + page, base / page_size_bytes + page));
+      REQUIRE(domain.mappings.insert(wanted.back()) == Inserted::ok);
+    }
+    const std::vector<Mapping> dense = wanted;
+    REQUIRE(domain.mappings.insert(one) == Inserted::ok);
+    wanted.insert(
+        std::ranges::upper_bound(wanted, one.range.first, {}, [](const Mapping& at) { return at.range.first; }), one);
+    CHECK(seen(domain.mappings) == wanted);
+    for (const Mapping& each : wanted) {
+      CHECK(domain.mappings.find(each.range.first) == each);
+      CHECK(domain.mappings.find(each.range.last) == each);
+    }
+    CHECK(domain.mappings.insert(one) == Inserted::overlap);
+    // The pages that were left out still have their place.
+    const Mapping late = pages(base / page_size_bytes + 3, base / page_size_bytes + 3);
+    CHECK(domain.mappings.insert(late) == Inserted::ok);
+    CHECK(domain.mappings.find(late.range.last) == late);
+    CHECK(domain.remove(late.range) == Removed::all);
+    CHECK(domain.remove(one.range) == Removed::all);
+    CHECK(seen(domain.mappings) == dense);
   }
 }
 

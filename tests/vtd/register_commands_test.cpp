@@ -84,6 +84,10 @@ TEST_CASE("a status bit shows only what is done", "[vtd][Global Status Register]
   SECTION("a pointer command takes its bit back until it is done again") {
     registers.write32(offset::global_command, te | srtp | qie | ire | cfi);
     CHECK(registers.read32(offset::global_status) == (te | cfi));
+    registers.file.complete_interrupt_table();
+    CHECK(registers.read32(offset::global_status) == (te | cfi | sirtp));
+    registers.write32(offset::global_command, te | sirtp | qie | ire | cfi);
+    CHECK(registers.read32(offset::global_status) == (te | cfi));
   }
 }
 

@@ -171,6 +171,32 @@ std::vector<FirstStageAnswer> walk_all(const Kernels& kernels, const FirstStage&
   return {answers.begin() + 1, answers.end() - 1};
 }
 
+/// Five pages of tables in two spans of one address, as no view has them: a single walk looks into the first, lanes take
+/// the second. They are alike, but for the pages that their leaves lead to.
+class Twofold {
+ public:
+  static constexpr std::uint64_t base = 0x1000;
+  static constexpr Gpa page_of_single{0x4000'0000};
+  static constexpr Gpa page_of_lanes{0x8000'0000};
+
+  void store(std::uint64_t slot, std::uint64_t entry, bool is_leaf) {
+    single_.store_u64(slot, entry | (is_leaf ? page_of_single.value : 0));
+    lanes_.store_u64(slot, entry | (is_leaf ? page_of_lanes.value : 0));
+  }
+  [[nodiscard]] MemoryView view() const noexcept {
+    MemoryView view;
+    view.spans = spans_;
+    return view;
+  }
+
+ private:
+  static constexpr std::uint64_t bytes = 0x5000;
+  test::GuardedRegion single_{base, bytes};
+  test::GuardedRegion lanes_{base, bytes};
+  std::array<MemorySpan, 2> spans_{MemorySpan{{base}, bytes - 1, single_.data()},
+                                   MemorySpan{{base}, bytes - 1, lanes_.data()}};
+};
+
 oracle::FirstStageAnswer ask_oracle(World& world, const FirstStageRequest& request) {
   return oracle::translate_first_stage(world.unit(request), test::reader_of(world.memory()),
                                        test::exchanger_of(world.memory()),
@@ -239,15 +265,9 @@ TEST_CASE("every kernel answers a first-stage batch as the specification and the
 
 TEST_CASE("lanes answer every walk of a batch that has all it needs, and leave the others to the single walk",
           "[walkers][kernels][first stage]") {
-  // Two spans of one address, as no view has them: a single walk looks into the first, lanes take the second.
-  constexpr std::uint64_t base = 0x1000;
+  constexpr std::uint64_t base = Twofold::base;
   constexpr std::uint64_t dirty = 0x40;
-  test::GuardedRegion alone{base, 0x5000};
-  test::GuardedRegion in_lanes{base, 0x5000};
-  const std::array<MemorySpan, 2> spans{MemorySpan{{base}, 0x4FFF, alone.data()},
-                                        MemorySpan{{base}, 0x4FFF, in_lanes.data()}};
-  MemoryView view;
-  view.spans = spans;
+  Twofold memory;
   const unsigned levels = GENERATE(4U, 5U);
   const unsigned leaf = GENERATE(0U, 1U, 2U);
   const bool extended_accessed = GENERATE(false, true);
@@ -270,24 +290,46 @@ TEST_CASE("lanes answer every walk of a batch that has all it needs, and leave t
             std::uint64_t entry = needs | (is_leaf ? 0 : base + std::uint64_t{levels - level} * 0x1000);
             if (is_leaf) entry |= (asked.write() ? dirty : 0) | (leaf > 0 ? 0x80U : 0);
             if (level == at && is_need) entry &= ~(std::uint64_t{1} << lacking);
-            const std::uint64_t slot = base + std::uint64_t{levels - 1 - level} * 0x1000;
-            alone.store_u64(slot, entry | (is_leaf ? 0x4000'0000U : 0));
-            in_lanes.store_u64(slot, entry | (is_leaf ? 0x8000'0000U : 0));
+            memory.store(base + std::uint64_t{levels - 1 - level} * 0x1000, entry, is_leaf);
           }
           if (!is_need && (lacking != 63 || at != leaf)) continue;  // one of those that lack nothing is enough
           const std::vector<FirstStageRequest> requests(17, {{base}, {0}, asked, privilege, false});
           for (const Kernels* const kernels : runnable_kernels()) {
-            const std::vector<FirstStageAnswer> answers = walk_all(*kernels, format, view, requests);
+            const std::vector<FirstStageAnswer> answers = walk_all(*kernels, format, memory.view(), requests);
             const bool lanes = !is_need && std::string_view{kernels->name} != "scalar";
-            const FirstStageAnswer single = walk_first_stage(format, view, requests.front());
+            const FirstStageAnswer single = walk_first_stage(format, memory.view(), requests.front());
             CAPTURE(kernels->name, lacking, at, asked.bits(), privilege == Privilege::user);
             REQUIRE((single.end == FirstStageEnd::leaf) == !is_need);
             FirstStageAnswer right = single;
-            if (lanes) right.frame = {0x8000'0000};
+            if (lanes) right.frame = Twofold::page_of_lanes;
             REQUIRE(answers.front() == right);
             REQUIRE(answers.back() == right);  // in a vector that it does not fill
           }
         }
+      }
+    }
+  }
+}
+
+TEST_CASE("lanes answer walks of the first and the last address of both halves",
+          "[walkers][kernels][first stage][B30]") {
+  const unsigned levels = GENERATE(4U, 5U);
+  const std::uint64_t half = low_bits(levels == 4 ? 47 : 56);
+  const FirstStage format{{}, {.levels = levels}};
+  for (const Iova iova : {Iova{0}, Iova{half}, Iova{~half}, Iova{~std::uint64_t{0}}}) {
+    Twofold memory;
+    for (unsigned level = 0; level < levels; ++level) {
+      const std::uint64_t table = Twofold::base + std::uint64_t{levels - 1 - level} * 0x1000;
+      const std::uint64_t index = iova.value >> (12 + 9 * level) & 0x1FF;
+      memory.store(table + 8 * index, (level == 0 ? 0 : table + 0x1000) | 0x27, level == 0);
+    }
+    const std::vector<FirstStageRequest> requests(17, {{Twofold::base}, iova, read_only, Privilege::user, false});
+    for (const Kernels* const kernels : runnable_kernels()) {
+      CAPTURE(kernels->name, levels, iova.value);
+      const bool lanes = std::string_view{kernels->name} != "scalar";
+      for (const FirstStageAnswer& answer : walk_all(*kernels, format, memory.view(), requests)) {
+        REQUIRE(answer.end == FirstStageEnd::leaf);
+        REQUIRE(answer.frame == (lanes ? Twofold::page_of_lanes : Twofold::page_of_single));
       }
     }
   }
