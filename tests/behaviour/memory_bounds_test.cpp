@@ -4,10 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "tests/behaviour/counted_host.hpp"
 #include "tests/behaviour/devices.hpp"
 #include "tests/behaviour/scalable_machine.hpp"
 #include "tests/behaviour/virtio_machine.hpp"
-#include "tests/support/counting_allocator.hpp"
 #include "tests/support/paths.hpp"
 
 namespace viommu::test {
@@ -18,46 +18,30 @@ constexpr std::uint32_t pasids = 1U << 20;
 constexpr std::uint16_t sources = 64;
 constexpr std::uint64_t largest_directory = 7ULL << 9;  // PDTS: 2^14 entries, of 64 PASIDs each
 
-/// In force. A machine of tests has its own use for what a host is called with.
-CountingAllocator* counted = nullptr;
-viommu_host counted_host() {
-  viommu_host host = capi::empty_host();
-  host.allocate = [](void*, std::size_t size, std::size_t alignment) { return counted->allocate(size, alignment); };
-  host.deallocate = [](void*, void* memory, std::size_t size, std::size_t alignment) {
-    counted->deallocate(memory, size, alignment);
-  };
-  return host;
-}
-
 }  // namespace
 
 TEST_CASE("a virtio-iommu gives back what waited for its readers", "[behaviour][virtio][SEC-8]") {
-  CountingAllocator allocator;
-  counted = &allocator;
-  {
-    VirtioMachine machine{virtio_options(), VirtioMachine::Records::no, counted_host()};
-    HostIommu host;
-    host.ranges = {{0, 0x7F'FFFF'FFFF}};
-    const viommu_host_facts facts = host.facts();
-    viommu_device device{};
-    device.size = sizeof device;
-    device.source = VirtioMachine::pf;
-    device.kind = VIOMMU_DEVICE_HOST;
-    device.facts = &facts;
-    for (unsigned turn = 0; turn < 5; ++turn) {  // each time what a reader may look at is replaced
-      REQUIRE(machine.plug(device) == VIOMMU_OK);
-      REQUIRE(viommu_host_facts_unset(machine.engine, VirtioMachine::pf) == VIOMMU_OK);
-    }
+  const CountedHost host;
+  VirtioMachine machine{virtio_options(), VirtioMachine::Records::no, CountedHost::functions()};
+  HostIommu iommu;
+  iommu.ranges = {{0, 0x7F'FFFF'FFFF}};
+  const viommu_host_facts facts = iommu.facts();
+  viommu_device device{};
+  device.size = sizeof device;
+  device.source = VirtioMachine::pf;
+  device.kind = VIOMMU_DEVICE_HOST;
+  device.facts = &facts;
+  for (unsigned turn = 0; turn < 5; ++turn) {  // each time what a reader may look at is replaced
+    REQUIRE(machine.plug(device) == VIOMMU_OK);
+    REQUIRE(viommu_host_facts_unset(machine.engine, VirtioMachine::pf) == VIOMMU_OK);
   }
-  CHECK(allocator.open_blocks() == 0);
-  CHECK(allocator.mistakes() == 0);
 }
 
 TEST_CASE("2^20 PASIDs of many sources, each with a domain of its own, take no memory",
           "[behaviour][vtd][PASID][SEC-8]") {
-  CountingAllocator allocator;
-  counted = &allocator;
-  Unit unit{scalable::capability, scalable::everything, 0x30, counted_host()};
+  const CountedHost host;
+  const CountingAllocator& allocator = host.allocator;
+  Unit unit{scalable::capability, scalable::everything, 0x30, CountedHost::functions()};
   const Tree tree = unit.tables.create_tree(4);
   unit.map(tree, Unit::iova, Unit::page_a);
   // One page of entries is all 2^14 tables, and 32 pages are the directory of all sources.

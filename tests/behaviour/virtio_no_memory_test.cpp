@@ -5,12 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <string>
 #include <vector>
 
+#include "tests/behaviour/counted_host.hpp"
 #include "tests/behaviour/devices.hpp"
 #include "tests/behaviour/virtio_machine.hpp"
-#include "tests/support/counting_allocator.hpp"
 #include "tests/support/saved_state.hpp"
 
 namespace viommu::test {
@@ -21,29 +20,6 @@ constexpr std::uint16_t pf = VirtioMachine::pf;
 constexpr std::uint16_t vf = VirtioMachine::vf;
 constexpr std::uint16_t on_new_bus = 0x580;
 constexpr std::uint64_t beyond_host = 0x80'0000'0000;
-
-/// Of the machine that is being tested.
-CountingAllocator* counted = nullptr;
-
-[[nodiscard]] viommu_host counting_host() {
-  viommu_host host{};
-  host.allocate = [](void*, std::size_t size, std::size_t alignment) { return counted->allocate(size, alignment); };
-  host.deallocate = [](void*, void* memory, std::size_t size, std::size_t alignment) {
-    counted->deallocate(memory, size, alignment);
-  };
-  return host;
-}
-
-struct Counted {
-  CountingAllocator allocator;
-  Counted() { counted = &allocator; }
-  Counted(const Counted&) = delete;
-  Counted& operator=(const Counted&) = delete;
-  ~Counted() {
-    CHECK(allocator.open_blocks() == 0);
-    CHECK(allocator.mistakes() == 0);
-  }
-};
 
 /// Each does one thing. @return false where there was no memory for it
 using Step = std::function<bool(VirtioMachine&)>;
@@ -116,12 +92,12 @@ TEST_CASE("whichever allocation of a virtio-iommu fails, nothing has changed, an
   std::uint64_t failures = 0;
   for (std::uint64_t k = 0;; ++k) {
     CAPTURE(k);
-    const Counted owner;
-    VirtioMachine machine{virtio_options(), VirtioMachine::Records::no, counting_host()};
+    CountedHost memory;
+    VirtioMachine machine{virtio_options(), VirtioMachine::Records::no, CountedHost::functions()};
     machine.negotiate();
     if (k == 0) right.push_back(seen(machine));
-    counted->fail_at(k);
-    const std::uint64_t before = counted->calls();
+    memory.allocator.fail_at(k);
+    const std::uint64_t before = memory.allocator.calls();
     unsigned refused = 0;
     for (std::size_t i = 0; i < steps.size(); ++i) {
       CAPTURE(i);
@@ -133,7 +109,7 @@ TEST_CASE("whichever allocation of a virtio-iommu fails, nothing has changed, an
       CHECK(seen(machine) == right[i + 1]);
     }
     failures += refused;
-    if (k > counted->calls() - before) break;
+    if (k > memory.allocator.calls() - before) break;
   }
   CHECK(failures > 20);
 }
@@ -157,17 +133,17 @@ TEST_CASE("whichever allocation of a load fails, the next one loads all of it", 
   std::uint64_t failures = 0;
   for (std::uint64_t k = 1;; ++k) {
     CAPTURE(k);
-    const Counted owner;
-    VirtioMachine machine{virtio_options(), VirtioMachine::Records::no, counting_host()};
+    CountedHost memory;
+    VirtioMachine machine{virtio_options(), VirtioMachine::Records::no, CountedHost::functions()};
     machine.negotiate();
     REQUIRE(machine.plug(pf) == VIOMMU_OK);
     REQUIRE(machine.plug(vf) == VIOMMU_OK);
     REQUIRE(machine.attach(9, vf) == st::ok);
-    const std::uint64_t before = counted->calls();
-    counted->fail_at(k);
+    const std::uint64_t before = memory.allocator.calls();
+    memory.allocator.fail_at(k);
     const Loaded first = load(machine.engine, state);
-    const bool failed = k <= counted->calls() - before;
-    counted->fail_at(0);
+    const bool failed = k <= memory.allocator.calls() - before;
+    memory.allocator.fail_at(0);
     if (first.result != VIOMMU_OK) {
       ++failures;
       CHECK(failed);
