@@ -11,15 +11,24 @@ namespace {
   return static_cast<std::uint8_t>(rights.bits() | (section.mmio ? mmio_right : 0U));
 }
 
+[[nodiscard]] std::uint64_t bytes_of(const Sections& sections) noexcept {
+  std::uint64_t bytes = 0;
+  for (const Section& section : sections.span()) bytes += section.range.last.value - section.range.first.value + 1;
+  return bytes;
+}
+
 }  // namespace
 
-bool SectionSync::collect(Sections& now) const noexcept {
+std::span<const Region> SectionSync::wanted() const noexcept {
   const RegionMap* const map = backing_.map();
-  const bool wanted = mirror_.content().view == View::system && !mirror_.gave_up();
-  if (!wanted || map == nullptr) return now.reserve(Delivery::most_failures);
-  // Each failed piece of a withdrawal may become one again.
-  if (!now.reserve(map->regions().size() + Delivery::most_failures)) return false;
-  for (const Region& region : map->regions()) {
+  if (mirror_.content().view != View::system || mirror_.gave_up() || map == nullptr) return {};
+  return map->regions();
+}
+
+bool SectionSync::collect(std::span<const Region> regions, Sections& now) const noexcept {
+  // Each failed piece of a withdrawal, of which some are of what is there now, may become one again.
+  if (!now.reserve(regions.size() + Delivery::most_failures)) return false;
+  for (const Region& region : regions) {
     const IovaRange clip{std::max(Iova{region.range.first.value}, mirror_.range().first),
                          std::min(Iova{region.range.last.value}, mirror_.range().last)};
     // Nobody asked for one that the consumer does not take, so nobody misses it.
@@ -30,10 +39,13 @@ bool SectionSync::collect(Sections& now) const noexcept {
 }
 
 bool SectionSync::run() noexcept {
+  const std::span<const Region> regions = wanted();
+  if (regions.empty()) {
+    withdraw();
+    return true;
+  }
   Sections now{mirror_.sections_.allocator()};
-  const bool nothing = mirror_.sections_.span().empty() && mirror_.content().view != View::system;
-  if (nothing) return true;
-  if (!collect(now)) return false;
+  if (!collect(regions, now)) return false;
   const auto held = mirror_.sections_.span();
   std::size_t next = 0;
   const auto withdraw_up_to = [&](Iova last) {
@@ -49,15 +61,25 @@ bool SectionSync::run() noexcept {
   withdraw_up_to({~std::uint64_t{0}});
   delivery_.flush();
   apply_failures(now);
-  const auto count = [](std::span<const Section> sections) {
-    std::uint64_t bytes = 0;
-    for (const Section& section : sections) bytes += section.range.last.value - section.range.first.value + 1;
-    return bytes;
-  };
   mirror_.figures_.mappings += now.span().size() - held.size();
-  mirror_.figures_.bytes += count(now.span()) - count(held);
+  mirror_.figures_.bytes += bytes_of(now) - bytes_of(mirror_.sections_);
   mirror_.sections_ = std::move(now);
   return true;
+}
+
+/// Takes no memory: what fails to go has room where all was.
+void SectionSync::withdraw() noexcept {
+  Sections& held = mirror_.sections_;
+  if (held.span().empty()) return;
+  for (const Section& section : held.span())
+    delivery_.unmap(section.range, section.range.first.value, rights_of(section));
+  delivery_.flush();
+  const std::size_t mappings = held.span().size();
+  const std::uint64_t bytes = bytes_of(held);
+  held.clear();
+  apply_failures(held);
+  mirror_.figures_.mappings -= mappings - held.span().size();
+  mirror_.figures_.bytes -= bytes - bytes_of(held);
 }
 
 /// What failed to come is not there, and what failed to go is.

@@ -2,6 +2,8 @@
 // The difference between the sections of guest memory that a consumer holds and those that it is to hold.
 #pragma once
 
+#include <span>
+
 #include "engine/consumer/backing.hpp"
 #include "engine/consumer/delivery.hpp"
 #include "engine/consumer/mirror.hpp"
@@ -14,11 +16,13 @@ class SectionSync {
       : mirror_{mirror}, delivery_{delivery}, backing_{tables.memory.map(), mirror.declared()} {}
 
   /// All of them: there are as many as there are regions. Nothing else waits to be told. @return false when the host
-  /// has no memory
+  /// has no memory, which is only where something is wanted: then nothing has changed
   [[nodiscard]] bool run() noexcept;
 
  private:
-  [[nodiscard]] bool collect(Sections& now) const noexcept;
+  [[nodiscard]] std::span<const Region> wanted() const noexcept;
+  [[nodiscard]] bool collect(std::span<const Region> regions, Sections& now) const noexcept;
+  void withdraw() noexcept;
   void apply_failures(Sections& now) noexcept;
 
   Mirror& mirror_;

@@ -25,15 +25,8 @@ class Sections {
  public:
   explicit Sections(const HostAllocator& allocator) noexcept : allocator_{allocator} {}
   [[nodiscard]] const HostAllocator& allocator() const noexcept { return allocator_; }
-  /// Room for so many; what is there stays.
-  [[nodiscard]] bool reserve(std::size_t count) noexcept {
-    if (count <= sections_.size()) return true;
-    HostArray<Section> larger;
-    if (!larger.reset(allocator_, count)) return false;
-    std::copy_n(sections_.begin(), count_, larger.begin());
-    sections_ = std::move(larger);
-    return true;
-  }
+  /// Room for so many, once.
+  [[nodiscard]] bool reserve(std::size_t count) noexcept { return sections_.reset(allocator_, count); }
   /// There is room.
   void insert(const Section& section) noexcept {
     std::size_t at = count_++;

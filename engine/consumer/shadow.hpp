@@ -108,28 +108,7 @@ class Shadow {
 
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
 
-  /// Calls use(iova, run) for each run, ascending; of a 1 GiB unit the run says 512 pages of 2 MiB (`scale` 9).
-  template <class Use>
-  void for_each(Use&& use) const noexcept {
-    if (root_ != nullptr) visit(*root_, top_level, 0, use);
-  }
-
  private:
-  template <class Use>
-  static void visit(const Node& node, unsigned level, std::uint64_t base, Use& use) noexcept {
-    for (std::size_t i = 0; i < table_pages; ++i) {
-      const Slot& slot = node.slots[i];
-      if (slot.empty()) continue;
-      const std::uint64_t at = base + (std::uint64_t{i} << shift_of(level));
-      if (level == 1) {
-        for (const MappedRun run : runs(slot)) use(at + (std::uint64_t{run.first()} << page_shift), run, 0U);
-      } else if (slot.is_unit()) {
-        use(at, MappedRun{slot.word}, 9U);
-      } else {
-        visit(*node_in(slot), level - 1, at, use);  // ends: level goes down
-      }
-    }
-  }
   void free_list(List* list) noexcept;
   void free_node(Node* node, unsigned level) noexcept;
 

@@ -26,9 +26,7 @@ Content Consumers::logged(const Content& content, const Declared& declared) cons
 
 bool Consumers::has_sharer(SourceId source) const noexcept {
   const std::uint32_t index = index_of(source);
-  return index != nobody && std::ranges::any_of(slots_, [&](const Slot& slot) {
-           return slot.id != 0 && slot.device == index && slot.shares;
-         });
+  return std::ranges::any_of(slots_, [&](const Slot& slot) { return slot.device == index && slot.shares; });
 }
 
 void Consumers::share(Slot& slot, const Content& content) noexcept {
