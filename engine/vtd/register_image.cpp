@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "engine/base/bits.hpp"
+#include "engine/base/fault.hpp"
 #include "engine/vtd/fault_layouts.hpp"
 #include "engine/vtd/page_request_layouts.hpp"
 #include "engine/vtd/register_file.hpp"
@@ -50,9 +51,9 @@ FaultLogImage FaultLog::image() const noexcept {
 
 bool FaultLog::could_be(const FaultLogImage::Record& record) const noexcept {
   const FaultRecordHigh high{record.high};
-  // Interrupt faults have codes of their own, and an index in place of the address.
+  // Interrupt faults have an index in place of the address. The code behind theirs is of a DMA request again.
   constexpr std::uint8_t first_interrupt_fault = 0x20;
-  constexpr std::uint8_t last_interrupt_fault = 0x2F;
+  constexpr auto last_interrupt_fault = static_cast<std::uint8_t>(FaultReason::not_an_interrupt) - 1;
   const auto reason = static_cast<std::uint8_t>(get(high, frcd_high::reason));
   const bool of_interrupt = first_interrupt_fault <= reason && reason <= last_interrupt_fault;
   const std::uint64_t low_zeros =

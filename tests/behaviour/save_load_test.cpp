@@ -241,6 +241,23 @@ TEST_CASE("a unit goes on elsewhere where it was: faults, events, a stopped queu
   CHECK(after.engine.statistics().descriptors == done + 2);
 }
 
+TEST_CASE("the record of each kind of fault goes along: an address, and an index of interrupts",
+          "[behaviour][state][S5.7][B65]") {
+  Guest guest;
+  Machine& before = guest.machine;
+  REQUIRE(before.ask(device_a, 0x7000).status == VIOMMU_FAULT_RECORDED);
+  // Codes 20h to 28h have an index; this one is that of a DMA request, and has its address.
+  const viommu_translation read = before.ask(device_a, 0xFEE0'1000);
+  REQUIRE(read.reason == 0x29);
+  REQUIRE(read.status == VIOMMU_FAULT_RECORDED);
+  CHECK(before.read(0x220 + 16, 8) == 0xFEE0'1000);
+  const State state = save(guest.engine());
+  OtherSide other{before};
+  require_load(other.engine(), state);
+  CHECK(all_registers(other.machine) == all_registers(before));
+  CHECK(save(other.engine()) == state);
+}
+
 TEST_CASE("after a load devices are translated by what was saved, from the first request on",
           "[behaviour][state][S1.18][S5.7][B65]") {
   Guest guest;

@@ -173,7 +173,7 @@ TEST_CASE("the nine steps of a virtual function that comes and goes run for ever
   world.add(pf);
   CHECK(world.attach(1, pf) == Status::ok);
   std::uint64_t bytes = 0;
-  for (unsigned round = 0; round < 1000; ++round) {
+  for (unsigned round = 0; round < 10'000; ++round) {
     world.add(vf);
     REQUIRE(world.attach(2, vf) == Status::ok);
     REQUIRE(world.domains.remove_endpoint({vf}));
