@@ -5,8 +5,8 @@
 #include <catch2/catch.hpp>
 #include <cstddef>
 
+#include "engine/include/viommu/viommu.h"
 #include "tests/support/counting_allocator.hpp"
-#include "viommu/viommu.h"
 
 namespace viommu::test {
 
