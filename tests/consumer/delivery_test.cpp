@@ -55,12 +55,13 @@ TEST_CASE("neighbours that go on alike in all are one event", "[consumer][delive
     delivery.map(pages(8, 1), page(17), memory.data(), read);
     delivery.map(pages(9, 1), page(18), memory.data() + 0x1000, read);
     delivery.map(pages(10, 1), page(19), memory.data() + 0x3000, read);
-    delivery.map(pages(12, 1), page(21), nullptr, read);
+    delivery.map(pages(13, 1), page(21), nullptr, read);
+    delivery.map(pages(14, 1), page(22), nullptr, read);  // no half of anything
   }
   std::vector<IovaRange> ranges;
   for (const Event& event : consumer.events) ranges.push_back({{event.iova}, {event.last}});
   CHECK(ranges == std::vector{pages(0, 4), pages(4, 1), pages(5, 1), pages(6, 1), pages(7, 1), pages(8, 2),
-                              pages(10, 1), pages(12, 1)});
+                              pages(10, 1), pages(13, 2)});
   CHECK(consumer.told.maps == 7);
   CHECK(consumer.told.unmaps == 1);
 }
