@@ -59,6 +59,7 @@ TEST_CASE("neighbours that go on alike in all are one event", "[consumer][delive
     delivery.map(pages(14, 1), page(22), nullptr, read);  // no half of anything
   }
   std::vector<IovaRange> ranges;
+  ranges.reserve(consumer.events.size());
   for (const Event& event : consumer.events) ranges.push_back({{event.iova}, {event.last}});
   CHECK(ranges == std::vector{pages(0, 4), pages(4, 1), pages(5, 1), pages(6, 1), pages(7, 1), pages(8, 2),
                               pages(10, 1), pages(13, 2)});
