@@ -268,6 +268,35 @@ TEST_CASE("devices and domains have exact counts of their own, and the sums are 
   CHECK(seven.iotlb_page == 0);
 }
 
+TEST_CASE("each request of a batch counts for its own device, whoever is beside it",
+          "[capi][statistics][batch][S5.9]") {
+  constexpr std::uint16_t other = 0x0220;
+  viommu_vtd_options options = default_options();
+  options.accounts = 16;
+  options.kernel = GENERATE(static_cast<const char*>(nullptr), "scalar");
+  Machine machine{options};
+  machine.tables.attach(device, machine.tree, {.domain_id = 7});
+  machine.tables.attach(other, machine.tree, {.domain_id = 8});
+  machine.map(base_iova, 0x5000);
+  machine.invalidate_all();
+  for (const std::uint16_t source : {device, other}) static_cast<void>(machine.ask(base_iova, VIOMMU_READ, source));
+  const auto hits_of = [&](std::uint16_t source) {
+    viommu_part_statistics part{};
+    part.size = sizeof part;
+    REQUIRE(viommu_device_statistics_get(machine.engine.get(), source, &part) == VIOMMU_OK);
+    return part.iotlb_hits;
+  };
+  const std::uint64_t of_device = hits_of(device);
+  const std::uint64_t of_other = hits_of(other);
+  const viommu_request mine = request(device, base_iova, VIOMMU_READ);
+  const viommu_request others = request(other, base_iova, VIOMMU_READ);
+  const std::vector<viommu_request> asked{mine, others, others, mine, others};
+  std::vector<viommu_translation> answers(asked.size());
+  REQUIRE(machine.reader.translate_batch(asked, answers) == VIOMMU_OK);
+  CHECK(hits_of(device) == of_device + 2);
+  CHECK(hits_of(other) == of_other + 3);
+}
+
 TEST_CASE("a device's mapped and pinned bytes are those of all its consumers, and go with them",
           "[capi][statistics][consumer][S5.9]") {
   constexpr std::uint64_t large_page = 0x20'0000;
