@@ -80,8 +80,8 @@ class Store {
   };
 
  private:
-  std::vector<caches::GuardWord> words_{std::size_t{core_count()} +
-                                        2};  // of each thread that reads, and of who changes
+  // Of each thread that reads, and of who changes.
+  std::vector<caches::GuardWord> words_{std::size_t{core_count()} + 2};
   caches::Epochs epochs_;
   virtio_iommu::MappingNodes nodes_{{}, {std::uint64_t{1} << 32, std::uint64_t{1} << 34}};
   virtio_iommu::Mappings mappings_{nodes_};

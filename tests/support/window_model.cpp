@@ -91,8 +91,12 @@ void WindowModel::memory_changed() {
   }
   for (auto& [context, history] : histories_) {
     for (std::size_t page = 0; page < iovas_.size(); ++page) {
-      remember_tables(history[page], history[page].present, 1);
-      const Answers now = ask(context, iovas_[page], {}, history[page].present);
+      Path path;
+      const Answers now = ask(context, iovas_[page], {}, path);
+      if (path != history[page].present) {
+        remember_tables(history[page], history[page].present, 1);
+        history[page].present = std::move(path);
+      }
       if (shared_) go_on_from_tables(context, iovas_[page], history[page]);
       std::vector<Answers>& said = history[page].said;
       if (!said.empty() && same_answers(said.back(), now)) continue;
