@@ -40,7 +40,7 @@ struct Content {
   }
 };
 
-/// How many tables may be looked through before somebody else has a turn.
+/// How many tables may be looked through, or what is held of as many taken back, before somebody else has a turn.
 class Slice {
  public:
   explicit Slice(std::uint32_t tables) noexcept : left_{tables} {}

@@ -65,6 +65,8 @@ bool TableSync::visit_slot(Shadow::Node& node, std::size_t index, const GuestTab
   if (entry.kind == GuestEntry::Kind::table) {
     ++mirror_.figures_.tables;
     slice_.take();
+  } else if (table.kind == GuestTable::Kind::none) {
+    slice_.take();  // what is held there goes
   }
   switch (slots_.run(node, index, entry, at, range, tables_.ahead(table, index))) {
     case SlotSync::End::done:      return true;
@@ -93,6 +95,7 @@ bool TableSync::visit_child(Shadow::Node& node, unsigned level, std::size_t inde
       below.kind == GuestTable::Kind::none ? Shadow::node_in(node.slots[index]) : mirror_.shadow_.node_at(node, index);
   if (child == nullptr) return below.kind == GuestTable::Kind::none || stop(End::no_memory, range);
   const bool went_on = visit(*child, level - 1, below, at, range);
+  slice_.take();  // behind it, so that each slice gets on
   mirror_.shadow_.drop_if_unused(node, index);
   return went_on;
 }

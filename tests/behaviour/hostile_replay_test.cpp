@@ -283,6 +283,22 @@ TEST_CASE("a few tables that make a wide tree take no more memory than the quota
   guest.check_queue_goes_on();
 }
 
+TEST_CASE("tables that lead to none of leaves are looked through in slices too",
+          "[behaviour][consumer][SEC-7][SEC-8]") {
+  constexpr std::uint64_t ways = entries * entries;  // to one table
+  Guest guest;
+  const test::Tree tree = guest.tables.create_tree(4);
+  const std::uint64_t third = guest.tables.allocate_page();
+  const std::uint64_t second = guest.tables.allocate_page();
+  guest.fill(tree.root, third | test::entry_read_write);
+  guest.fill(third, second | test::entry_read_write);
+  guest.attach(tree);
+  CHECK(guest.slices_in_all >= ways / most_tables);
+  CHECK(guest.view(hostile) == VIOMMU_VIEW_TRANSLATED);
+  CHECK(guest.consumer.maps == 0);
+  guest.check_queue_goes_on();
+}
+
 TEST_CASE("mappings that are left out count as others do", "[behaviour][consumer][SEC-7][SEC-8]") {
   constexpr std::uint64_t quota = 700;
   Guest guest{quota};

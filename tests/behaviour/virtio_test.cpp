@@ -437,4 +437,29 @@ TEST_CASE("endpoints have the ids that the platform gives them", "[virtio]") {
   CHECK(machine.plug(vf) == VIOMMU_OK);  // and nothing was left behind
 }
 
+TEST_CASE("a device whose domains come and go says that there is more to do until the cache is swept of them",
+          "[behaviour][virtio][IOTLB][SEC-10]") {
+  viommu_virtio_options options = virtio_options();
+  options.tag_bits = 4;            // used up after a few domains
+  options.iotlb_pages = 1U << 18;  // more than is swept at a time
+  VirtioMachine machine{options};
+  machine.negotiate();
+  REQUIRE(machine.plug(VirtioMachine::pf) == VIOMMU_OK);
+  unsigned more = 0;
+  for (std::uint32_t domain = 1; domain < 64; ++domain) {
+    REQUIRE(machine.attach(domain, VirtioMachine::pf) == virtio_status::ok);
+    REQUIRE(machine.map(domain, 0x1000, 0x1FFF, 0x1000 * domain) == virtio_status::ok);
+    CHECK(machine.translate(VirtioMachine::pf, 0x1000).gpa == 0x1000 * domain);
+    REQUIRE(machine.detach(domain, VirtioMachine::pf) == virtio_status::ok);
+    const std::uint64_t sweeps = machine.figures().tag_sweeps;
+    const bool swept = machine.process().state == VIOMMU_PROCESS_MORE;
+    if (!swept) continue;
+    ++more;
+    while (machine.process().state == VIOMMU_PROCESS_MORE) {  // ends: the cache has so many entries
+    }
+    CHECK(machine.figures().tag_sweeps == sweeps + 1);
+  }
+  CHECK(more > 0);
+}
+
 }  // namespace viommu::test

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -59,8 +60,8 @@ class FakeStore {
 };
 
 struct KeptWorld {
-  KeptWorld() {
-    REQUIRE(consumers.reset(16) == consumer::Result::ok);
+  explicit KeptWorld(std::size_t subscriptions = 16, bool in_place = false) : moves_in_place{in_place} {
+    REQUIRE(consumers.reset(subscriptions) == consumer::Result::ok);
     REQUIRE(waist.add(ram_base, 4 * gib_1) == core::RegionResult::ok);
     REQUIRE(waist->add_region({{{bar_base}, {bar_base + bar_bytes - 1}}, nullptr, false, true}) ==
             core::RegionResult::ok);
@@ -118,6 +119,7 @@ struct KeptWorld {
     return *found;
   }
 
+  bool moves_in_place;
   /// What the last refused request came to when everything was put back.
   bool restored = true;
   FakeStore store;
@@ -142,7 +144,7 @@ struct KeptWorld {
     };
     front_end.last_address = {low_bits(48)};
     front_end.announces = true;
-    front_end.moves_in_place = false;
+    front_end.moves_in_place = moves_in_place;
     front_end.store = store.functions();
     return front_end;
   }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // Host address spaces beside consumers that have their own.
+#include <algorithm>
+#include <array>
 #include <catch2/catch.hpp>
 #include <cstddef>
 #include <cstdint>
@@ -127,6 +129,41 @@ TEST_CASE("a device that comes has a space although the host had no memory when 
   world.consumers.finish();
   CHECK(host.spaces.size() == 1);
   CHECK(world.consumers.pinned_bytes() == gib_1);
+}
+
+TEST_CASE("who moves on from spaces that take long to empty has one in the end", "[consumer][S3.7]") {
+  constexpr std::uint64_t subscriptions = 2;
+  constexpr std::uint64_t tables = 5000;  // more than a slice
+  KeptWorld world{subscriptions, true};
+  SpaceHost host;
+  std::array<MirrorModel, subscriptions> models;
+  const std::array sources{device, other};
+  std::size_t most = 0;
+  const auto move_to = [&](std::uint16_t domain) {
+    for (const std::uint16_t source : sources) {
+      world.contents[source] = KeptWorld::content(domain);
+      REQUIRE(world.consumers.add_device({source}, false) == consumer::Result::ok);
+      most = std::max(most, host.spaces.size());
+    }
+  };
+  move_to(1);
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    models[i].share(host);
+    world.join(sources[i], models[i]);
+  }
+  std::uint16_t domain = 1;
+  for (unsigned turn = 0; turn < 12; ++turn) {
+    for (std::uint64_t i = 0; i < tables; ++i) world.store.map(domain, i * mib_2, page_4k, ram_base + i * page_4k);
+    REQUIRE(world.consumers.mappings_changed({domain}, all_iovas, false));
+    REQUIRE(models[0].extents().size() == tables);
+    move_to(++domain);
+  }
+  CHECK(most == 3 * subscriptions);
+  world.settle();
+  CHECK(host.spaces.size() == 1);
+  CHECK(host.wrong.empty());
+  REQUIRE(world.map(domain, iova, page_4k, ram_base));
+  for (const MirrorModel& model : models) CHECK(model.extents() == std::vector{Extent{iova, page_4k, ram_base, 3}});
 }
 
 TEST_CASE("memory at its own addresses goes back although the host has none of its own", "[consumer][SEC-15]") {
