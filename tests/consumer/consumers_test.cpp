@@ -223,40 +223,4 @@ TEST_CASE("a context that nobody had announced wakes the host once until it is l
   CHECK(world.waist.host.wakes == 2);
 }
 
-TEST_CASE(
-    "a consumer that shares is told nothing after it has been unsubscribed, and the last one takes the space along",
-    "[consumer][consumers]") {
-  KeptWorld world;
-  SpaceHost host;
-  MirrorModel a;
-  MirrorModel b;
-  a.share(host);
-  b.share(host);
-  world.attach(device_a, 1);
-  world.attach(device_b, 1);
-  world.join(device_a, a);
-  world.join(device_b, b);
-  REQUIRE(a.attached == b.attached);
-  REQUIRE(world.map(1, iova, page_4k, ram_base));
-  unsigned told_a = 0;
-  unsigned told_b = 0;
-  a.on_event = [&] { ++told_a; };
-  b.on_event = [&] { ++told_b; };
-  CHECK(world.consumers.unsubscribe(a.id) == consumer::Result::ok);
-  CHECK(world.map(1, iova + page_4k, page_4k, ram_base + page_4k));
-  CHECK(told_a == 0);
-  CHECK(told_b == 1);
-  CHECK(b.extents() == Extents{{iova, 2 * page_4k, ram_base, 3}});
-  CHECK(world.consumers.bytes_of({device_b}).pinned == 2 * page_4k);
-  CHECK(world.consumers.bytes_of({device_a}).mapped == 0);
-  // Nothing is withdrawn: the space goes with all that is in it.
-  CHECK(world.consumers.unsubscribe(b.id) == consumer::Result::ok);
-  CHECK(told_b == 2);
-  CHECK(host.spaces.empty());
-  CHECK(world.consumers.pinned_bytes() == 0);
-  CHECK(world.map(1, iova + gib_1, page_4k, ram_base));
-  CHECK(told_a + told_b == 2);
-  CHECK(host.wrong.empty());
-}
-
 }  // namespace viommu::test

@@ -325,46 +325,6 @@ TEST_CASE("whenever the host has no memory for what a consumer is to remember, e
   CHECK(refused == 4);
 }
 
-TEST_CASE("devices that share a host address space are told once, and refuse once",
-          "[consumer][mappings][S3.7][S3.11]") {
-  KeptWorld world;
-  SpaceHost host;
-  MirrorModel a;
-  MirrorModel b;
-  a.share(host);
-  b.share(host);
-  world.attach(device_a, 1);
-  world.attach(device_b, 1);
-  world.join(device_a, a);
-  world.join(device_b, b);
-  REQUIRE(a.attached == b.attached);
-  MirrorModel& space = *host.spaces.at(a.attached);
-  CHECK(world.map(1, iova, page_4k, ram_base));
-  CHECK(space.take_seen() == Events{mapped(iova, page_4k, ram_base)});
-  a.fails = b.fails = [](const viommu_event& event) { return event.iova == iova + mib_2; };
-  CHECK_FALSE(world.map(1, iova + mib_2 - page_4k, 2 * page_4k, ram_base + page_4k));
-  CHECK(world.restored);
-  SECTION("fault") {
-    a.fails = b.fails = nullptr;
-    CHECK(space.extents() == Extents{{iova, page_4k, ram_base, 3}});
-  }
-  SECTION("one goes elsewhere: the other notices nothing") {
-    a.fails = b.fails = nullptr;
-    space.take_seen();
-    world.store.map(2, iova, page_4k, ram_base + mib_2);
-    world.attach(device_b, 2);
-    CHECK(space.take_seen().empty());
-    CHECK(b.attached != a.attached);
-    CHECK(b.extents() == Extents{{iova, page_4k, ram_base + mib_2, 3}});
-    CHECK(world.map(2, iova + page_4k, page_4k, ram_base));
-    CHECK(space.take_seen().empty());
-    CHECK(world.unmap(1, iova, iova + page_4k - 1));
-    CHECK(space.take_seen() == Events{unmapped(iova, page_4k)});
-  }
-  CHECK(host.wrong.empty());
-  CHECK(space.wrong.empty());
-}
-
 TEST_CASE("a device whose domain is too large for its consumer is blocked, and does not stand in the way of others",
           "[consumer][mappings][S3.11]") {
   KeptWorld world;
