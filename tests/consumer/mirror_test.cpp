@@ -250,12 +250,17 @@ class World {
   test::CountingAllocator allocator;
   MirrorModel model{kind.declares, kind.first, kind.last};
   bool failing = false;
-  bool stayed = false;  // something that should have gone
+  std::vector<IovaRange> stayed;  // what should have gone, and may be held still
   model.fails = [&](const viommu_event& event) {
     // Where an UNMAP failed the host has no place for the MAP behind it, if that comes a slice later too.
-    if (event.kind == VIOMMU_EVENT_MAP && stayed && model.holds_any(event.iova, event.last)) return true;
+    const auto no_place = [&](const IovaRange& range) {
+      const std::uint64_t first = std::max(range.first.value, event.iova);
+      const std::uint64_t last = std::min(range.last.value, event.last);
+      return first <= last && model.holds_any(first, last);
+    };
+    if (event.kind == VIOMMU_EVENT_MAP && std::ranges::any_of(stayed, no_place)) return true;
     const bool fails = failing && random.chance(1, 8);
-    stayed |= fails && event.kind == VIOMMU_EVENT_UNMAP;
+    if (fails && event.kind == VIOMMU_EVENT_UNMAP) stayed.push_back({{event.iova}, {event.last}});
     return fails;
   };
   const Sink sink = sink_of(model);
@@ -288,7 +293,8 @@ class World {
       go_on();
     }
     // What failed is tried again when it is asked for.
-    failing = stayed = false;
+    failing = false;
+    stayed.clear();
     mirror.aim(World::content(which));
     if (which < trees)
       for (const IovaRange range : untold) mirror.touch(range);
