@@ -5,20 +5,22 @@ namespace viommu::virtio_iommu {
 
 NodeWord& MappingNodes::link_of(NodeWord node) noexcept {
   switch (node.kind()) {
-    case NodeKind::inner: return node.as<Inner>().link;
-    case NodeKind::list:  return node.as<List>().link;
+    case NodeKind::inner:     return node.as<Inner>().link;
+    case NodeKind::list:      return node.as<List>().link;
+    case NodeKind::shortcuts: return node.as<Shortcuts>().link;
     case NodeKind::none:
-    case NodeKind::pages: break;
+    case NodeKind::pages:     break;
   }
   return node.as<Pages>().link;
 }
 
-std::size_t MappingNodes::size_of(NodeKind kind) noexcept {
-  switch (kind) {
-    case NodeKind::inner: return sizeof(Inner);
-    case NodeKind::list:  return sizeof(List);
+std::size_t MappingNodes::size_of(NodeWord node) noexcept {
+  switch (node.kind()) {
+    case NodeKind::inner:     return sizeof(Inner);
+    case NodeKind::list:      return sizeof(List);
+    case NodeKind::shortcuts: return Shortcuts::size_with(node.as<Shortcuts>().mask + 1);
     case NodeKind::none:
-    case NodeKind::pages: break;
+    case NodeKind::pages:     break;
   }
   return sizeof(Pages);
 }
@@ -35,8 +37,9 @@ void MappingNodes::free_kept() noexcept {
     while (!kept.first.none()) {
       const NodeWord node = kept.first;
       kept.first = link_of(node);
-      bytes_ -= size_of(node.kind());
-      allocator_.put(&node.as<std::byte>(), size_of(node.kind()), alignof(Pages));
+      const std::size_t size = size_of(node);
+      bytes_ -= size;
+      allocator_.put(&node.as<std::byte>(), size, alignof(Pages));
     }
     kept.count = 0;
   }
@@ -58,15 +61,27 @@ void* MappingNodes::take_memory(NodeKind kind, std::size_t size) noexcept {
   return memory;
 }
 
+Shortcuts* MappingNodes::take_shortcuts(std::uint64_t slots) noexcept {
+  const std::size_t size = Shortcuts::size_with(slots);
+  if (limits_.bytes - bytes_ < size) return nullptr;
+  void* const memory = allocator_.get(size, alignof(Shortcuts));
+  if (memory == nullptr) return nullptr;
+  bytes_ += size;
+  auto* const made = ::new (memory) Shortcuts;
+  made->mask = slots - 1;
+  for (std::uint64_t slot = 0; slot < slots; ++slot) ::new (&(*made)[slot]) Atomic<std::uint64_t>{0};
+  return made;
+}
+
 void MappingNodes::give_back(NodeWord node) noexcept {
-  Kept& kept = kept_of(node.kind());
-  if (kept.count < limits_.kept) {
+  if (node.kind() != NodeKind::shortcuts && kept_of(node.kind()).count < limits_.kept) {
+    Kept& kept = kept_of(node.kind());
     link_of(node) = kept.first;
     kept.first = node;
     ++kept.count;
     return;
   }
-  const std::size_t size = size_of(node.kind());
+  const std::size_t size = size_of(node);
   allocator_.put(&node.as<std::byte>(), size, alignof(Pages));
   bytes_ -= size;
 }

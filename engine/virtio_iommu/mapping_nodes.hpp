@@ -4,6 +4,8 @@
 //   inner    512 bytes    up to 31 children; a key is the last address of a child's interval
 //   list     832 bytes    up to 31 mappings of any size, ordered
 //   pages   1152 bytes    one word for each of 128 pages, for where mappings are dense
+//   shortcuts             of a domain with leaves of pages: where they are, by their block; 64 bytes, and 8 for each of
+//                         1 to 64 slots a leaf
 //
 // A reader that loaded the way to a node may use it until its guard ends. So a node that is out of the tree waits:
 //   writer   retire(): out of the tree already -> seal(ticket) -> reclaim(completed): only what was sealed with a
@@ -24,14 +26,14 @@
 
 namespace viommu::virtio_iommu {
 
-enum class NodeKind : std::uint8_t { none, inner, list, pages };
+enum class NodeKind : std::uint8_t { none, inner, list, pages, shortcuts };
 
 /// A node's address and kind in one word; 0 for none.
 struct NodeWord {
   std::uint64_t raw = 0;
 
-  static constexpr std::uint64_t kind_bits = low_bits(2);
-  static constexpr std::uint64_t tree_bit = 4;  ///< retired with everything below it
+  static constexpr std::uint64_t kind_bits = low_bits(3);
+  static constexpr std::uint64_t tree_bit = 8;  ///< retired with everything below it
   static constexpr std::uint64_t address_bits = ~low_bits(6);
 
   [[nodiscard]] constexpr NodeKind kind() const noexcept { return static_cast<NodeKind>(raw & kind_bits); }
@@ -121,6 +123,36 @@ struct alignas(64) Pages {
   alignas(64) std::uint32_t mappings = 0;  ///< the writer's
 };
 
+/// Leaves of pages by their block, so that a lookup can save the way down. A leaf that is not here, because another one
+/// has its slot, is found on that way.
+struct alignas(64) Shortcuts {
+  static constexpr NodeKind kind = NodeKind::shortcuts;
+  static constexpr std::uint64_t first_slots = 8;
+  static constexpr std::uint64_t growth = 8;
+  static constexpr std::uint64_t most_slots = std::uint64_t{1} << 18;
+  static constexpr std::uint64_t most_slots_a_leaf = 64;  ///< with fewer leaves there are fewer slots again
+  NodeWord link;
+  std::uint64_t mask = 0;  ///< slots - 1; constant once published
+
+  [[nodiscard]] static constexpr std::size_t size_with(std::uint64_t slots) noexcept {
+    return sizeof(Shortcuts) + slots * sizeof(Atomic<std::uint64_t>);
+  }
+  [[nodiscard]] Atomic<std::uint64_t>& operator[](std::uint64_t slot) noexcept { return slots()[slot]; }
+  [[nodiscard]] const Atomic<std::uint64_t>& operator[](std::uint64_t slot) const noexcept { return slots()[slot]; }
+  /// Blocks that follow each other have slots of their own, as many as there are.
+  [[nodiscard]] std::uint64_t slot_of(std::uint64_t address) const noexcept {
+    const std::uint64_t block = address / (Pages::block_mask + 1);
+    return (block ^ block >> 13) & mask;
+  }
+
+ private:
+  // They follow in the same memory: MappingNodes::take_shortcuts().
+  [[nodiscard]] Atomic<std::uint64_t>* slots() noexcept { return reinterpret_cast<Atomic<std::uint64_t>*>(this + 1); }
+  [[nodiscard]] const Atomic<std::uint64_t>* slots() const noexcept {
+    return reinterpret_cast<const Atomic<std::uint64_t>*>(this + 1);
+  }
+};
+
 class MappingNodes {
  public:
   struct Limits {
@@ -141,6 +173,8 @@ class MappingNodes {
   template <class Node>
   [[nodiscard]] Node* take() noexcept;
   [[nodiscard]] Lack lack() const noexcept { return lack_; }
+  /// With empty slots, a power of two. Null when there is no room beside all that is there: nothing is lacking then.
+  [[nodiscard]] Shortcuts* take_shortcuts(std::uint64_t slots) noexcept;
   /// A node that was never published.
   void give_back(NodeWord node) noexcept;
   /// A node that no new reader finds.
@@ -186,7 +220,7 @@ class MappingNodes {
   void take_back_first(Queue& queue) noexcept;
   [[nodiscard]] Kept& kept_of(NodeKind kind) noexcept { return kept_[static_cast<std::size_t>(kind) - 1]; }
   [[nodiscard]] static NodeWord& link_of(NodeWord node) noexcept;
-  [[nodiscard]] static std::size_t size_of(NodeKind kind) noexcept;
+  [[nodiscard]] static std::size_t size_of(NodeWord node) noexcept;
 
   HostAllocator allocator_;
   Limits limits_;

@@ -120,7 +120,7 @@ class Mappings::Items {
 /// Nodes made and nodes replaced by one change of structure: the made ones are given back unless it is done.
 class Mappings::Change {
  public:
-  explicit Change(MappingNodes& nodes) noexcept : nodes_{nodes} {}
+  explicit Change(Mappings& mappings) noexcept : mappings_{mappings}, nodes_{mappings.nodes_} {}
   Change(const Change&) = delete;
   Change& operator=(const Change&) = delete;
   ~Change() {
@@ -133,16 +133,19 @@ class Mappings::Change {
     return node;
   }
   void replaces(NodeWord node) noexcept { replaced_.put(replaced_count_++, node); }
-  /// What was replaced is out of the tree.
+  /// What was made is in the tree, and what was replaced is out of it.
   void done() noexcept {
+    for (std::size_t i = 0; i < replaced_count_; ++i) mappings_.retire_leaf(replaced_[i]);
+    for (std::size_t i = 0; i < made_count_; ++i)
+      if (made_[i].kind() == NodeKind::pages) mappings_.add_pages(made_[i]);
     made_count_ = 0;
-    for (std::size_t i = 0; i < replaced_count_; ++i) nodes_.retire(replaced_[i]);
   }
 
  private:
   // Leaves of one leaf of pages, and two inner nodes a level.
   static constexpr std::size_t most_made = Pages::count / list_of_pages + 2 + 2 * Path::most_steps + 1;
   static constexpr std::size_t most_replaced = Path::most_steps + 2;
+  Mappings& mappings_;
   MappingNodes& nodes_;
   Scratch<NodeWord, most_made> made_;
   Scratch<NodeWord, most_replaced> replaced_;
@@ -243,6 +246,77 @@ Atomic<std::uint64_t>& Mappings::place_of(const Path& path, std::size_t level) n
   return step.inner->children[step.slot];
 }
 
+// ---- Shortcuts ----
+
+void Mappings::add_pages(NodeWord leaf) noexcept {
+  if (++pages_leaves_ >= growth_at_) {
+    const std::uint64_t slots = shortcut_slots();
+    resize_shortcuts(slots == 0 ? Shortcuts::first_slots : slots * Shortcuts::growth);
+  }
+  remember(leaf);
+}
+
+std::uint64_t Mappings::shortcut_slots() const noexcept {
+  const NodeWord table{shortcuts_.load(std::memory_order_relaxed)};
+  return table.none() ? 0 : table.as<Shortcuts>().mask + 1;
+}
+
+void Mappings::remember(NodeWord leaf) noexcept {
+  const NodeWord table{shortcuts_.load(std::memory_order_relaxed)};
+  if (table.none()) return;
+  auto& shortcuts = table.as<Shortcuts>();
+  Atomic<std::uint64_t>& slot = shortcuts[shortcuts.slot_of(leaf.as<Pages>().base)];
+  if (slot.load(std::memory_order_relaxed) != leaf.raw) slot.store(leaf.raw, std::memory_order_release);  // M6
+}
+
+void Mappings::resize_shortcuts(std::uint64_t slots) noexcept {
+  const std::uint64_t before = shortcut_slots();
+  Shortcuts* const made = slots > Shortcuts::most_slots ? nullptr : nodes_.take_shortcuts(slots);
+  if (made == nullptr) {
+    growth_at_ = std::max(before + 1, pages_leaves_ * 2);  // perhaps there is memory by then
+    return;
+  }
+  growth_at_ = slots + 1;
+  const NodeWord table{shortcuts_.load(std::memory_order_relaxed)};
+  constexpr std::uint64_t ahead = 16;
+  const auto leaf_at = [&](std::uint64_t slot) {
+    return NodeWord{table.as<Shortcuts>()[slot].load(std::memory_order_relaxed)};
+  };
+  for (std::uint64_t slot = 0; slot < before; ++slot) {
+    if (slot + ahead < before)
+      if (const NodeWord next = leaf_at(slot + ahead); !next.none()) __builtin_prefetch(&next.as<Pages>().base);
+    if (const NodeWord leaf = leaf_at(slot); !leaf.none())
+      (*made)[made->slot_of(leaf.as<Pages>().base)].store(leaf.raw, std::memory_order_relaxed);
+  }
+  shortcuts_.store(NodeWord::of(*made).raw, std::memory_order_release);  // M6
+  if (!table.none()) nodes_.retire(table);
+}
+
+void Mappings::retire_leaf(NodeWord leaf) noexcept {
+  if (leaf.kind() == NodeKind::pages) forget(leaf);
+  nodes_.retire(leaf);
+}
+
+void Mappings::forget(NodeWord leaf) noexcept {
+  const NodeWord table{shortcuts_.load(std::memory_order_relaxed)};
+  if (--pages_leaves_ == 0) return drop_shortcuts();
+  if (table.none()) return;
+  auto& shortcuts = table.as<Shortcuts>();
+  Atomic<std::uint64_t>& slot = shortcuts[shortcuts.slot_of(leaf.as<Pages>().base)];
+  if (slot.load(std::memory_order_relaxed) == leaf.raw) slot.store(0, std::memory_order_release);  // M6
+  const std::uint64_t slots = shortcuts.mask + 1;
+  if (slots > Shortcuts::first_slots && pages_leaves_ * Shortcuts::most_slots_a_leaf < slots)
+    resize_shortcuts(slots / Shortcuts::growth);
+}
+
+void Mappings::drop_shortcuts() noexcept {
+  const NodeWord table{shortcuts_.load(std::memory_order_relaxed)};
+  growth_at_ = 1;
+  if (table.none()) return;
+  shortcuts_.store(0, std::memory_order_release);  // M6
+  nodes_.retire(table);
+}
+
 // ---- Looking ----
 
 Mapping Mappings::pages_around(const Pages& pages, std::size_t index, MappingWord word) noexcept {
@@ -336,10 +410,11 @@ Inserted Mappings::insert(const Mapping& mapping) noexcept {
     if (!move_border(path, mapping.range.first.value, mapping.range.last.value)) return lacking();
   }
   switch (path.leaf.node.kind()) {
-    case NodeKind::list:  return insert_into_list(path, mapping);
-    case NodeKind::pages: return insert_into_pages(path, mapping);
+    case NodeKind::list:      return insert_into_list(path, mapping);
+    case NodeKind::pages:     return insert_into_pages(path, mapping);
     case NodeKind::none:
-    case NodeKind::inner: break;
+    case NodeKind::inner:
+    case NodeKind::shortcuts: break;
   }
   return insert_into_none(path, mapping);
 }
@@ -441,7 +516,7 @@ template <class Sequence>
 }  // namespace
 
 Inserted Mappings::insert_into_full_list(const Path& path, const Items& items, std::size_t position) noexcept {
-  Change change{nodes_};
+  Change change{*this};
   change.replaces(path.leaf.node);
   std::array<Child, 3> leaves;
   std::size_t count = 0;
@@ -480,6 +555,7 @@ Inserted Mappings::insert_into_pages(const Path& path, const Mapping& mapping) n
     if (live(pages.words[index].load(std::memory_order_relaxed))) return Inserted::overlap;
   if (!nodes_.may_add_mapping()) return Inserted::limit;
   set_pages(pages, item);
+  remember(path.leaf.node);
   return added();
 }
 
@@ -491,7 +567,7 @@ Inserted Mappings::insert_beside_pages(const Path& path, const Mapping& mapping)
   if (after && after->range.first <= mapping.range.last) return Inserted::overlap;
   if (!nodes_.may_add_mapping()) return Inserted::limit;
 
-  Change change{nodes_};
+  Change change{*this};
   Children leaves;
   const std::size_t slot = path.depth == 0 ? 0 : path.steps[path.depth - 1].slot;
   const std::optional<Mapping> first = first_in(path.leaf.node, 0);
@@ -582,7 +658,7 @@ bool Mappings::move_border(Path& path, std::uint64_t first, std::uint64_t high) 
       const NodeWord node{step.inner->children[slot].load(std::memory_order_relaxed)};
       if (!node.none()) children.add({node, Children::high_of(step, slot, last)});
     }
-    Change change{nodes_};
+    Change change{*this};
     Children parents;
     if (!children.make(change, parents)) return false;
     change.replaces(NodeWord::of(*step.inner));
@@ -633,14 +709,14 @@ void Mappings::tidy(Path& path) noexcept {
   }
   finish_list(*list, count);
   place_of(path, path.depth).store(NodeWord::of(*list).raw, std::memory_order_release);  // M2
-  nodes_.retire(leaf);
+  retire_leaf(leaf);
 }
 
 /// Takes an empty leaf out, and inner nodes that have no other child; one that has one other child gives it its place.
 /// Needs no memory: a slot without a node says that its interval has no mapping.
 void Mappings::prune(Path& path) noexcept {
   place_of(path, path.depth).store(0, std::memory_order_release);  // M4
-  nodes_.retire(path.leaf.node);
+  retire_leaf(path.leaf.node);
   while (path.depth != 0) {
     const Path::Step& step = path.steps[path.depth - 1];
     NodeWord left;
@@ -675,7 +751,7 @@ void Mappings::merge(const Path& path) noexcept {
     const List& one = node_at(left).as<List>();
     const List& other = node_at(right).as<List>();
     if (std::size_t{one.live} + other.live > most_merged) return false;
-    Change change{nodes_};
+    Change change{*this};
     auto* const list = change.make<List>();
     if (list == nullptr) return true;
     Items items;
@@ -704,6 +780,8 @@ void Mappings::merge(const Path& path) noexcept {
 void Mappings::clear() noexcept {
   const NodeWord root{root_.load(std::memory_order_relaxed)};
   if (root.none()) return;
+  drop_shortcuts();
+  pages_leaves_ = 0;
   root_.store(0, std::memory_order_release);  // M4
   nodes_.retire_tree(root);
   nodes_.remove_mappings(size_);

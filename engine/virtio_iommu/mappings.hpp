@@ -7,6 +7,9 @@
 // A search tree whose leaves take the form that the guest's use asks for. A lookup goes down three or four inner nodes,
 // which stay in the CPU's caches, and then misses them once (pages) or twice (list). No mapping lies in two leaves:
 // each lies in the interval of one, so no lookup looks at a neighbour.
+// Leaves of pages have shortcuts beside the tree, by the address of their block: a lookup that finds its page there is
+// two loads and the miss, short enough for the CPU to begin the next one meanwhile. Where there is none, because two
+// blocks want one slot or memory is short, it goes down the tree.
 // Memory of a mapping: 9 to 10 bytes where they are dense, about 40 where they are sparse and came in any order. A
 // guest that wants to waste it gets to some hundreds (a leaf of pages with seven mappings, between lists too full to
 // merge); MappingNodes::Limits::bytes is the bound.
@@ -17,11 +20,14 @@
 //              parent's child
 //   structure  splits, merges and moved borders make new inner nodes, up to one whose parent stays as it is, and are
 //              published by a store there. The mappings are the same before and after
+// A leaf of pages gets its shortcut after it has come into the tree, and loses it after it has left, in the same change
+// and before it is retired.
 // Readers take no lock, write nothing and never wait. The argument, for a lookup inside a guard:
 //   M1  root and children are loaded with acquire, M2 nodes are published with release: what is seen of a node is what
 //       was written before it was published, or later
 //   M3  a word is loaded with acquire, M4 stored with release. Nothing of the tree is read through it; but whoever sees
 //       what a request did, an empty place where a leaf was included, sees what came before the request as well
+//   M5  shortcuts and their slots are loaded with acquire, M6 stored with release: as M1 and M2
 // - No torn answer. A node's keys, ranges and base never change once it is published, so which child, entry or word
 //   belongs to the address is decided on constants. What is loaded in the end is one word, and with it live or not,
 //   target and rights belong together. The range of an answer of several pages is put together from words that agree,
@@ -29,6 +35,9 @@
 // - No old answer. The way down was in the tree when each step was loaded, or was taken out after the lookup began; a
 //   node that is out of the tree is not written any more, so it says what was true when it was taken out. A lookup that
 //   begins after a request has been completed to the guest sees that request's stores by happens-before.
+//   The same of a shortcut: it is there only while its leaf is, and for a moment of the request that takes the leaf out.
+//   Only a live page is an answer there; of all else the tree has the last word. Shortcuts that were replaced by more
+//   of them, or by fewer, are not written any more; what they lead to was in the tree then.
 // - No node that is gone. Nodes are used again when a ticket has passed that was given out after they were taken out
 //   (MappingNodes): every guard that could have loaded the way to them has ended.
 // Threads: find() and first_from() from any thread inside a guard; everything else by the writer's role, which needs no
@@ -90,6 +99,8 @@ class Mappings {
   void clear() noexcept;
 
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
+  /// Of shortcuts, that a leaf of pages may have; 0 where there is no such leaf. By the writer's role.
+  [[nodiscard]] std::uint64_t shortcut_slots() const noexcept;
 
  private:
   /// A leaf, with the last address of its interval.
@@ -128,6 +139,20 @@ class Mappings {
   /// The first live mapping of the leaf that ends at or behind `address`.
   [[nodiscard]] static std::optional<Mapping> first_in(NodeWord leaf, std::uint64_t address) noexcept;
 
+  /// What a page of a leaf says of an address of its block, which may be another one than the leaf's.
+  [[nodiscard, gnu::always_inline]] static std::optional<Mapping> find_in(const Pages& pages, Iova iova) noexcept;
+
+  /// A leaf of pages that has come into the tree.
+  void add_pages(NodeWord leaf) noexcept;
+  /// A leaf that is out of the tree.
+  void retire_leaf(NodeWord leaf) noexcept;
+  /// Gives a leaf of pages its slot, if it has not got it.
+  void remember(NodeWord leaf) noexcept;
+  void forget(NodeWord leaf) noexcept;
+  /// Another number of slots, with the leaves that have one now; without memory for them all stays as it is.
+  void resize_shortcuts(std::uint64_t slots) noexcept;
+  void drop_shortcuts() noexcept;
+
   [[nodiscard]] Inserted lacking() const noexcept;
   [[nodiscard]] Inserted added() noexcept;
   [[nodiscard]] Inserted insert_into_none(const Path& path, const Mapping& mapping) noexcept;
@@ -151,11 +176,32 @@ class Mappings {
   void merge(const Path& path) noexcept;
 
   Atomic<std::uint64_t> root_{0};
+  Atomic<std::uint64_t> shortcuts_{0};
   MappingNodes& nodes_;
   std::uint64_t size_ = 0;
+  std::uint64_t pages_leaves_ = 0;
+  std::uint64_t growth_at_ = 1;  ///< so many leaves of pages want more shortcuts
 };
 
+inline std::optional<Mapping> Mappings::find_in(const Pages& pages, Iova iova) noexcept {
+  const std::size_t index = Pages::index_of(iova.value);
+  const MappingWord word{pages.words[index].load(std::memory_order_acquire)};  // M3
+  if (!get(word, mapping_word::live) || pages.base != (iova.value & ~Pages::block_mask)) return std::nullopt;
+  if (get(word, mapping_word::begins) && get(word, mapping_word::ends)) [[likely]] {
+    const std::uint64_t first = pages.base + index * page_size_bytes;
+    return mapping_of({{first}, {first + (page_size_bytes - 1)}}, get(word, mapping_word::page), word);
+  }
+  return pages_around(pages, index, word);
+}
+
 inline std::optional<Mapping> Mappings::find(Iova iova) const noexcept {
+  if (const NodeWord table{shortcuts_.load(std::memory_order_acquire)}; !table.none()) {  // M5
+    const Shortcuts& shortcuts = table.as<Shortcuts>();
+    const NodeWord leaf{shortcuts[shortcuts.slot_of(iova.value)].load(std::memory_order_acquire)};  // M5
+    if (!leaf.none())
+      if (const std::optional<Mapping> found = find_in(leaf.as<Pages>(), iova)) [[likely]]
+        return found;
+  }
   NodeWord node{root_.load(std::memory_order_acquire)};  // M1
   while (node.kind() == NodeKind::inner) {               // ends: a tree's depth is bounded
     const Inner& inner = node.as<Inner>();
@@ -175,15 +221,7 @@ inline std::optional<Mapping> Mappings::find(Iova iova) const noexcept {
     return mapping_of({{first}, {list.lasts[index].load(std::memory_order_relaxed)}}, gpa, word);
   }
   if (node.kind() != NodeKind::pages) return std::nullopt;
-  const Pages& pages = node.as<Pages>();
-  const std::size_t index = Pages::index_of(iova.value);
-  const MappingWord word{pages.words[index].load(std::memory_order_acquire)};  // M3
-  if (!get(word, mapping_word::live) || pages.base != (iova.value & ~Pages::block_mask)) return std::nullopt;
-  if (get(word, mapping_word::begins) && get(word, mapping_word::ends)) [[likely]] {
-    const std::uint64_t first = pages.base + index * page_size_bytes;
-    return mapping_of({{first}, {first + (page_size_bytes - 1)}}, get(word, mapping_word::page), word);
-  }
-  return pages_around(pages, index, word);
+  return find_in(node.as<Pages>(), iova);
 }
 
 template <class See>

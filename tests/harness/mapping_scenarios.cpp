@@ -180,6 +180,7 @@ struct Shrinks {
       world.always(page(lie, before - 1));
       world.always(page(lie, before + go));
       world.always(page(lie, there - 1));
+      world.always_next(page(lie, 0));
       world.epochs.leave(world.words[0]);
     }
   }
@@ -226,6 +227,81 @@ struct OverABorder {
   }
 };
 
+/// Dense pages in one block more than there are shortcuts for. As the last block fills up there come more of them; then a
+/// block becomes a list, a page of it goes, comes back to lead elsewhere, and goes with all the others. Nothing is
+/// drained in between: what has been taken out still says what it said.
+struct MoreShortcuts {
+  static constexpr std::size_t fibers = 2;
+  static constexpr std::uint64_t blocks = virtio_iommu::Shortcuts::first_slots + 1;
+  static constexpr std::uint64_t in_a_block = 16;
+  static constexpr std::uint64_t in_the_last = 31;
+  static constexpr std::uint64_t in_a_list = 6;
+  static constexpr std::uint64_t requests = 5;
+  World<1> world;
+  Atomic<std::uint64_t> begun{0};
+  Atomic<std::uint64_t> completed{0};
+  Atomic<std::uint64_t> looks{0};
+
+  [[nodiscard]] static Mapping in(std::uint64_t block, std::uint64_t number, std::uint64_t life = 0) {
+    return page(Lie::densely, block * virtio_iommu::Pages::count + number, life);
+  }
+  MoreShortcuts() {
+    for (std::uint64_t block = 0; block < blocks; ++block) {
+      const std::uint64_t count = block + 1 == blocks ? in_the_last : in_a_block;
+      for (std::uint64_t number = 0; number < count; ++number) world.insert(in(block, number));
+      world.drain();
+    }
+    require(world.mappings.shortcut_slots() == virtio_iommu::Shortcuts::first_slots, "the shortcuts are all in use");
+  }
+  void fiber(std::size_t number) {
+    if (number == 1) return change();
+    for (int i = 0; i < 3; ++i) {
+      // The last look but one is before all goes, and the last one behind that, if it comes soon.
+      const std::uint64_t wanted = i == 0 ? 0 : i == 1 ? requests - 1 : requests;
+      std::uint64_t before = completed.load(std::memory_order_acquire);
+      for (int wait = 0; before < wanted && wait < 50; ++wait) {
+        simulator().pause();
+        before = completed.load(std::memory_order_acquire);
+      }
+      world.epochs.enter(world.words[0]);
+      const std::optional<Mapping> found = world.mappings.find(in(1, 0).range.first);
+      const bool empty = i != 1 && !world.mappings.first_from({0});
+      require(!empty || !world.mappings.find(in(2, 0).range.first), "who has seen an empty domain finds nothing in it");
+      world.epochs.leave(world.words[0]);
+      judge(before, begun.load(std::memory_order_acquire), found);
+      looks.store(static_cast<std::uint64_t>(i) + 1, std::memory_order_relaxed);
+    }
+  }
+  static void judge(std::uint64_t before, std::uint64_t after, const std::optional<Mapping>& found) {
+    constexpr std::array<int, requests + 1> lives{0, 0, 0, -1, 1, -1};
+    bool right = false;
+    for (std::uint64_t request = before; request <= after; ++request)
+      right = right || (lives[request] < 0 ? !found : found == in(1, 0, static_cast<std::uint64_t>(lives[request])));
+    require(right, "what is found is what was there");
+  }
+  void change() {
+    for (std::uint64_t request = 1; request <= requests; ++request) {
+      for (int wait = 0; request == requests && looks.load(std::memory_order_relaxed) < 2 && wait < 50; ++wait)
+        simulator().pause();
+      begun.store(request, std::memory_order_release);
+      switch (request) {
+        case 1: world.insert(in(blocks - 1, in_the_last)); break;
+        case 2:
+          for (std::uint64_t number = in_a_list; number < in_a_block; ++number) world.remove(in(1, number));
+          break;
+        case 3:  world.remove(in(1, 0)); break;
+        case 4:  world.insert(in(1, 0, 1)); break;
+        default: world.mappings.clear(); break;
+      }
+      if (request == 1)
+        require(world.mappings.shortcut_slots() > virtio_iommu::Shortcuts::first_slots, "there are more shortcuts");
+      completed.store(request, std::memory_order_release);
+    }
+    world.drain();
+  }
+  void check() { world.end(); }
+};
+
 constexpr const char* rule = "what is looked up while mappings come and go was true at that time";
 constexpr std::uint64_t few = 2'000;  // an execution is long
 
@@ -240,6 +316,7 @@ constexpr std::array scenarios{
     scenario<Shrinks<Lie::densely, 32, 26>>("mapping-pages-end", rule, few),
     scenario<Shrinks<Lie::sparsely, 32, 24>>("mapping-merge", rule, few),
     scenario<OverABorder>("mapping-border", rule, few),
+    scenario<MoreShortcuts>("mapping-shortcuts", rule, few),
 };
 
 }  // namespace

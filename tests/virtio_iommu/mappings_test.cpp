@@ -191,7 +191,117 @@ TEST_CASE("blocks that fill up side by side are one leaf of pages each", "[virti
     }
   domain.drain();
   CHECK(domain.mappings.size() == blocks * Pages::count);
-  CHECK(domain.nodes.bytes() == blocks * sizeof(Pages) + sizeof(Inner));
+  CHECK(domain.nodes.bytes() == blocks * sizeof(Pages) + sizeof(Inner) + Shortcuts::size_with(Shortcuts::first_slots));
+}
+
+namespace {
+
+/// Of a block: as many pages as it takes for a leaf of pages when they come one by one.
+constexpr std::uint64_t pages_of_a_leaf = 32;
+void fill_block(Domain& domain, std::uint64_t block) {
+  for (std::uint64_t page = 0; page < pages_of_a_leaf; ++page) {
+    const std::uint64_t at = block * Pages::count + page;
+    REQUIRE(domain.mappings.insert(pages(at, at)) == Inserted::ok);
+  }
+}
+void empty_block(Domain& domain, std::uint64_t block) {
+  const std::uint64_t first = block * Pages::count;
+  REQUIRE(domain.remove(pages(first, first + Pages::count - 1).range) == Removed::all);
+}
+/// Each page of the blocks leads where it is mapped, and the page behind them nowhere.
+void check_blocks(const Domain& domain, std::uint64_t from, std::uint64_t to, std::uint64_t stride = 1) {
+  for (std::uint64_t block = from; block < to; block += stride) {
+    for (std::uint64_t page = 0; page < pages_of_a_leaf; ++page) {
+      const std::uint64_t at = block * Pages::count + page;
+      REQUIRE(domain.mappings.find({at * page_size_bytes + 5}) == pages(at, at));
+    }
+    REQUIRE_FALSE(domain.mappings.find({(block * Pages::count + pages_of_a_leaf) * page_size_bytes}));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("dense pages have shortcuts, as many as their leaves need, and none are left behind",
+          "[virtio-iommu][SEC-8][P6]") {
+  Domain domain{{1 << 20, 1 << 30, 0}};
+  CHECK(domain.mappings.shortcut_slots() == 0);
+  constexpr std::uint64_t blocks = 70;
+  for (std::uint64_t block = 0; block < blocks; ++block) {
+    fill_block(domain, block);
+    CAPTURE(block);
+    CHECK(domain.mappings.shortcut_slots() == (block < 8 ? 8U : block < 64 ? 64U : 512U));
+  }
+  domain.drain();
+  check_blocks(domain, 0, blocks);
+  // 64 slots a leaf at most.
+  for (std::uint64_t block = blocks; block-- != 0;) {
+    empty_block(domain, block);
+    CAPTURE(block);
+    CHECK(domain.mappings.shortcut_slots() == (block >= 8 ? 512U : block >= 1 ? 64U : 0U));
+    check_blocks(domain, 0, block);
+    REQUIRE_FALSE(domain.mappings.find({block * Pages::count * page_size_bytes}));
+  }
+  domain.drain();
+  CHECK(domain.nodes.bytes() == 0);
+  CHECK(domain.memory.open_bytes() == 0);
+  CHECK(domain.memory.mistakes() == 0);
+}
+
+TEST_CASE("blocks that want the same shortcut are all found", "[virtio-iommu]") {
+  Domain domain;
+  // 8 slots, and one of them for all.
+  constexpr std::uint64_t stride = 8;
+  constexpr std::uint64_t blocks = 7 * stride;
+  for (std::uint64_t block = 0; block < blocks; block += stride) fill_block(domain, block);
+  CHECK(domain.mappings.shortcut_slots() == 8);
+  check_blocks(domain, 0, blocks, stride);
+  empty_block(domain, blocks - stride);  // which has it
+  check_blocks(domain, 0, blocks - stride, stride);
+  empty_block(domain, 0);  // which has it not
+  check_blocks(domain, stride, blocks - stride, stride);
+  domain.mappings.clear();
+  CHECK(domain.mappings.shortcut_slots() == 0);
+  CHECK_FALSE(domain.mappings.find({stride * Pages::count * page_size_bytes}));
+  fill_block(domain, 3);
+  check_blocks(domain, 3, 4);
+}
+
+TEST_CASE("no shortcut leads to a leaf that has been taken out", "[virtio-iommu][P1]") {
+  Domain domain;
+  fill_block(domain, 0);
+  fill_block(domain, 1);
+  // Few are left, in a list. Nothing is drained, so that the old leaf still says what it said.
+  const std::uint64_t first = Pages::count;
+  REQUIRE(domain.remove(pages(first + 3, first + Pages::count - 1).range) == Removed::all);
+  CHECK(domain.mappings.find({first * page_size_bytes}) == pages(first, first));
+  REQUIRE(domain.remove(pages(first, first).range) == Removed::all);
+  CHECK_FALSE(domain.mappings.find({first * page_size_bytes}));
+  Mapping elsewhere = pages(first, first);
+  elsewhere.gpa = elsewhere.gpa + 0x40000000;
+  REQUIRE(domain.mappings.insert(elsewhere) == Inserted::ok);
+  CHECK(domain.mappings.find({first * page_size_bytes}) == elsewhere);
+  domain.mappings.clear();
+  CHECK_FALSE(domain.mappings.find({0}));
+}
+
+TEST_CASE("without memory for shortcuts every MAP is done all the same", "[virtio-iommu][S3.13][SEC-8]") {
+  constexpr std::uint64_t blocks = 30;
+  for (unsigned failing = 1; failing < 60; ++failing) {
+    Domain domain{{1 << 20, 1 << 30, 0}};
+    domain.memory.fail_at(failing);
+    CAPTURE(failing);
+    std::size_t refused = 0;
+    for (std::uint64_t page = 0; page < blocks * Pages::count; page += 4) {
+      const Inserted first = domain.mappings.insert(pages(page, page));
+      if (first == Inserted::ok) continue;
+      ++refused;  // for a node's sake
+      REQUIRE(domain.mappings.insert(pages(page, page)) == Inserted::ok);
+    }
+    CHECK(refused <= 1);
+    for (std::uint64_t page = 0; page < blocks * Pages::count; page += 4)
+      REQUIRE(domain.mappings.find({page * page_size_bytes}) == pages(page, page));
+    CHECK(domain.mappings.shortcut_slots() == 64);
+  }
 }
 
 TEST_CASE("a mapping that is no page lies among dense pages or beside them", "[virtio-iommu][S3.12]") {
