@@ -366,6 +366,7 @@ std::optional<Mapping> Mappings::first_in(NodeWord leaf, std::uint64_t address) 
 }
 
 std::optional<Mapping> Mappings::first_from(Iova iova) const noexcept {
+  if (const std::optional<Mapping> found = find_by_shortcut(iova)) return found;
   for (std::uint64_t at = iova.value;;) {  // ends: as in visit()
     const Leaf leaf = leaf_of(at);
     if (const std::optional<Mapping> found = first_in(leaf.node, at)) return found;

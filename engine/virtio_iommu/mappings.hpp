@@ -142,6 +142,9 @@ class Mappings {
   /// What a page of a leaf says of an address of its block, which may be another one than the leaf's.
   [[nodiscard, gnu::always_inline]] static std::optional<Mapping> find_in(const Pages& pages, Iova iova) noexcept;
 
+  /// Of a dense page; what is not found may be there all the same.
+  [[nodiscard, gnu::always_inline]] std::optional<Mapping> find_by_shortcut(Iova iova) const noexcept;
+
   /// A leaf of pages that has come into the tree.
   void add_pages(NodeWord leaf) noexcept;
   /// A leaf that is out of the tree.
@@ -194,14 +197,16 @@ inline std::optional<Mapping> Mappings::find_in(const Pages& pages, Iova iova) n
   return pages_around(pages, index, word);
 }
 
+inline std::optional<Mapping> Mappings::find_by_shortcut(Iova iova) const noexcept {
+  const NodeWord table{shortcuts_.load(std::memory_order_acquire)};  // M5
+  if (table.none()) return std::nullopt;
+  const Shortcuts& shortcuts = table.as<Shortcuts>();
+  const NodeWord leaf{shortcuts[shortcuts.slot_of(iova.value)].load(std::memory_order_acquire)};  // M5
+  return leaf.none() ? std::nullopt : find_in(leaf.as<Pages>(), iova);
+}
+
 inline std::optional<Mapping> Mappings::find(Iova iova) const noexcept {
-  if (const NodeWord table{shortcuts_.load(std::memory_order_acquire)}; !table.none()) {  // M5
-    const Shortcuts& shortcuts = table.as<Shortcuts>();
-    const NodeWord leaf{shortcuts[shortcuts.slot_of(iova.value)].load(std::memory_order_acquire)};  // M5
-    if (!leaf.none())
-      if (const std::optional<Mapping> found = find_in(leaf.as<Pages>(), iova)) [[likely]]
-        return found;
-  }
+  if (const std::optional<Mapping> found = find_by_shortcut(iova)) return found;
   NodeWord node{root_.load(std::memory_order_acquire)};  // M1
   while (node.kind() == NodeKind::inner) {               // ends: a tree's depth is bounded
     const Inner& inner = node.as<Inner>();
@@ -226,7 +231,13 @@ inline std::optional<Mapping> Mappings::find(Iova iova) const noexcept {
 
 template <class See>
 bool Mappings::visit(IovaRange range, See&& see) const noexcept {
-  for (std::uint64_t at = range.first.value;;) {  // ends: `at` grows by a leaf each time
+  std::uint64_t at = range.first.value;
+  if (const std::optional<Mapping> found = find_by_shortcut(range.first)) {
+    if (!see(*found)) return false;
+    if (found->range.last >= range.last) return true;
+    at = found->range.last.value + 1;
+  }
+  for (;;) {  // ends: `at` grows by a leaf each time
     const Leaf leaf = leaf_of(at);
     for (;;) {
       const std::optional<Mapping> found = first_in(leaf.node, at);

@@ -180,7 +180,9 @@ struct Shrinks {
       world.always(page(lie, before - 1));
       world.always(page(lie, before + go));
       world.always(page(lie, there - 1));
-      world.always_next(page(lie, 0));
+      // From where nothing is any more, and so on the way down.
+      const std::optional<Mapping> next = world.mappings.first_from(page(lie, before).range.first);
+      require(next && next->range.first <= page(lie, before + go).range.first, "what stays is the next at the latest");
       world.epochs.leave(world.words[0]);
     }
   }
@@ -265,7 +267,8 @@ struct MoreShortcuts {
       }
       world.epochs.enter(world.words[0]);
       const std::optional<Mapping> found = world.mappings.find(in(1, 0).range.first);
-      const bool empty = i != 1 && !world.mappings.first_from({0});
+      // From where nothing is, and so on the way down.
+      const bool empty = i != 1 && !world.mappings.first_from(in(0, in_a_block).range.first);
       require(!empty || !world.mappings.find(in(2, 0).range.first), "who has seen an empty domain finds nothing in it");
       world.epochs.leave(world.words[0]);
       judge(before, begun.load(std::memory_order_acquire), found);
