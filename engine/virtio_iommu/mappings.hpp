@@ -35,7 +35,7 @@
 // - No old answer. The way down was in the tree when each step was loaded, or was taken out after the lookup began; a
 //   node that is out of the tree is not written any more, so it says what was true when it was taken out. A lookup that
 //   begins after a request has been completed to the guest sees that request's stores by happens-before.
-//   The same of a shortcut: it is there only while its leaf is, and for a moment of the request that takes the leaf out.
+//   The same of a shortcut: it is there only while its leaf is, and for a moment of the request that takes that out.
 //   Only a live page is an answer there; of all else the tree has the last word. Shortcuts that were replaced by more
 //   of them, or by fewer, are not written any more; what they lead to was in the tree then.
 // - No node that is gone. Nodes are used again when a ticket has passed that was given out after they were taken out

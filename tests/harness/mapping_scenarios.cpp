@@ -229,7 +229,7 @@ struct OverABorder {
   }
 };
 
-/// Dense pages in one block more than there are shortcuts for. As the last block fills up there come more of them; then a
+/// Dense pages in one block more than there are shortcuts for. As the last block fills up come more of them; then a
 /// block becomes a list, a page of it goes, comes back to lead elsewhere, and goes with all the others. Nothing is
 /// drained in between: what has been taken out still says what it said.
 struct MoreShortcuts {
