@@ -364,18 +364,14 @@ class World {
       if (!side_->keepers.empty()) side_->unsubscribe(which % side_->keepers.size());
       return;
     }
-    // Of more addresses one request could map more pages than a consumer is shown (options.mapping_quota), and that
-    // blocks the device.
-    constexpr std::uint64_t most = std::uint64_t{1} << 35;
     std::uint32_t words = declares & 0x2F;  // LEAF, NO_BLINK, SPLIT, POW2, MMIO
     if ((how & 1) != 0) words |= VIOMMU_CONSUMER_UNMAP_ALL;
     if ((how & 2) == 0) {
       first = 0;
-      last = (how & 4) != 0 ? most - 1 : 0xFFFF'FFFF;
+      last = (how & 4) != 0 ? ~std::uint64_t{0} : 0x7F'FFFF'FFFF;
     } else if (last < first) {
       std::swap(first, last);
     }
-    if (last - first >= most) first = last - (most - 1);
     const bool maps = (how & 8) == 0;
     const std::uint16_t by = sources[which % sources.size()];
     // A device behind an alias is known by that.
