@@ -32,7 +32,7 @@ class DriverRing {
  private:
   template <class Use>
   auto visit(const Use& use) {
-    require(driver_.has_value(), "the target's own: no ring");
+    if (!driver_) fail("the target's own: no ring");
     return std::visit(use, *driver_);
   }
 

@@ -147,11 +147,11 @@ class VirtioSide {
   std::vector<std::unique_ptr<Keeper>> keepers;
 
   // ---- The machine ----
-  viommu_result add_region(std::uint64_t gpa, std::uint64_t length, void* hva, std::uint64_t flags) {
+  viommu_result add_region(std::uint64_t gpa, std::uint64_t length, void* hva, std::uint64_t flags) const {
     const viommu_region region{gpa, length, hva, flags};
     return viommu_region_add(engine, &region);
   }
-  viommu_result plug(PluggedDevice& what, viommu_refusal& refusal) {
+  viommu_result plug(PluggedDevice& what, viommu_refusal& refusal) const {
     viommu_device device{};
     device.size = sizeof device;
     device.source = what.source;
@@ -199,7 +199,7 @@ class VirtioSide {
   }
 
   /// Until there is nothing to do. @return whether something waits
-  bool work() {
+  bool work() const {
     viommu_progress progress{};
     for (unsigned turn = 0; turn < 10'000; ++turn) {
       require(viommu_process(engine, 0, &progress) == VIOMMU_OK, "work that is refused");
