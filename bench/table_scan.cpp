@@ -3,10 +3,11 @@
 //
 //   table_scan<T>/SHAPE/TABLES     items are entries; 128 tables (512 KiB) lie in L2, 32,768 (128 MiB) in memory
 //
-// Tables in shuffled order; the lines of the table after next are prefetched beside those that are read. Runs are
-// written one behind the other, as who keeps them would. T is the kernel: Lanes is the one that this CPU is given.
+// Tables in shuffled order; the lines of the table after next are prefetched beside those that are read. Runs are put
+// into the same page again, as a consumer's look has it. T is the kernel: Lanes is the one that this CPU is given.
 // Floor reads the tables the same way and adds the words up.
 #include <algorithm>
+#include <array>
 #include <map>
 #include <memory>
 #include <utility>
@@ -32,8 +33,7 @@ constexpr std::uint64_t malformed = std::uint64_t{1} << 62;
 /// The tables of one shape and number, and room for their runs.
 class Tables {
  public:
-  Tables(Shape shape, std::uint32_t tables)
-      : guest_{shape, tables, 1}, runs_(std::size_t{tables} * walkers::table_pages + walkers::scan_room) {}
+  Tables(Shape shape, std::uint32_t tables) : guest_{shape, tables, 1} {}
   [[nodiscard]] const std::byte* table(std::uint32_t number) const noexcept {
     return guest_.host_table(0, number & (guest_.tables() - 1));
   }
@@ -42,7 +42,7 @@ class Tables {
 
  private:
   ReplayGuest guest_;
-  std::vector<MappedRun> runs_;
+  alignas(ReplayGuest::table_bytes) std::array<MappedRun, walkers::scan_room> runs_;
 };
 
 [[nodiscard]] Tables& tables_of(Shape shape, std::int64_t tables) {
@@ -69,13 +69,12 @@ struct Floor {
 };
 
 /// Times `read(table, the table ahead)` over all tables again and again.
-template <class Read, class Begin>
-void measure_tables(benchmark::State& state, Together& together, Tables& tables, Read read, Begin begin) {
+template <class Read>
+void measure_tables(benchmark::State& state, Together& together, Tables& tables, Read read) {
   std::uint32_t next = 0;
   measure(state, together, walkers::table_pages, [&](std::uint64_t count) {
     for (std::uint64_t done = 0; done < count; done += walkers::table_pages) {
       if (next == tables.count()) next = 0;
-      if (next == 0) begin();
       read(tables.table(next), tables.table(next + ahead));
       ++next;
     }
@@ -97,29 +96,24 @@ void scan(benchmark::State& state, Together& together, Shape shape) {
       return state.SkipWithError("wrong answers are not timed");
   }
   std::uint64_t runs = 0;
-  measure_tables(
-      state, together, tables,
-      [&](const std::byte* table, const std::byte* later) {
-        const ScanRules rules{malformed, 3, later};
-        runs += kernels.scan_table(table, 0, walkers::table_pages - 1, rules, true, tables.runs() + runs).runs;
-      },
-      [&] { runs = 0; });
+  measure_tables(state, together, tables, [&](const std::byte* table, const std::byte* later) {
+    const ScanRules rules{malformed, 3, later};
+    runs += kernels.scan_table(table, 0, walkers::table_pages - 1, rules, true, tables.runs()).runs;
+  });
+  benchmark::DoNotOptimize(runs);
 }
 
 void read_only(benchmark::State& state, Together& together, Shape shape) {
   Tables& tables = tables_of(shape, state.range(0));
   std::uint64_t sum = 0;
-  measure_tables(
-      state, together, tables,
-      [&](const std::byte* table, const std::byte* later) {
-        const auto* const words = reinterpret_cast<const std::uint64_t*>(table);
-        constexpr std::size_t line = 8;
-        for (std::size_t at = 0; at < walkers::table_pages; at += line) {
-          __builtin_prefetch(later + at * sizeof(std::uint64_t));
-          for (std::size_t i = 0; i < line; ++i) sum += words[at + i];
-        }
-      },
-      [] {});
+  measure_tables(state, together, tables, [&](const std::byte* table, const std::byte* later) {
+    const auto* const words = reinterpret_cast<const std::uint64_t*>(table);
+    constexpr std::size_t line = 8;
+    for (std::size_t at = 0; at < walkers::table_pages; at += line) {
+      __builtin_prefetch(later + at * sizeof(std::uint64_t));
+      for (std::size_t i = 0; i < line; ++i) sum += words[at + i];
+    }
+  });
   benchmark::DoNotOptimize(sum);
 }
 

@@ -3,8 +3,8 @@
 //
 //   entries  ->  runs of neighbours that map neighbours with the same rights, a word each (walkers/mapped_run.hpp)
 //
-// At most 512 loads and 512 runs; the guest may rewrite the table meanwhile, and each run is made of the copies. The
-// function here says what is right and is the scalar kernel; walkers/simd/ has the same in lanes.
+// At most 512 runs, and each word is loaded twice at most; the guest may rewrite the table meanwhile, and each run is
+// made of the copies. The function here says what is right and is the scalar kernel; walkers/simd/ has it in lanes.
 #pragma once
 
 #include "engine/base/address.hpp"
@@ -43,8 +43,8 @@ static_assert(SecondStage::right_bits == MappedRun::right_bits && SecondStage::a
 /// The next page's frame. A run ends before frames would start again at 0: what is carried out is in no leaf.
 inline constexpr std::uint64_t next_frame = std::uint64_t{1} << page_shift;
 
-/// Entries [first, last] of the 512 at `table`, which is aligned as words are. Each word is loaded once. A leaf has R
-/// or W and no malformed bit; where the path leaves it no right it maps nothing.
+/// Entries [first, last] of the 512 at `table`, which is aligned as words are. All that is said of one is of one load
+/// of its word. A leaf has R or W and no malformed bit; where the path leaves it no right it maps nothing.
 /// @param merge  false: a run for each leaf
 /// @param runs   receives them, ascending; has scan_room words
 inline ScanResult scan_table(const std::byte* table, unsigned first, unsigned last, const ScanRules& rules, bool merge,

@@ -93,7 +93,7 @@ class Delivery {
   std::size_t count_ = 0;
   std::size_t map_count_ = 0;  ///< of these
   std::size_t failure_count_ = 0;
-  Scratch<Event, batch + walkers::spread_slack> events_;
+  alignas(64) Scratch<Event, batch + walkers::spread_slack> events_;  // vectors of four or eight cross no more lines
   Scratch<Event, most_failures> failures_;
 };
 

@@ -294,7 +294,9 @@ void Mirror::edit_slot(Iova slot, bool make, unsigned first, unsigned last, cons
     if (run.last() > last) keep(part_of(run, last + 1, run.last()));
   }
   if (!placed) keep(*instead);
-  if (shadow_.put_runs(*node, indexes[1], after.span())) {
+  const bool put = shadow_.put_runs(*node, indexes[1], after.span());
+  shadow_.settle();
+  if (put) {
     figures_.mappings += mappings;
     figures_.bytes += bytes;
     left_out_ += left_out;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 #include "engine/consumer/shadow.hpp"
 
+#include "engine/base/streaming.hpp"
+
 #include <algorithm>
 #include <new>
 #include <utility>
@@ -67,13 +69,23 @@ bool Shadow::put_runs(Node& node, std::size_t index, std::span<const MappedRun> 
     bytes_ += list_bytes(capacity);
   }
   list->count = static_cast<std::uint32_t>(runs.size());
-  std::copy_n(runs.data(), runs.size(),
-              list->runs());  // one copy of memory, which std::ranges::copy does not make of it
+  copy(runs, list->runs());
   if (list != old) {
     put_word(node, index, reinterpret_cast<std::uint64_t>(list));
     free_list(old);
   }
   return true;
+}
+
+void Shadow::copy(std::span<const MappedRun> runs, MappedRun* to) noexcept {
+  constexpr std::uint64_t more_than_caches = std::uint64_t{8} << 20;
+  constexpr std::size_t worthwhile = 128;
+  if (bytes_ > more_than_caches && runs.size() >= worthwhile) {
+    stream_words(&to->word, &runs.data()->word, runs.size());
+    streamed_ = true;
+  } else {
+    std::copy_n(runs.data(), runs.size(), to);  // one copy of memory, which std::ranges::copy does not make of it
+  }
 }
 
 void Shadow::free_list(List* list) noexcept {
@@ -95,6 +107,10 @@ void Shadow::free_node(Node* node, unsigned level) noexcept {
   bytes_ -= sizeof(Node);
   node->~Node();
   allocator_.put(node, sizeof(Node), alignof(Node));
+}
+
+void Shadow::settle() noexcept {
+  if (std::exchange(streamed_, false)) finish_streaming();
 }
 
 void Shadow::clear() noexcept { free_node(std::exchange(root_, nullptr), top_level); }

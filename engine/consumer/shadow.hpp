@@ -104,17 +104,21 @@ class Shadow {
   void drop_root_if_unused() noexcept;
   /// Makes these the runs of a slot of level 1. @return false when the host has no memory: the slot is as it was
   [[nodiscard]] bool put_runs(Node& node, std::size_t index, std::span<const MappedRun> runs) noexcept;
+  /// Before another thread looks: put_runs() writes past the caches where there is much.
+  void settle() noexcept;
   void clear() noexcept;
 
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
 
  private:
+  void copy(std::span<const MappedRun> runs, MappedRun* to) noexcept;
   void free_list(List* list) noexcept;
   void free_node(Node* node, unsigned level) noexcept;
 
   HostAllocator allocator_;
   Node* root_ = nullptr;
   std::uint64_t bytes_ = 0;
+  bool streamed_ = false;  ///< something has been, and is not settled
 };
 
 }  // namespace viommu::consumer

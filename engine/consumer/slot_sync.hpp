@@ -74,7 +74,9 @@ class SlotSync {
   Backing backing_;
   walkers::SpreadRules spread_;
   IovaRange broken_{};
-  Runs wanted_;
+  /// At the same place in its page as the table that it is made of: CPUs take a load to depend on a store that is going
+  /// on at the same place of another page, and a scan stores what it has loaded, so the loads that follow would wait.
+  alignas(table_pages * sizeof(MappedRun)) Runs wanted_;
   Runs after_;
   Runs all_;
 };

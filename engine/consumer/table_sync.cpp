@@ -28,6 +28,7 @@ TableSync::End TableSync::run(IovaRange range) noexcept {
   end_ = End::done;
   if (inside.first <= inside.last) static_cast<void>(visit(*mirror_.shadow_.root(), top_level, top, 0, inside));
   mirror_.shadow_.drop_root_if_unused();
+  mirror_.shadow_.settle();
   return end_;
 }
 

@@ -56,7 +56,8 @@ class LargeGuest {
   }
 
   /// Adds the consumer, which hears of all that is mapped, in as many slices as it takes.
-  void replay(std::uint32_t declares = 0, std::uint64_t unit_bytes = 0) {
+  /// @param then  what happens before the consumer goes
+  void replay(std::uint32_t declares = 0, std::uint64_t unit_bytes = 0, const std::function<void()>& then = [] {}) {
     driver_.set_root_table(tables.root_table());
     driver_.enable_queue();
     driver_.enable_translation(true);
@@ -71,7 +72,11 @@ class LargeGuest {
     consumer.events = [](void* self, viommu_event* events, std::uint32_t count) {
       auto& guest = *static_cast<LargeGuest*>(self);
       for (const viommu_event& event : std::span{events, count}) {
-        if (event.kind != VIOMMU_EVENT_MAP) continue;
+        if (event.kind != VIOMMU_EVENT_MAP) {
+          ++guest.withdrawn;
+          guest.mapped -= event.last - event.iova + 1;
+          continue;
+        }
         ++guest.told;
         guest.mapped += event.last - event.iova + 1;
       }
@@ -84,8 +89,20 @@ class LargeGuest {
     figures.size = sizeof figures;
     REQUIRE(viommu_subscription_figures_get(engine_.get(), subscription, &figures) == VIOMMU_OK);
     CHECK(figures.mapped_bytes == mapped);
+    then();
+    CHECK(mapped == figures.mapped_bytes);
     REQUIRE(viommu_unsubscribe(engine_.get(), subscription) == VIOMMU_OK);
     CHECK(allocator_.open_bytes() <= before_ + 4 * mib);  // nothing of it stays but what is sized for all
+  }
+  /// The guest changes an entry of a table and drops the domain.
+  void change(std::uint64_t table, std::uint64_t index, std::uint64_t frame) {
+    ram_.store_u64(table + 8 * index, frame | test::entry_read_write);
+    drop_domain();
+  }
+  void drop_domain() {
+    told = withdrawn = 0;
+    driver_.add_domain(test::ContextFields{}.domain_id);
+    driver_.submit_and_wait();
   }
   /// More than before there was a consumer, at any time.
   [[nodiscard]] std::uint64_t taken() const noexcept { return allocator_.most_open_bytes() - before_; }
@@ -110,8 +127,9 @@ class LargeGuest {
  public:
   test::GuestTables tables{test::words_of(ram_), 0x3000};
   const test::Tree tree = tables.create_tree(levels);
-  std::uint64_t told = 0;    // MAP events
-  std::uint64_t mapped = 0;  // bytes in them
+  std::uint64_t told = 0;       // MAP events
+  std::uint64_t withdrawn = 0;  // UNMAP events
+  std::uint64_t mapped = 0;     // bytes
   viommu_subscription_figures figures{};
 };
 
@@ -145,8 +163,14 @@ TEST_CASE("a guest whose pages are scattered is replayed with at most 16 bytes f
   const std::uint64_t table =
       guest.leaf_table([](std::uint64_t i) { return frames + (i * 0x9E37 & 0xFFFFF) * page_bytes; });
   for (std::uint64_t number = 0; number < leaf_tables; ++number) guest.hang(number * large_page, table);
-  guest.replay();
-  CHECK(guest.mapped == leaf_tables * large_page);
+  guest.replay(0, 0, [&] {
+    CHECK(guest.mapped == leaf_tables * large_page);
+    guest.drop_domain();
+    CHECK(guest.told + guest.withdrawn == 0);
+    guest.change(table, 100, frames + 0x100000 * page_bytes);  // of all leaf tables, which are one
+    CHECK(guest.told == leaf_tables);
+    CHECK(guest.withdrawn == leaf_tables);
+  });
   CHECK(guest.figures.mappings == leaf_tables * table_pages);
   CHECK(guest.taken() <= 16 * leaf_tables * table_pages);
 }

@@ -48,6 +48,25 @@ struct Avx2 {
     return static_cast<unsigned>(_mm256_movemask_pd(_mm256_castsi256_pd(mask)));
   }
 
+  /// Masks of a line, of two lines, of four lines as bits in their order. In smaller and smaller words a line is
+  /// 0 1 4 5 | 2 3 6 7 by halves of a register, until the last step takes pairs from both in turn.
+  using LineFlags = Word;
+  static LineFlags flags(const std::array<Mask, 2>& line) noexcept {
+    return _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castsi256_ps(line[0]), _mm256_castsi256_ps(line[1]), 0x88));
+  }
+  static LineFlags join(const LineFlags& first, const LineFlags& second) noexcept {
+    return _mm256_packs_epi32(first, second);
+  }
+  static std::uint32_t bits_of_lines(const LineFlags& first_two, const LineFlags& last_two) noexcept {
+    const __m256i halves = _mm256_permute4x64_epi64(_mm256_packs_epi16(first_two, last_two), 0b11'01'10'00);
+    const __m256i in_turn =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15));
+    return static_cast<std::uint32_t>(_mm256_movemask_epi8(_mm256_shuffle_epi8(halves, in_turn)));
+  }
+  static unsigned top_bits(const Word& word) noexcept {
+    return static_cast<unsigned>(_mm256_movemask_pd(_mm256_castsi256_pd(word)));
+  }
+
   static Word shifted(const Word& word, const Word& by) noexcept { return _mm256_sllv_epi64(word, by); }
   static std::uint64_t any_lane(const Word& word) noexcept {
     const __m128i half = _mm_or_si128(_mm256_castsi256_si128(word), _mm256_extracti128_si256(word, 1));
@@ -134,21 +153,19 @@ struct Avx2 {
   }
   static void store_events(std::uint64_t* to, const Word& iova, const Word& last, const Word& gpa, const Word& host,
                            const Word& tail) noexcept {
-    const __m256i even = _mm256_unpacklo_epi64(iova, last);  // i0 l0 | i2 l2
-    const __m256i odd = _mm256_unpackhi_epi64(iova, last);
-    const __m256i even_end = _mm256_unpacklo_epi64(gpa, host);
-    const __m256i odd_end = _mm256_unpackhi_epi64(gpa, host);
-    const auto event = [to](std::size_t i, __m256i front, __m128i end, bool high) {
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i * event_words), front);
-      auto* const word = reinterpret_cast<double*>(to + i * event_words + 4);
-      high ? _mm_storeh_pd(word, _mm_castsi128_pd(end)) : _mm_storel_pd(word, _mm_castsi128_pd(end));
-    };
-    const __m128i low_tails = _mm256_castsi256_si128(tail);
-    const __m128i high_tails = _mm256_extracti128_si256(tail, 1);
-    event(0, _mm256_permute2x128_si256(even, even_end, 0x20), low_tails, false);
-    event(1, _mm256_permute2x128_si256(odd, odd_end, 0x20), low_tails, true);
-    event(2, _mm256_permute2x128_si256(even, even_end, 0x31), high_tails, false);
-    event(3, _mm256_permute2x128_si256(odd, odd_end, 0x31), high_tails, true);
+    const __m256i i0l0_i2l2 = _mm256_unpacklo_epi64(iova, last);
+    const __m256i i1l1_i3l3 = _mm256_unpackhi_epi64(iova, last);
+    const __m256i g0h0_g2h2 = _mm256_unpacklo_epi64(gpa, host);
+    const __m256i g1h1_g3h3 = _mm256_unpackhi_epi64(gpa, host);
+    const __m256i t0i1_t2i3 = _mm256_unpacklo_epi64(tail, i1l1_i3l3);
+    const __m256i l1g1_l3g3 = _mm256_alignr_epi8(g1h1_g3h3, i1l1_i3l3, 8);
+    const __m256i h1t1_h3t3 = _mm256_unpackhi_epi64(g1h1_g3h3, tail);
+    auto* const words = reinterpret_cast<__m256i_u*>(to);
+    _mm256_storeu_si256(words, _mm256_permute2x128_si256(i0l0_i2l2, g0h0_g2h2, 0x20));
+    _mm256_storeu_si256(words + 1, _mm256_permute2x128_si256(t0i1_t2i3, l1g1_l3g3, 0x20));
+    _mm256_storeu_si256(words + 2, _mm256_blend_epi32(h1t1_h3t3, i0l0_i2l2, 0xF0));
+    _mm256_storeu_si256(words + 3, _mm256_permute2x128_si256(g0h0_g2h2, t0i1_t2i3, 0x31));
+    _mm256_storeu_si256(words + 4, _mm256_permute2x128_si256(l1g1_l3g3, h1t1_h3t3, 0x31));
   }
 };
 

@@ -66,6 +66,15 @@ struct Avx512 {
   }
   static unsigned bits(Mask mask) noexcept { return mask; }
 
+  /// Masks of a line, of two lines, of four lines as bits in their order.
+  using LineFlags = std::uint32_t;
+  static LineFlags flags(const std::array<Mask, 1>& line) noexcept { return line[0]; }
+  static LineFlags join(LineFlags first, LineFlags second) noexcept { return first | second << 8; }
+  static std::uint32_t bits_of_lines(LineFlags first_two, LineFlags last_two) noexcept {
+    return first_two | last_two << 16;
+  }
+  static unsigned top_bits(const Word& word) noexcept { return _mm512_movepi64_mask(word); }
+
   static Word shifted(const Word& word, const Word& by) noexcept { return _mm512_sllv_epi64(word, by); }
   static std::uint64_t any_lane(const Word& word) noexcept {
     return static_cast<std::uint64_t>(_mm512_reduce_or_epi64(word));

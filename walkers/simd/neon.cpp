@@ -34,6 +34,18 @@ struct Neon {
   static unsigned bits(const Mask& mask) noexcept {
     return static_cast<unsigned>((vgetq_lane_u64(mask, 0) & 1) | (vgetq_lane_u64(mask, 1) & 2));
   }
+  /// Masks of a line, of two lines, of four lines as bits in their order.
+  using LineFlags = std::uint32_t;
+  static LineFlags flags(const std::array<Mask, 4>& line) noexcept {
+    return bits(line[0]) | bits(line[1]) << 2 | bits(line[2]) << 4 | bits(line[3]) << 6;
+  }
+  static LineFlags join(LineFlags first, LineFlags second) noexcept { return first | second << 8; }
+  static std::uint32_t bits_of_lines(LineFlags first_two, LineFlags last_two) noexcept {
+    return first_two | last_two << 16;
+  }
+  static unsigned top_bits(const Word& word) noexcept {
+    return static_cast<unsigned>(vgetq_lane_u64(word, 0) >> 63 | vgetq_lane_u64(word, 1) >> 63 << 1);
+  }
   static std::uint64_t any_lane(const Word& word) noexcept { return vgetq_lane_u64(word, 0) | vgetq_lane_u64(word, 1); }
   static std::uint64_t every_lane(const Word& word) noexcept {
     return vgetq_lane_u64(word, 0) & vgetq_lane_u64(word, 1);

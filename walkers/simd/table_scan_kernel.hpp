@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // A table of 4 KiB leaves in lanes, written once for any lanes; says what scan_table() says (walkers/table_scan.hpp).
 //
-//   entries of a line    -> leaf: frame and granted rights, 0 where nothing is mapped
-//   leaf, the one before -> goes on: leaf = the one before + a page
-//                           else a run starts here; a gap does where nothing is mapped and something was
-//   leaf | index         -> packed behind each other, where one of both starts
-//   in the end           -> pages of each: from its index to the next; gaps are left out
+//   entries of a line  -> leaf | index: where the runs will be, each at its own place
+//                      -> a bit for each that is mapped, and for each that is the one before + a page
+//   bits of 64 entries -> where runs begin and end
+//   in the end         -> those that begin one are moved up behind each other, and given their pages
 //
-// No branch depends on where runs start, but that a line in the middle of a run is left at once. Leaving one in the
-// middle of a gap too takes 1.4 times as long where one page of 64 is mapped: such branches are not foreseen.
+// No branch depends on an entry, but one that is malformed. The second part costs as much as there are runs, and where
+// each leaf is a run of its own and there is no gap, nothing: they are where they should be.
 #pragma once
 
 #include "engine/base/memory_view.hpp"
 #include "walkers/mapped_run.hpp"
 #include "walkers/table_scan.hpp"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -30,8 +30,10 @@ class TableScan {
   using Op = typename Lanes::Predicates;
   static constexpr unsigned lanes = Lanes::count;
   static constexpr unsigned line_words = words_per_line;
-  static constexpr unsigned every_word = (1U << line_words) - 1;
   static constexpr unsigned every_lane = (1U << lanes) - 1;
+  static constexpr unsigned word_bits = 64;
+  static constexpr unsigned word_lines = word_bits / line_words;
+  static constexpr unsigned few = 12;  ///< runs in 64 leaves that are moved one by one
   static constexpr unsigned index_unit = 1U << MappedRun::index_shift;
   static constexpr std::uint64_t index_bits = std::uint64_t{table_pages - 1} * index_unit;
 
@@ -40,63 +42,111 @@ class TableScan {
 
   template <bool merge>
   [[gnu::flatten]] ScanResult scan(const std::byte* table, unsigned first, unsigned last) noexcept {
-    const Word malformed = all(rules_.malformed);
-    const Word rights = all(rules_.rights & MappedRun::right_bits);
-    const Word kept = all(MappedRun::frame_bits) | rights;
-    const Word page = all(next_frame);
-    const Word zero = all(0);
-    const std::byte* const ahead = rules_.ahead != nullptr ? rules_.ahead : table;
-
-    unsigned starts = 0;  // of runs and gaps
-    unsigned leaves = 0;
-    unsigned broken = 0;
-    unsigned mapped_before = 0;  // 1: the word before this line
-    Word before = zero;          // the vector before
-    const unsigned first_line = first / line_words;
-    const unsigned last_line = last / line_words;
-    for (unsigned line = first_line; line <= last_line; ++line) {
-      __builtin_prefetch(ahead + line * line_bytes);
-      std::array<Word, line_words / lanes> words;
-      Lanes::load_words(table + line * line_bytes, words);
-      if (line == first_line) clip(words, line_words - first % line_words);
-      if (line == last_line) clip(words, 2 * line_words - 1 - last % line_words);
-      unsigned mapped = 0;
-      unsigned goes_on = 0;
-      for (unsigned i = 0; i < words.size(); ++i) {
-        const Mask well_formed = Op::none_of(Op::every(), words[i], malformed);
-        const Mask maps = Op::any_of(well_formed, words[i], rights);
-        mapped |= Lanes::bits(maps) << i * lanes;
-        if (Lanes::bits(well_formed) != every_lane) [[unlikely]]
-          broken += count(
-              Lanes::bits(Op::without(Op::any_of(Op::every(), words[i], all(SecondStage::right_bits)), well_formed)));
-        words[i] = Op::choose(maps, words[i] & kept, zero);
-        if constexpr (merge) {
-          // Of two leaves: in what is no leaf the sum has no right.
-          goes_on |= Lanes::bits(Op::equal(Op::every(), words[i], Lanes::behind(before, words[i]) + page)) << i * lanes;
-          before = words[i];
-        }
-      }
-      if (goes_on == every_word) {
-        leaves += line_words;
-        mapped_before = 1;
+    table_ = table;
+    ahead_ = rules_.ahead != nullptr ? rules_.ahead : table;
+    first_ = first;
+    last_ = last;
+    Place place{all(0), index_of(first / word_bits * word_bits)};
+    bool goes_on = false;  // the 64 entries before are in one run
+    for (unsigned i = first / word_bits; i <= last / word_bits; ++i) {
+      const bool whole = i * word_bits >= first && i * word_bits + word_bits - 1 <= last;
+      if (merge && whole && goes_on && all_follow(i, place.before)) {
+        place.before = place.before + all(word_bits * next_frame);
+        place.index = place.index + all(std::uint64_t{word_bits} * index_unit);
+        bits_[i] = {~std::uint64_t{0}, ~std::uint64_t{0}};
         continue;
       }
-      leaves += count(mapped);
-      const unsigned here = merge ? (mapped | mapped << 1 | mapped_before) & ~goes_on & every_word : mapped;
-      mapped_before = mapped >> (line_words - 1);
-      for (unsigned i = 0; i < words.size(); ++i) {
-        const unsigned own = here >> i * lanes & every_lane;
-        Lanes::pack(&runs_[starts], words[i] | index_of(line * line_words + i * lanes), own);
-        starts += count(own);
-      }
+      const Bits low = some<merge>(2 * i, whole, place);
+      const Bits high = some<merge>(2 * i + 1, whole, place);
+      bits_[i] = {low.mapped | high.mapped << some_bits, low.follows | high.follows << some_bits};
+      goes_on = (bits_[i].mapped & bits_[i].follows) == ~std::uint64_t{0};
     }
-    if constexpr (!merge) return {starts, leaves, broken};
-    if (leaves == table_pages && starts == leaves) return {starts, leaves, broken};  // no gap, and each of a page
-    runs_[starts] = std::uint64_t{last + 1} * index_unit & index_bits;
-    return {count_pages(starts), leaves, broken};
+    return put_together(first / word_bits, last / word_bits);
   }
 
  private:
+  using Line = std::array<Word, line_words / lanes>;
+  using LineMasks = std::array<Mask, line_words / lanes>;
+  using Flags = typename Lanes::LineFlags;
+  static constexpr unsigned some_lines = 4;
+  static constexpr unsigned some_bits = some_lines * line_words;
+  /// Of entries those that have a right, and those that are what the one before is and a page.
+  struct Bits {
+    std::uint64_t mapped;
+    std::uint64_t follows;
+  };
+  struct Place {
+    Word before;  ///< the vector before
+    Word index;   ///< of the next one
+  };
+
+  /// The `number`-th 32 entries. Where one is malformed they are looked at anew, and nothing is made of what was read
+  /// before; so they are where some of them are not asked for.
+  template <bool merge>
+  [[gnu::always_inline]] Bits some(unsigned number, bool whole, Place& place) noexcept {
+    const Place here = place;
+    if (whole) [[likely]] {
+      Word any = all(0);
+      const Bits bits = take<merge>(number, place, [&](unsigned line, Line& words) {
+        Lanes::load_words(table_ + line * line_bytes, words);
+        for (const Word& word : words) any = any | word;
+      });
+      if (Lanes::bits(Op::none_of(Op::every(), any, all(rules_.malformed))) == every_lane) [[likely]]
+        return bits;
+    }
+    Place again = here;  // not `place`, which stays in registers
+    const Bits bits = carefully<merge>(number, again);
+    place = again;
+    return bits;
+  }
+  template <bool merge>
+  [[gnu::noinline]] Bits carefully(unsigned number, Place& place) noexcept {
+    return take<merge>(number, place, [&](unsigned line, Line& words) {
+      words.fill(all(0));
+      if (line < first_ / line_words || line > last_ / line_words) return;
+      Lanes::load_words(table_ + line * line_bytes, words);
+      if (line == first_ / line_words) clip(words, line_words - first_ % line_words);
+      if (line == last_ / line_words) clip(words, 2 * line_words - 1 - last_ % line_words);
+      drop_malformed(words);
+    });
+  }
+  template <bool merge, class Load>
+  [[gnu::always_inline]] Bits take(unsigned number, Place& place, const Load& load) noexcept {
+    const Word rights = all(rules_.rights & MappedRun::right_bits);
+    const Word kept = all(MappedRun::frame_bits) | rights;
+    const Word page = all(next_frame);
+    const Word step = all(std::uint64_t{lanes} * index_unit);
+    std::array<Flags, some_lines> absent;
+    std::array<Flags, some_lines> follows;
+#pragma GCC unroll 4
+    for (unsigned k = 0; k < some_lines; ++k) {
+      const unsigned line = number * some_lines + k;
+      __builtin_prefetch(ahead_ + line * line_bytes);
+      Line words;
+      load(line, words);
+      LineMasks is_absent;
+      LineMasks does_follow;
+      for (unsigned i = 0; i < words.size(); ++i) {
+        const Word leaf = words[i] & kept;
+        is_absent[i] = Op::none_of(Op::every(), leaf, rights);
+        if constexpr (merge) {
+          does_follow[i] = Op::equal(Op::every(), leaf, Lanes::behind(place.before, leaf) + page);
+          place.before = leaf;
+        }
+        (leaf | place.index).store_unaligned(&runs_[line * line_words + i * lanes]);
+        place.index = place.index + step;
+      }
+      absent[k] = Lanes::flags(is_absent);
+      if constexpr (merge) follows[k] = Lanes::flags(does_follow);
+    }
+    const auto bits_of = [](const std::array<Flags, some_lines>& flags) {
+      return Lanes::bits_of_lines(Lanes::join(flags[0], flags[1]), Lanes::join(flags[2], flags[3]));
+    };
+    const std::uint32_t mapped = ~bits_of(absent);
+    if constexpr (!merge) return {mapped, 0};
+    return {mapped, bits_of(follows)};
+  }
+
   // Lanes of a line behind and before some place: ones between zeros, to be loaded from that place on.
   alignas(line_bytes) static constexpr std::array<std::uint64_t, 3 * words_per_line> window = [] {
     std::array<std::uint64_t, 3 * words_per_line> words{};
@@ -110,34 +160,104 @@ class TableScan {
   }();
 
   static Word all(std::uint64_t word) noexcept { return Word(word); }
-  static unsigned count(unsigned bits) noexcept { return static_cast<unsigned>(std::popcount(bits)); }
+  static unsigned count(std::uint64_t bits) noexcept { return static_cast<unsigned>(std::popcount(bits)); }
+  static unsigned first_bit(std::uint64_t bits) noexcept { return static_cast<unsigned>(std::countr_zero(bits)); }
   static Word index_of(unsigned first) noexcept {
     return all(std::uint64_t{first} * index_unit) | Lanes::load(indices.data());
   }
   /// What is outside the window that begins at `from` is absent.
-  static void clip(std::array<Word, line_words / lanes>& words, unsigned from) noexcept {
+  static void clip(Line& words, unsigned from) noexcept {
     for (unsigned i = 0; i < words.size(); ++i) words[i] = words[i] & Word::load_unaligned(&window[from + i * lanes]);
   }
 
-  /// Runs and gaps, an end behind them -> runs with their pages. In place: what is written has been read. @return runs
-  unsigned count_pages(unsigned starts) noexcept {
-    const Word index = all(index_bits);
-    const Word rights = all(MappedRun::right_bits);
-    unsigned runs = 0;
-    for (unsigned at = 0; at < starts; at += lanes) {
-      const Word run = Word::load_unaligned(&runs_[at]);
-      const Word next = Word::load_unaligned(&runs_[at + 1]);
-      const Word more = ((next & index) - (run & index) - all(index_unit)) & index;
-      const unsigned some = starts - at < lanes ? starts - at : lanes;
-      const unsigned own = Lanes::bits(Op::any_of(Op::every(), run, rights)) & ((1U << some) - 1);
-      Lanes::pack(&runs_[runs], run | more << int{MappedRun::pages_shift - MappedRun::index_shift}, own);
-      runs += count(own);
+  /// Whether 64 entries go on with the run that `before` ends: then none of them is kept, but for its bit. Where not,
+  /// they are looked at anew, and nothing is made of what was read here.
+  [[nodiscard]] bool all_follow(unsigned number, const Word& before) const noexcept {
+    const Word kept = all(MappedRun::frame_bits | (rules_.rights & MappedRun::right_bits));
+    const Word step = all(std::uint64_t{lanes} * next_frame);
+    Word expected = before + step;
+    Word differs = all(0);
+    Word any = all(0);
+#pragma GCC unroll 8
+    for (unsigned line = number * word_lines; line < (number + 1) * word_lines; ++line) {
+      __builtin_prefetch(ahead_ + line * line_bytes);
+      Line words;
+      Lanes::load_words(table_ + line * line_bytes, words);
+      for (const Word& word : words) {
+        any = any | word;
+        differs = differs | ((word & kept) ^ expected);
+        expected = expected + step;
+      }
     }
-    return runs;
+    differs = differs | (any & all(rules_.malformed));
+    return Lanes::bits(Op::none_of(Op::every(), differs, all(~std::uint64_t{0}))) == every_lane;
+  }
+
+  /// Malformed entries as absent ones.
+  void drop_malformed(Line& words) noexcept {
+    for (Word& word : words) {
+      const Mask well_formed = Op::none_of(Op::every(), word, all(rules_.malformed));
+      const Mask says_leaf = Op::any_of(Op::every(), word, all(SecondStage::right_bits));
+      malformed_ += count(Lanes::bits(Op::without(says_leaf, well_formed)));
+      word = Op::choose(well_formed, word, all(0));
+    }
+  }
+
+  /// Leaves at their own places -> runs behind each other. In place: what is written has been read, as no run is behind
+  /// its first leaf, and a vector that is written ends where the one that was read does.
+  ScanResult put_together(unsigned first, unsigned last) noexcept {
+    unsigned begun = 0;  // runs
+    unsigned ended = 0;
+    unsigned leaves = 0;
+    // Two absent ones may look alike.
+    const auto goes_on = [&](unsigned i) { return bits_[i].follows & bits_[i].mapped; };
+    std::uint64_t on = goes_on(first);
+    for (unsigned i = first; i <= last; ++i) {
+      const std::uint64_t mapped = bits_[i].mapped;
+      const std::uint64_t next = i < last ? goes_on(i + 1) : 0;
+      const std::uint64_t begins = mapped & ~on;
+      const std::uint64_t ends = mapped & ~(on >> 1 | next << (word_bits - 1));
+      on = next;
+      leaves += count(mapped);
+      if (begins == ends && count(begins) > few) {  // leaves that are runs of their own
+        if (begins != ~std::uint64_t{0} || begun != i * word_bits) pack(i * word_bits, begins, begun);
+        begun += count(begins);
+        ended = begun;
+      } else if (begun == ended && count(begins) == count(ends)) {  // runs that end here
+        for (std::uint64_t left = begins, end = ends; left != 0; left &= left - 1, end &= end - 1) {
+          const unsigned at = first_bit(left);
+          runs_[begun++] = runs_[i * word_bits + at] + (std::uint64_t{first_bit(end) - at} << MappedRun::pages_shift);
+        }
+        ended = begun;
+      } else {
+        for (std::uint64_t left = begins; left != 0; left &= left - 1)
+          runs_[begun++] = runs_[i * word_bits + first_bit(left)];
+        for (std::uint64_t left = ends; left != 0; left &= left - 1) {
+          const std::uint64_t run = runs_[ended];
+          const std::uint64_t more = std::uint64_t{i * word_bits + first_bit(left)} * index_unit - (run & index_bits);
+          runs_[ended++] = run + (more << (MappedRun::pages_shift - MappedRun::index_shift));
+        }
+      }
+    }
+    return {begun, leaves, malformed_};
+  }
+  /// Of 64 leaves from `from` on those with a bit: to `to` on.
+  void pack(unsigned from, std::uint64_t bits, unsigned to) noexcept {
+    for (unsigned i = 0; i < word_bits; i += lanes) {
+      const auto own = static_cast<unsigned>(bits >> i) & every_lane;
+      Lanes::pack(&runs_[to], Word::load_unaligned(&runs_[from + i]), own);
+      to += count(own);
+    }
   }
 
   const ScanRules rules_;
   std::uint64_t* const runs_;
+  const std::byte* table_ = nullptr;
+  const std::byte* ahead_ = nullptr;
+  unsigned first_ = 0;
+  unsigned last_ = 0;
+  unsigned malformed_ = 0;
+  std::array<Bits, table_pages / word_bits> bits_;
 };
 
 /// Kernels::scan_table.

@@ -50,9 +50,9 @@ constexpr std::uint64_t ignored_bits = low_bits(11) & ~std::uint64_t{3};
 constexpr std::uint64_t mark = 0x5AFE;  // no run: nothing wrote here
 constexpr std::uint64_t page_bytes = 4096;
 
-enum class Shape : std::uint8_t { empty, contiguous, short_runs, scattered, sparse, one_word, mixture, chaos };
-constexpr std::array all_shapes{Shape::empty,  Shape::contiguous, Shape::short_runs, Shape::scattered,
-                                Shape::sparse, Shape::one_word,   Shape::mixture,    Shape::chaos};
+enum class Shape : std::uint8_t { empty, contiguous, nearly, short_runs, scattered, sparse, one_word, mixture, chaos };
+constexpr std::array all_shapes{Shape::empty,  Shape::contiguous, Shape::nearly,  Shape::short_runs, Shape::scattered,
+                                Shape::sparse, Shape::one_word,   Shape::mixture, Shape::chaos};
 
 std::uint64_t leaf(std::uint64_t page, std::uint64_t rights = 3) { return page << 12 | rights; }
 
@@ -73,6 +73,25 @@ Table mixture(Random& random) {
   return table;
 }
 
+/// One run, whose frames may come to where an address is too wide, but for a few entries: each differs in one way.
+Table nearly(Random& random) {
+  Table table{};
+  constexpr std::uint64_t too_wide = std::uint64_t{1} << (46 - 12);
+  const std::uint64_t page = random.chance(1, 4) ? too_wide - random.below(table_pages) : random.below(1 << 20);
+  for (std::uint64_t i = 0; i < table.size(); ++i) table[i] = leaf(page + i) | (random.next() & ignored_bits);
+  for (std::uint64_t left = random.below(4); left != 0; --left) {
+    std::uint64_t& entry = table.at(random.below(table_pages));
+    switch (random.below(5)) {
+      case 0:  entry = 0; break;
+      case 1:  entry ^= 1 + random.below(3); break;                          // a right
+      case 2:  entry ^= std::uint64_t{1} << (12 + random.below(34)); break;  // a bit of its frame
+      case 3:  entry ^= std::uint64_t{1} << (46 + random.below(6)); break;   // malformed
+      default: entry += std::uint64_t{1 + random.below(3)} << 12; break;
+    }
+  }
+  return table;
+}
+
 Table table_of(Shape shape, Random& random) {
   Table table{};
   const std::uint64_t base = random.below(1 << 20);
@@ -85,6 +104,7 @@ Table table_of(Shape shape, Random& random) {
       case Shape::sparse:     table[i] = random.chance(1, 64) ? leaf(random.below(1 << 30)) : 0; break;
       case Shape::one_word:   table[i] = leaf(base); break;
       case Shape::chaos:      table[i] = random.next(); break;
+      case Shape::nearly:     return nearly(random);
       case Shape::mixture:    return mixture(random);
     }
   }
