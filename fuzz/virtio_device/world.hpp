@@ -34,7 +34,6 @@ struct Answer {
   std::uint8_t reason = 0;
   std::uint8_t rights = 0;
   std::uint64_t gpa = 0;
-  bool reported = true;    ///< a fault that the driver is told of
   std::uint64_t last = 0;  ///< up to where it goes on so
 };
 

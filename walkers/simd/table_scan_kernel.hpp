@@ -14,7 +14,6 @@
 #include "walkers/mapped_run.hpp"
 #include "walkers/table_scan.hpp"
 
-#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
