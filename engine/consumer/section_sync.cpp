@@ -82,37 +82,49 @@ void SectionSync::withdraw() noexcept {
   mirror_.figures_.bytes -= bytes - bytes_of(held);
 }
 
-/// What failed to come is not there, and what failed to go is.
+/// What failed to come is not there, and what failed to go is, unless something took its place. An event may be of
+/// several sections that go on from one another.
 void SectionSync::apply_failures(Sections& now) noexcept {
   std::size_t room = Delivery::most_failures;
-  const auto cut = [&](IovaRange range) {
-    for (std::size_t i = 0; i < now.span().size() && room > 1; ++i) {
-      const Section whole = now.span()[i];
-      if (!whole.range.overlaps(range)) continue;
-      now.erase(i);
-      const auto keep = [&](Iova first, Iova last) {
-        if (last < first) return;
-        std::byte* const host = whole.host == nullptr ? nullptr : whole.host + (first.value - whole.range.first.value);
-        now.insert({{first, last}, host, whole.mmio, whole.read_only});
-        --room;
-      };
-      if (whole.range.first < range.first) keep(whole.range.first, {range.first.value - 1});
-      if (range.last < whole.range.last) keep({range.last.value + 1}, whole.range.last);
-      return;
-    }
-  };
   for (const Event& event : delivery_.failures())
-    if (event.kind == EventKind::map) cut({{event.iova}, {event.last}});
-  for (const Event& event : delivery_.failures()) {
-    if (event.kind != EventKind::unmap || room == 0) continue;
-    const IovaRange range{{event.iova}, {event.last}};
-    const bool taken =
-        std::ranges::any_of(now.span(), [&](const auto& section) { return section.range.overlaps(range); });
-    if (taken) continue;
-    now.insert({range, nullptr, (event.rights & mmio_right) != 0, (event.rights & write_only.bits()) == 0});
-    --room;
-  }
+    if (event.kind == EventKind::map) cut(now, {{event.iova}, {event.last}}, room);
+  for (const Event& event : delivery_.failures())
+    if (event.kind == EventKind::unmap) put_back(now, event, room);
   delivery_.forget_failures();
+}
+
+void SectionSync::cut(Sections& now, IovaRange range, std::size_t& room) noexcept {
+  for (std::size_t i = 0; i < now.span().size() && room > 1;) {  // ends: what is left of a section is not in the range
+    const Section whole = now.span()[i];
+    if (!whole.range.overlaps(range)) {
+      ++i;
+      continue;
+    }
+    now.erase(i);
+    const auto keep = [&](Iova first, Iova last) {
+      std::byte* const host = whole.host == nullptr ? nullptr : whole.host + (first.value - whole.range.first.value);
+      now.insert({{first, last}, host, whole.mmio, whole.read_only});
+      --room;
+    };
+    if (whole.range.first < range.first) keep(whole.range.first, {range.first.value - 1});
+    if (range.last < whole.range.last) keep({range.last.value + 1}, whole.range.last);
+  }
+}
+
+void SectionSync::put_back(Sections& now, const Event& event, std::size_t& room) noexcept {
+  const auto insert = [&](std::uint64_t first, std::uint64_t last) {
+    now.insert({{{first}, {last}}, nullptr, (event.rights & mmio_right) != 0, (event.rights & write_only.bits()) == 0});
+    --room;
+  };
+  for (std::uint64_t at = event.iova; room != 0;) {  // ends: `at` grows
+    const auto after = [&](const Section& section) { return section.range.last.value >= at; };
+    const auto next = std::ranges::find_if(now.span(), after);
+    if (next == now.span().end() || next->range.first.value > event.last) return insert(at, event.last);
+    const IovaRange taken = next->range;
+    if (at < taken.first.value) insert(at, taken.first.value - 1);
+    if (event.last <= taken.last.value) return;
+    at = taken.last.value + 1;
+  }
 }
 
 }  // namespace viommu::consumer

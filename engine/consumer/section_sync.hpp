@@ -24,6 +24,9 @@ class SectionSync {
   [[nodiscard]] bool collect(std::span<const Region> regions, Sections& now) const noexcept;
   void withdraw() noexcept;
   void apply_failures(Sections& now) noexcept;
+  /// @param room  for so many more, at least two for a cut
+  static void cut(Sections& now, IovaRange range, std::size_t& room) noexcept;
+  static void put_back(Sections& now, const Event& event, std::size_t& room) noexcept;
 
   Mirror& mirror_;
   Delivery& delivery_;

@@ -41,14 +41,9 @@ class Alone {
     if (const RegionMap* const map = memory_.map(); map != nullptr) RegionMap::destroy({}, map);
   }
 
-  void add(std::uint64_t first, std::uint64_t bytes) {
-    RegionMap* const next = RegionMap::create({}, 4);
-    REQUIRE(next != nullptr);
-    next->assign_with(memory_.map(), {{{first}, {first + (bytes - 1)}}});
-    if (const RegionMap* const before = memory_.publish(next); before != nullptr) RegionMap::destroy({}, before);
-    mirror.regions_changed();
-    finish();
-  }
+  void add(std::uint64_t first, std::uint64_t bytes) { put(memory_.map(), first, bytes); }
+  /// In place of all that was.
+  void replace(std::uint64_t first, std::uint64_t bytes) { put(nullptr, first, bytes); }
   void aim(const Content& content) {
     mirror.aim(content);
     finish();
@@ -58,6 +53,14 @@ class Alone {
   test::FakeStore store;
 
  private:
+  void put(const RegionMap* beside, std::uint64_t first, std::uint64_t bytes) {
+    RegionMap* const next = RegionMap::create({}, 4);
+    REQUIRE(next != nullptr);
+    next->assign_with(beside, {{{first}, {first + (bytes - 1)}}});
+    if (const RegionMap* const before = memory_.publish(next); before != nullptr) RegionMap::destroy({}, before);
+    mirror.regions_changed();
+    finish();
+  }
   void finish() {
     const core::MappingStore kept = store.functions();
     const Tables tables{memory_, format_, *walkers::select_kernels(), &kept};
@@ -131,6 +134,45 @@ TEST_CASE("memory of which a piece could not be mapped is held around that piece
                                           unmapped(second, page_4k)});
   CHECK(world.mirror.figures().bytes == 0);
   CHECK(world.model.wrong.empty());
+}
+
+TEST_CASE("what fails of regions that go on from one another, told as one, fails of each of them",
+          "[consumer][S1.20][SEC-15]") {
+  Alone world{VIOMMU_CONSUMER_SPLIT};
+  for (std::uint64_t i = 0; i < 3; ++i) world.add(ram_base + i * mib_2, mib_2);
+  bool failing = true;
+  world.model.fails = [&](const viommu_event&) { return failing; };
+  world.aim({View::system, {}});
+  CHECK(world.model.take_seen() == Events{mapped(ram_base, 3 * mib_2, ram_base)});
+  CHECK(world.mirror.figures().mappings == 0);
+  CHECK(world.mirror.figures().bytes == 0);
+  failing = false;
+  world.aim({View::system, {}});
+  CHECK(world.model.take_seen() == Events{mapped(ram_base, 3 * mib_2, ram_base)});
+  CHECK(world.mirror.figures().bytes == 3 * mib_2);
+  SECTION("what stays is held, and goes when it is asked for") {
+    failing = true;
+    world.aim({View::blocked, {}});
+    CHECK(world.model.take_seen() == Events{unmapped(ram_base, 3 * mib_2)});
+    CHECK(world.mirror.figures().bytes == 3 * mib_2);
+    failing = false;
+    world.aim({View::blocked, {}});
+    CHECK(world.model.take_seen() == Events{unmapped(ram_base, 3 * mib_2)});
+    CHECK(world.mirror.figures().bytes == 0);
+  }
+  CHECK(world.model.wrong.empty());
+  SECTION("what stays around memory that took its place is held too") {
+    world.model.fails = [](const viommu_event& event) { return event.kind == VIOMMU_EVENT_UNMAP; };
+    world.replace(ram_base + page_4k, 2 * mib_2);
+    CHECK(world.model.take_seen() ==
+          Events{unmapped(ram_base, 3 * mib_2), mapped(ram_base + page_4k, 2 * mib_2, ram_base + page_4k)});
+    CHECK(world.mirror.figures().mappings == 3);
+    CHECK(world.mirror.figures().bytes == 3 * mib_2);
+    world.model.fails = nullptr;
+    world.aim({View::blocked, {}});
+    CHECK(world.model.take_seen() == Events{unmapped(ram_base, 3 * mib_2)});
+    CHECK(world.mirror.figures().bytes == 0);
+  }
 }
 
 TEST_CASE("a unit of more than a table is of tables that are all in the consumer's range", "[consumer][S1.5]") {

@@ -67,18 +67,22 @@ constexpr std::array kinds{
 /// What the guest and the VMM have: two trees of tables, and two layouts of memory.
 class World {
  public:
-  /// @param mapped  tables are in a region; else behind the callbacks
+  /// @param mapped  tables are in regions, each elsewhere in host memory; else behind the callbacks
   /// @param full    all that is mapped is memory, the same all the time
   World(bool mapped, bool full) : full_{full}, memory_{callbacks()} {
-    const Region tables{{{0}, {sizeof(Words) - 1}}, mapped ? reinterpret_cast<std::byte*>(words_.get()) : nullptr};
+    const auto tables = [&](std::size_t from) {
+      const std::uint64_t first = region_at[from];
+      const std::uint64_t last = region_at[from + 1] - 1;
+      return Region{{{first}, {last}}, mapped ? reinterpret_cast<std::byte*>(&word(first)) : nullptr};
+    };
     const Region ram{{{gib}, {3 * gib - 1}}};
     const Region bar{{{3 * gib}, {3 * gib + mib2 - 1}}, nullptr, false, true};
     const Region rom{{{4 * gib}, {5 * gib - 1}}, nullptr, true};
-    make_map(0, {tables, ram, bar});
+    make_map(0, {tables(0), tables(1), tables(2), ram, bar});
     if (full)
-      make_map(1, {tables, ram, bar});
+      make_map(1, {tables(0), tables(1), tables(2), ram, bar});
     else
-      make_map(1, {tables, bar, rom});
+      make_map(1, {tables(0), tables(1), tables(2), bar, rom});
     for (std::size_t tree = 0; tree < trees; ++tree) {
       for (std::size_t top = 0; top < tops; ++top) {
         root(tree)[top_at[top]] = at(tree, 1 + top) | 3;
@@ -150,16 +154,22 @@ class World {
  private:
   static constexpr std::uint64_t entries = 512;
   static constexpr std::size_t tables_in_tree = 1 + tops + tops * leaves;
+  static constexpr std::uint64_t table_bytes = trees * tables_in_tree * page;
+  /// In the midst of each tree another region begins.
+  static constexpr std::array<std::uint64_t, 4> region_at{0, 8 * page, 24 * page, table_bytes};
   struct alignas(page) Words {
-    std::array<std::uint64_t, trees * tables_in_tree * entries> all{};
+    std::array<std::uint64_t, (trees * tables_in_tree + region_at.size()) * entries> all{};
   };
 
   [[nodiscard]] static std::uint64_t at(std::size_t tree, std::size_t number) {
     return (tree * tables_in_tree + number) * page;
   }
-  [[nodiscard]] std::uint64_t* table(std::size_t tree, std::size_t number) {
-    return words_->all.data() + at(tree, number) / 8;
+  /// A page lies between two regions.
+  [[nodiscard]] std::uint64_t& word(std::uint64_t gpa) const {
+    const auto region = std::ranges::upper_bound(region_at, gpa) - region_at.begin();
+    return words_->all[gpa / 8 + static_cast<std::uint64_t>(region) * entries];
   }
+  [[nodiscard]] std::uint64_t* table(std::size_t tree, std::size_t number) { return &word(at(tree, number)); }
   [[nodiscard]] std::uint64_t* root(std::size_t tree) { return table(tree, 0); }
   /// RAM, half of it beside something else; a BAR; nothing; memory that cannot be written, or is not there.
   [[nodiscard]] std::uint64_t some_frame(Random& random) const {
@@ -177,9 +187,8 @@ class World {
   }
   [[nodiscard]] MemoryCallbacks callbacks() {
     return {this, [](void* self, std::uint64_t gpa, void* data, std::uint64_t size) -> std::int32_t {
-              const auto& words = static_cast<const World*>(self)->words_->all;
-              if (gpa + size > sizeof(Words)) return -1;
-              std::memcpy(data, reinterpret_cast<const std::byte*>(words.data()) + gpa, size);
+              if (gpa >= table_bytes || size != 8) return -1;
+              std::memcpy(data, &static_cast<const World*>(self)->word(gpa), size);
               return 0;
             }};
   }
@@ -221,7 +230,7 @@ class World {
   void walk(std::vector<Extent>& extents, const Kind& kind, std::uint64_t table, unsigned level, std::uint64_t base,
             unsigned rights) const {
     for (std::uint64_t i = 0; i < entries; ++i) {
-      const std::uint64_t entry = words_->all[table / 8 + i];
+      const std::uint64_t entry = word(table + i * 8);
       const auto granted = static_cast<unsigned>(entry & 3) & rights;
       if ((entry & 3) == 0 || (entry & reserved_bit) != 0) continue;
       const std::uint64_t iova = base + (i << (3 + 9 * level));
