@@ -211,8 +211,16 @@ std::optional<std::uint64_t> GuestMemory::load_u64(Gpa gpa) const noexcept {
 }
 
 std::byte* GuestMemory::page(Gpa gpa) const noexcept {
+  const MemorySpan around = pages_around(gpa);
+  return around.host == nullptr ? nullptr : around.at(gpa);
+}
+
+MemorySpan GuestMemory::pages_around(Gpa gpa) const noexcept {
   const bool tapped = tap_.loaded != nullptr || tap_.load_failed != nullptr;
-  return tapped ? nullptr : find(gpa).host;
+  const RegionMap* const map = tapped ? nullptr : this->map();
+  const Region* const region = map == nullptr ? nullptr : map->find(gpa);
+  if (region == nullptr || !region->accessible() || region->host == nullptr) return {};
+  return {region->range.first, region->range.last.value - region->range.first.value, region->host};
 }
 
 std::optional<Word128> GuestMemory::load_u128(Gpa gpa) const noexcept {

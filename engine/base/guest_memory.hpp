@@ -136,6 +136,8 @@ class GuestMemory {
   /// The 4 KiB page at `gpa`, mapped, for who reads many words of it; null where no region is or a tap wants to see
   /// each access: then load them one by one. Good as long as the guard, or the role, that it was asked under.
   [[nodiscard]] std::byte* page(Gpa gpa) const noexcept;
+  /// The mapped piece that this page is in, for who reads many pages; without a host address where page() says null.
+  [[nodiscard]] MemorySpan pages_around(Gpa gpa) const noexcept;
   /// Release store of 1, 2, 4 or 8 bytes at an aligned address. False when nothing writable is there: nothing is
   /// written then.
   [[nodiscard]] bool store_u8(Gpa gpa, std::uint8_t value) const noexcept;

@@ -12,7 +12,7 @@ constexpr unsigned entry_bytes = 8;
 }  // namespace
 
 GuestTable GuestTables::open(Gpa at, std::uint64_t rights) const noexcept {
-  return {GuestTable::Kind::real, rights, at, tables_.memory.page(at)};
+  return {GuestTable::Kind::real, rights, at, page(at)};
 }
 
 GuestEntry GuestTables::entry(const GuestTable& table, unsigned level, std::size_t index) const noexcept {
@@ -51,7 +51,7 @@ const std::byte* GuestTables::ahead(const GuestTable& table, std::size_t index) 
   // A hint, on which nothing is decided.
   const std::uint64_t word = load_mapped_u64(table.host + (index + further) * entry_bytes, std::memory_order_relaxed);
   if (tables_.format.classify(word, 1) != walkers::EntryKind::table) return nullptr;
-  return tables_.memory.page(walkers::SecondStage::next_table(word));
+  return page(walkers::SecondStage::next_table(word));
 }
 
 std::uint32_t GuestTables::scan(const GuestEntry& entry, unsigned first, unsigned last, bool merge,
@@ -63,7 +63,7 @@ std::uint32_t GuestTables::scan(const GuestEntry& entry, unsigned first, unsigne
     return table_pages;
   }
   const walkers::ScanRules rules{tables_.format.masks().leaf[0], entry.table.rights, ahead};
-  const std::byte* table = tables_.memory.page(entry.table.at);
+  const std::byte* table = page(entry.table.at);
   alignas(line_bytes) std::array<std::uint64_t, table_pages> copy;
   if (table == nullptr) {
     copy.fill(0);

@@ -34,6 +34,7 @@ struct GuestEntry {
   GuestTable table{};  ///< for a leaf, `at` is its frame
 };
 
+/// Good as long as regions are: who looks through tables has the role that whoever takes a region away waits for.
 class GuestTables {
  public:
   explicit GuestTables(const Tables& tables) noexcept : tables_{tables} {}
@@ -50,7 +51,15 @@ class GuestTables {
                      Runs& runs) const noexcept;
 
  private:
+  /// GuestMemory::page(), which is asked about one region after another.
+  [[nodiscard]] std::byte* page(Gpa at) const noexcept {
+    if (near_.host == nullptr || !near_.contains(at)) [[unlikely]]
+      near_ = tables_.memory.pages_around(at);
+    return near_.host == nullptr ? nullptr : near_.at(at);
+  }
+
   const Tables& tables_;
+  mutable MemorySpan near_;
 };
 
 }  // namespace viommu::consumer

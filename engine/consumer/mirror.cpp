@@ -224,7 +224,7 @@ bool Mirror::put_back_large(Iova iova, const MappedRun& run) noexcept {
     node = shadow_.node_at(*node, iova.value >> shift_of(level) & low_bits(9));
   const std::size_t index = iova.value >> shift_of(2) & low_bits(9);
   if (node == nullptr || !clear_left_out(*node, index)) return false;
-  shadow_.put_word(*node, index, run.word);
+  Shadow::put_word(*node, index, run.word);
   ++figures_.mappings;
   figures_.bytes += std::uint64_t{1} << shift_of(2);
   return true;
@@ -243,7 +243,7 @@ void Mirror::edit_slot(Iova slot, bool make, unsigned first, unsigned last, cons
     if (level == 1) break;
     if (level == 2 && node->slots[indexes[2]].is_unit()) {
       if (make) return;
-      shadow_.put_word(*node, indexes[2], 0);
+      Shadow::put_word(*node, indexes[2], 0);
       --figures_.mappings;
       figures_.bytes -= std::uint64_t{1} << shift_of(2);
     }

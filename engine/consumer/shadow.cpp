@@ -36,11 +36,6 @@ Shadow::Node* Shadow::node_at(Node& parent, std::size_t index) noexcept {
   return made;
 }
 
-void Shadow::put_word(Node& node, std::size_t index, std::uint64_t word) noexcept {
-  node.used += static_cast<std::uint32_t>(word != 0) - static_cast<std::uint32_t>(!node.slots[index].empty());
-  node.slots[index].word = word;
-}
-
 void Shadow::drop_if_unused(Node& parent, std::size_t index) noexcept {
   Node* const node = node_in(parent.slots[index]);
   if (node == nullptr || node->used != 0) return;

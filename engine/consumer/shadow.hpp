@@ -98,7 +98,10 @@ class Shadow {
   [[nodiscard]] Node* make_node() noexcept;
   /// The node in a slot of `parent`, made if need be.
   [[nodiscard]] Node* node_at(Node& parent, std::size_t index) noexcept;
-  void put_word(Node& node, std::size_t index, std::uint64_t word) noexcept;
+  static void put_word(Node& node, std::size_t index, std::uint64_t word) noexcept {
+    node.used += static_cast<std::uint32_t>(word != 0) - static_cast<std::uint32_t>(!node.slots[index].empty());
+    node.slots[index].word = word;
+  }
   /// Frees what is in a slot that holds a node without anything in it.
   void drop_if_unused(Node& parent, std::size_t index) noexcept;
   void drop_root_if_unused() noexcept;

@@ -14,8 +14,9 @@ constexpr std::uint64_t slot_bytes = std::uint64_t{1} << slot_shift;
 /// In one comparison of memory, which std::ranges::equal does not make of them.
 [[nodiscard]] bool same(std::span<const MappedRun> held, std::span<const MappedRun> wanted) noexcept {
   static_assert(std::has_unique_object_representations_v<MappedRun>);
-  return held.size() == wanted.size() &&
-         (held.empty() || std::memcmp(held.data(), wanted.data(), held.size_bytes()) == 0);
+  if (held.size() != wanted.size()) return false;
+  if (held.size() == 1) return held.front().word == wanted.front().word;
+  return held.empty() || std::memcmp(held.data(), wanted.data(), held.size_bytes()) == 0;
 }
 
 [[nodiscard]] walkers::RunWindow window_of(const MemorySpan& span) noexcept {
@@ -75,7 +76,7 @@ SlotSync::End SlotSync::run(Shadow::Node& node, std::size_t index, const GuestEn
     if (same_pages(window.runs(), wanted_.span())) return End::done;
   } else if (same(held, wanted_.span())) {
     if (wanted_.size() == 1 && wanted_[0].pages() == table_pages)
-      mirror_.shadow_.put_word(node, index, wanted_[0].word | marks | (held_marks & joined_bit));
+      Shadow::put_word(node, index, wanted_[0].word | marks | (held_marks & joined_bit));
     return End::done;
   }
   const bool joined_behind = index + 1 < table_pages && node.slots[index + 1].is_joined();
@@ -145,8 +146,10 @@ SlotSync::End SlotSync::add(Shadow::Node& node, std::size_t index, std::uint64_t
   while (told < all) {  // ends: room() has some
     const std::span<Event> room = delivery_.room();
     const std::size_t some = std::min(room.size(), all - told);
-    const std::size_t plain =
-        kernels_.spread_runs(wanted_.data() + told, some, spread_, reinterpret_cast<std::uint64_t*>(room.data()));
+    constexpr std::size_t few = 3;  // whose constants in lanes take longer than they do
+    auto* const words = reinterpret_cast<std::uint64_t*>(room.data());
+    const std::size_t plain = some <= few ? walkers::spread_runs(wanted_.data() + told, some, spread_, words)
+                                          : kernels_.spread_runs(wanted_.data() + told, some, spread_, words);
     delivery_.commit_maps(plain);
     told += plain;
     if (plain < some) break;
@@ -235,7 +238,7 @@ bool SlotSync::join(Shadow::Node& node, std::size_t index, std::uint64_t at, std
   if (!delivery_.extend_map({{at}, {at + (slot_bytes - 1)}}, frame, piece.host, run_rights(run))) return false;
   mirror_.figures_.bytes += slot_bytes;
   count_split(at, wanted_.span());
-  mirror_.shadow_.put_word(node, index, run.word | marks | joined_bit);
+  Shadow::put_word(node, index, run.word | marks | joined_bit);
   return true;
 }
 
@@ -247,7 +250,7 @@ void SlotSync::break_unit(Shadow::Node& node, std::size_t index, std::uint64_t a
   const MappedRun run{node.slots[first].word & ~unit_marks};
   broken_ = {{at - (index - first) * slot_bytes}, {at + (last - index) * slot_bytes + (slot_bytes - 1)}};
   delivery_.unmap(broken_, run.frame().value, run_rights(run));
-  for (std::size_t i = first; i <= last; ++i) mirror_.shadow_.put_word(node, i, 0);
+  for (std::size_t i = first; i <= last; ++i) Shadow::put_word(node, i, 0);
   --mirror_.figures_.mappings;
   mirror_.figures_.bytes -= (last - first + 1) * slot_bytes;
   mirror_.broken_ = {broken_, run.frame().value - broken_.first.value, run_rights(run)};

@@ -118,13 +118,13 @@ bool TableSync::keep_large(Shadow::Node& node, std::size_t index, const GuestEnt
   if (slot.is_unit()) {
     const MappedRun was{slot.word};
     delivery_.unmap({{at}, {at + bytes - 1}}, was.frame().value, run_rights(was));
-    mirror_.shadow_.put_word(node, index, 0);
+    Shadow::put_word(node, index, 0);
     --mirror_.figures_.mappings;
     mirror_.figures_.bytes -= bytes;
   }
   if (now.word == 0) return false;
   delivery_.map({{at}, {at + bytes - 1}}, now.frame(), backing_.piece(now.frame(), now.frame()).host, run_rights(now));
-  mirror_.shadow_.put_word(node, index, now.word);
+  Shadow::put_word(node, index, now.word);
   ++mirror_.figures_.mappings;
   mirror_.figures_.bytes += bytes;
   return true;

@@ -32,7 +32,9 @@ class TableScan {
   static constexpr unsigned every_lane = (1U << lanes) - 1;
   static constexpr unsigned word_bits = 64;
   static constexpr unsigned word_lines = word_bits / line_words;
-  static constexpr unsigned few = 12;  ///< runs in 64 leaves that are moved one by one
+  static constexpr unsigned very_few = 4;  ///< runs in 64 leaves that are moved without asking how many they are
+  static constexpr unsigned few = 12;      ///< that are moved one by one
+  static constexpr std::uint64_t last_bit = std::uint64_t{1} << (word_bits - 1);
   static constexpr unsigned index_unit = 1U << MappedRun::index_shift;
   static constexpr std::uint64_t index_bits = std::uint64_t{table_pages - 1} * index_unit;
 
@@ -45,6 +47,7 @@ class TableScan {
     ahead_ = rules_.ahead != nullptr ? rules_.ahead : table;
     first_ = first;
     last_ = last;
+    if (merge && first == 0 && last == table_pages - 1 && is_one_run()) return {1, table_pages, 0};
     Place place{all(0), index_of(first / word_bits * word_bits)};
     bool goes_on = false;  // the 64 entries before are in one run
     for (unsigned i = first / word_bits; i <= last / word_bits; ++i) {
@@ -192,6 +195,26 @@ class TableScan {
     return Lanes::bits(Op::none_of(Op::every(), differs, all(~std::uint64_t{0}))) == every_lane;
   }
 
+  /// Whether all of a table is one run, which is kept then. Where it is not, its last entry mostly says so at once, and
+  /// it is looked at anew: nothing is made of what was read here.
+  [[nodiscard]] bool is_one_run() const noexcept {
+    const std::uint64_t leaf = kept_of(0);
+    if ((leaf & MappedRun::right_bits) == 0 || kept_of(table_pages - 1) != leaf + (table_pages - 1) * next_frame)
+      return false;
+    const Word pages = Lanes::load(indices.data()) << int{page_shift - MappedRun::index_shift};
+    Word before = all(leaf - std::uint64_t{lanes} * next_frame) + pages;
+    for (unsigned i = 0; i < bits_.size(); ++i) {
+      if (!all_follow(i, before)) return false;
+      before = before + all(word_bits * next_frame);
+    }
+    runs_[0] = leaf | std::uint64_t{table_pages - 1} << MappedRun::pages_shift;
+    return true;
+  }
+  [[nodiscard]] std::uint64_t kept_of(unsigned index) const noexcept {
+    const auto* const word = reinterpret_cast<const std::uint64_t*>(table_) + index;
+    return __atomic_load_n(word, __ATOMIC_RELAXED) & (MappedRun::frame_bits | (rules_.rights & MappedRun::right_bits));
+  }
+
   /// Malformed entries as absent ones.
   void drop_malformed(Line& words) noexcept {
     for (Word& word : words) {
@@ -203,7 +226,8 @@ class TableScan {
   }
 
   /// Leaves at their own places -> runs behind each other. In place: what is written has been read, as no run is behind
-  /// its first leaf, and a vector that is written ends where the one that was read does.
+  /// its first leaf, and a vector that is written ends where the one that was read does. There are no more runs than
+  /// leaves before, so `very_few` moves end before the 64 entries that come next.
   ScanResult put_together(unsigned first, unsigned last) noexcept {
     unsigned begun = 0;  // runs
     unsigned ended = 0;
@@ -218,7 +242,14 @@ class TableScan {
       const std::uint64_t ends = mapped & ~(on >> 1 | next << (word_bits - 1));
       on = next;
       leaves += count(mapped);
-      if (begins == ends && count(begins) > few) {  // leaves that are runs of their own
+      if (begins == ends && count(begins) <= very_few) {  // leaves that are runs of their own, or none
+        // As many moves whatever there is: what is behind the last one is written over, as in pack().
+        std::uint64_t left = begins;
+        for (unsigned k = 0; k < very_few; ++k, left &= left - 1)
+          runs_[begun + k] = runs_[i * word_bits + first_bit(left | last_bit)];
+        begun += count(begins);
+        ended += count(begins);
+      } else if (begins == ends && count(begins) > few) {
         if (begins != ~std::uint64_t{0} || begun != i * word_bits) pack(i * word_bits, begins, begun);
         begun += count(begins);
         ended = begun;
