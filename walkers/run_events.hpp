@@ -27,6 +27,7 @@ struct RunWindow {
   [[nodiscard]] constexpr bool contains(Gpa from, Gpa to) const noexcept {
     return from.value - first.value <= last_offset && to.value - first.value <= last_offset;
   }
+  [[nodiscard]] constexpr std::uint64_t host(Gpa gpa) const noexcept { return (gpa.value & host_bits) + host_offset; }
 };
 
 struct SpreadRules {
@@ -39,6 +40,16 @@ inline constexpr std::size_t event_words = 5;
 inline constexpr unsigned event_rights_shift = 8;
 /// Events that lanes may write behind the last one, and runs that they may read there.
 inline constexpr std::size_t spread_slack = 8;
+
+/// One of them. @param rights  as a run has them, MMIO too
+inline void put_event(std::uint64_t* event, std::uint64_t kind, std::uint64_t iova, std::uint64_t last,
+                      std::uint64_t gpa, std::uint64_t host, std::uint64_t rights) noexcept {
+  event[0] = iova;
+  event[1] = last;
+  event[2] = gpa;
+  event[3] = host;
+  event[4] = kind | rights << event_rights_shift;
+}
 
 /// @param runs   no left-out or MMIO ones; spread_slack may be read behind them
 /// @param words  receives event_words each; has room for `count` and spread_slack
@@ -53,12 +64,8 @@ inline std::size_t spread_runs(const MappedRun* runs, std::size_t count, const S
     if (!in_first && !rules.windows[1].contains(gpa, gpa + size_less_one)) return i;
     const RunWindow& window = rules.windows[in_first ? 0 : 1];
     const std::uint64_t iova = rules.iova + (std::uint64_t{run.first()} << page_shift);
-    std::uint64_t* const event = words + i * event_words;
-    event[0] = iova;
-    event[1] = iova + size_less_one;
-    event[2] = gpa.value;
-    event[3] = (gpa.value & window.host_bits) + window.host_offset;
-    event[4] = rules.kind | std::uint64_t{run.rights().bits()} << event_rights_shift;
+    put_event(words + i * event_words, rules.kind, iova, iova + size_less_one, gpa.value, window.host(gpa),
+              run.rights().bits());
   }
   return count;
 }

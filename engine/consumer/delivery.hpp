@@ -45,14 +45,14 @@ class Delivery {
 
   /// Whether room() may be filled: events are told as they are.
   [[nodiscard]] bool takes_plain() const noexcept { return !merge_ && !powers_of_two_; }
-  /// Room for MAP events in a row, at least one, and slack for lanes behind it; whoever filled some says how many.
-  [[nodiscard]] std::span<Event> room() noexcept {
-    if (count_ == batch) flush();
+  /// Room for events in a row, `least` and maybe more, and slack for lanes behind it; whoever filled some says how many.
+  [[nodiscard]] std::span<Event> room(std::size_t least = 1) noexcept {
+    if (batch - count_ < least) flush();
     return {events_.data() + count_, batch - count_};
   }
-  void commit_maps(std::size_t count) noexcept {
+  void commit(std::size_t count, std::size_t maps) noexcept {
     count_ += count;
-    map_count_ += count;
+    map_count_ += maps;
   }
   void map(IovaRange range, Gpa gpa, std::byte* host, std::uint8_t rights) noexcept {
     put_any({range.first.value, range.last.value, gpa.value, host, EventKind::map, rights});

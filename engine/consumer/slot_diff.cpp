@@ -23,4 +23,13 @@ bool same_pages(std::span<const MappedRun> held, std::span<const MappedRun> want
   return more == 0;
 }
 
+bool same_places(std::span<const MappedRun> held, std::span<const MappedRun> wanted) noexcept {
+  if (held.size() != wanted.size()) return false;
+  constexpr std::uint64_t pages = low_bits(9);
+  constexpr std::uint64_t place = pages << MappedRun::index_shift | pages << MappedRun::pages_shift;
+  std::uint64_t differs = 0;
+  for (std::size_t i = 0; i < held.size(); ++i) differs |= held[i].word ^ wanted[i].word;
+  return (differs & place) == 0;
+}
+
 }  // namespace viommu::consumer

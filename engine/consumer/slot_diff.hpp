@@ -70,6 +70,9 @@ class Runs {
 /// Whether both map the same pages alike, in whatever units.
 [[nodiscard]] bool same_pages(std::span<const MappedRun> held, std::span<const MappedRun> wanted) noexcept;
 
+/// Whether each of the one has the same pages as its neighbour of the other, wherever they lead.
+[[nodiscard]] bool same_places(std::span<const MappedRun> held, std::span<const MappedRun> wanted) noexcept;
+
 /// Units that stay, and what is new, ascending: into `after`. Calls withdraw(run) and deliver(run) in order.
 /// @param held, wanted  ascending, none overlaps another of its own
 template <class Withdraw, class Deliver>

@@ -65,7 +65,8 @@ SlotSync::End SlotSync::run(Shadow::Node& node, std::size_t index, const GuestEn
                         !(from_kept && std::ranges::any_of(wanted_.span(), is_left_out));
   if (as_it_is && leaves == table_pages && wanted_.size() == 1 && join(node, index, at, marks)) return End::done;
   if (as_it_is && !mirror_.beyond_quota(wanted_.size())) return add(node, index, at, marks, leaves);
-  if (!all_plain()) {
+  const bool plain = all_plain();
+  if (!plain) {
     filter(0);
     wanted_.assign(after_.span());
   }
@@ -84,7 +85,8 @@ SlotSync::End SlotSync::run(Shadow::Node& node, std::size_t index, const GuestEn
     break_unit(node, index, at);
     return End::again;
   }
-  return change(node, index, at, marks, window);
+  // A unit of which a part is looked at is not at the place of that part, so it is not among those that are replaced.
+  return change(node, index, at, marks, window, plain && inside(at) && delivery_.takes_plain());
 }
 
 /// The runs that have pages of [first, last]; what they have outside is wanted as it was.
@@ -112,11 +114,16 @@ bool SlotSync::inside(std::uint64_t at) const noexcept {
 
 bool SlotSync::all_plain() const noexcept {
   const auto& windows = spread_.windows;
-  return std::ranges::all_of(wanted_.span(), [&](MappedRun run) {
-    const Gpa frame = run.frame();
-    const Gpa last = frame + ((std::uint64_t{run.pages()} << page_shift) - 1);
-    return windows[0].contains(frame, last) || windows[1].contains(frame, last);
-  });
+  constexpr std::uint64_t top_bit = std::uint64_t{1} << 63;  // as no address is above 2^62
+  const auto outside = [](const walkers::RunWindow& window, MappedRun run) {
+    const std::uint64_t offset = run.frame().value - window.first.value;
+    const std::uint64_t size_less_one = (std::uint64_t{run.pages()} << page_shift) - 1;
+    return offset | (window.last_offset - (offset + size_less_one));
+  };
+  std::uint64_t other = 0;
+  for (const MappedRun run : wanted_.span())
+    other |= (outside(windows[0], run) & outside(windows[1], run)) | (is_left_out(run) ? top_bit : 0);
+  return (other & top_bit) == 0;
 }
 
 void SlotSync::filter(std::size_t from) noexcept {
@@ -150,7 +157,7 @@ SlotSync::End SlotSync::add(Shadow::Node& node, std::size_t index, std::uint64_t
     auto* const words = reinterpret_cast<std::uint64_t*>(room.data());
     const std::size_t plain = some <= few ? walkers::spread_runs(wanted_.data() + told, some, spread_, words)
                                           : kernels_.spread_runs(wanted_.data() + told, some, spread_, words);
-    delivery_.commit_maps(plain);
+    delivery_.commit(plain, plain);
     told += plain;
     if (plain < some) break;
   }
@@ -169,15 +176,18 @@ SlotSync::End SlotSync::add(Shadow::Node& node, std::size_t index, std::uint64_t
 }
 
 SlotSync::End SlotSync::change(Shadow::Node& node, std::size_t index, std::uint64_t at, std::uint64_t marks,
-                               const Window& window) noexcept {
+                               const Window& window, bool plain) noexcept {
   const std::span<const MappedRun> held = window.runs();
   const std::span<const MappedRun> wanted = wanted_.span();
   if (wanted.size() > held.size() && mirror_.beyond_quota(wanted.size() - held.size())) return End::quota;
   std::span<const MappedRun> after = wanted;
+  const bool replaced = plain && !held.empty() && same_places(held, wanted);
   const auto give = [&](MappedRun run) { deliver(at, run); };
   if (held.empty()) {
     for (const MappedRun run : wanted) deliver(at, run);
     count_split(at, wanted);
+  } else if (replaced) {
+    replace(at, held);
   } else if (mirror_.declared().units == Units::split) {
     diff_pages(held, wanted, [&](MappedRun run) { withdraw(at, run); }, give);
   } else {
@@ -196,7 +206,7 @@ SlotSync::End SlotSync::change(Shadow::Node& node, std::size_t index, std::uint6
     diff_units(held, wanted, after_, take, give);
     after = after_.span();
   }
-  count(held, after);
+  if (!replaced) count(held, after);
   const bool more = after.size() > held.size();
   if (held.size() != window.all.size()) {
     all_.assign(window.all.first(window.first));
@@ -221,6 +231,41 @@ SlotSync::End SlotSync::keep(Shadow::Node& node, std::size_t index, std::uint64_
     return End::no_memory;
   }
   return more && mirror_.beyond_quota() ? End::quota : End::done;
+}
+
+void SlotSync::replace(std::uint64_t at, std::span<const MappedRun> held) noexcept {
+  constexpr auto map = static_cast<std::uint64_t>(EventKind::map);
+  constexpr auto unmap = static_cast<std::uint64_t>(EventKind::unmap);
+  const MappedRun* const wanted = wanted_.data();
+  const std::array<walkers::RunWindow, 2> windows = spread_.windows;  // which no store changes
+  for (std::size_t i = 0; i < held.size();) {                         // ends: there is room for two
+    const std::span<Event> room = delivery_.room(2);
+    auto* const words = reinterpret_cast<std::uint64_t*>(room.data());
+    std::size_t told = 0;
+    std::size_t maps = 0;
+    for (; i < held.size() && told + 2 <= room.size(); ++i) {
+      const MappedRun was = held[i];
+      const MappedRun is = wanted[i];
+      if (was == is) continue;
+      const std::uint64_t bytes = std::uint64_t{is.pages()} << page_shift;
+      const std::uint64_t first = at + (std::uint64_t{is.first()} << page_shift);
+      const std::uint64_t last = first + (bytes - 1);
+      if (!is_left_out(was)) [[likely]] {
+        walkers::put_event(words + walkers::event_words * told++, unmap, first, last, was.frame().value, 0,
+                           run_rights(was));
+      } else {
+        --mirror_.left_out_;
+        ++mirror_.figures_.mappings;
+        mirror_.figures_.bytes += bytes;
+      }
+      const Gpa frame = is.frame();
+      const walkers::RunWindow& window = windows[windows[0].contains(frame, frame) ? 0 : 1];
+      walkers::put_event(words + walkers::event_words * told++, map, first, last, frame.value, window.host(frame),
+                         run_rights(is));
+      ++maps;
+    }
+    delivery_.commit(told, maps);
+  }
 }
 
 // ---- Units of more than a slot ----
@@ -279,9 +324,11 @@ void SlotSync::count(std::span<const MappedRun> before, std::span<const MappedRu
   const auto sum_of = [](std::span<const MappedRun> runs) {
     Sum sum;
     for (const MappedRun run : runs) {
-      ++(is_left_out(run) ? sum.left_out : sum.mappings);
-      if (!is_left_out(run)) sum.bytes += std::uint64_t{run.pages()} << page_shift;
+      const std::uint64_t delivered = is_left_out(run) ? 0 : 1;
+      sum.mappings += delivered;
+      sum.bytes += delivered * run.pages() << page_shift;
     }
+    sum.left_out = runs.size() - sum.mappings;
     return sum;
   };
   const Sum fewer = sum_of(before);

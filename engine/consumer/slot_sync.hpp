@@ -37,7 +37,7 @@ class SlotSync {
   [[nodiscard]] IovaRange broken() const noexcept { return broken_; }
 
  private:
-  /// Whether every run of `wanted_` lies in plain memory.
+  /// Whether every run of `wanted_` lies in plain memory, and none is left out.
   [[nodiscard]] bool all_plain() const noexcept;
   /// Cuts runs from `from` on where memory changes its kind, and marks what the consumer does not take: in `after_`.
   void filter(std::size_t from) noexcept;
@@ -52,7 +52,9 @@ class SlotSync {
   };
   [[nodiscard]] Window look_at(std::span<const MappedRun> held, unsigned first, unsigned last) noexcept;
   [[nodiscard]] End change(Shadow::Node& node, std::size_t index, std::uint64_t at, std::uint64_t marks,
-                           const Window& window) noexcept;
+                           const Window& window, bool plain) noexcept;
+  /// Where `wanted_` has other frames for the same pages, and all of it is wanted whole and plain memory.
+  void replace(std::uint64_t at, std::span<const MappedRun> held) noexcept;
   /// @param more  than were held before
   [[nodiscard]] End keep(Shadow::Node& node, std::size_t index, std::uint64_t at, std::uint64_t marks,
                          std::span<const MappedRun> runs, bool more) noexcept;

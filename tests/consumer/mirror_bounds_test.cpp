@@ -5,11 +5,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/consumer/mirror.hpp"
+#include "tests/consumer/alone.hpp"
 #include "tests/consumer/kept_world.hpp"
-#include "tests/consumer/model_sink.hpp"
 #include "tests/support/mirror_model.hpp"
-#include "walkers/simd/select.hpp"
 
 namespace viommu::consumer {
 namespace {
@@ -29,54 +27,6 @@ using Events = std::vector<Seen>;
 constexpr std::uint16_t device = 0x0300;
 constexpr std::uint16_t domain = 1;
 constexpr std::uint64_t iova = 2 * gib_1;
-
-/// Memory that begins as none, and one mirror of it.
-class Alone {
- public:
-  explicit Alone(std::uint32_t declares = 0)
-      : model{declares}, sink_{sink_of(model)}, mirror{{}, sink_, {device}, declared_by(declares), all_iovas, 1000} {}
-  Alone(const Alone&) = delete;
-  Alone& operator=(const Alone&) = delete;
-  ~Alone() {
-    if (const RegionMap* const map = memory_.map(); map != nullptr) RegionMap::destroy({}, map);
-  }
-
-  void add(std::uint64_t first, std::uint64_t bytes) { put(memory_.map(), first, bytes); }
-  /// In place of all that was.
-  void replace(std::uint64_t first, std::uint64_t bytes) { put(nullptr, first, bytes); }
-  void aim(const Content& content) {
-    mirror.aim(content);
-    finish();
-  }
-
-  MirrorModel model;
-  test::FakeStore store;
-
- private:
-  void put(const RegionMap* beside, std::uint64_t first, std::uint64_t bytes) {
-    RegionMap* const next = RegionMap::create({}, 4);
-    REQUIRE(next != nullptr);
-    next->assign_with(beside, {{{first}, {first + (bytes - 1)}}});
-    if (const RegionMap* const before = memory_.publish(next); before != nullptr) RegionMap::destroy({}, before);
-    mirror.regions_changed();
-    finish();
-  }
-  void finish() {
-    const core::MappingStore kept = store.functions();
-    const Tables tables{memory_, format_, *walkers::select_kernels(), &kept};
-    while (mirror.busy()) {  // ends: little is mapped
-      Slice slice{16};
-      mirror.advance(tables, slice);
-    }
-  }
-
-  Sink sink_;
-  GuestMemory memory_{{}};
-  walkers::SecondStage format_{walkers::SecondStageRules{.host_address_width = 48}};
-
- public:
-  Mirror mirror;
-};
 
 }  // namespace
 
