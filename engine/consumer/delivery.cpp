@@ -3,6 +3,7 @@
 
 #include "engine/core/callback.hpp"
 
+#include <array>
 #include <utility>
 
 namespace viommu::consumer {
@@ -24,17 +25,15 @@ namespace {
   return event.last - event.iova == next.last - next.iova && (event.iova ^ next.iova) == next.last - next.iova + 1;
 }
 
-/// By the signs of all, in two halves: each event comes to a load and an OR that wait for no branch.
+/// By the signs of all, in four parts: each event comes to a load and an OR that wait for no branch.
 [[nodiscard]] bool any_failed(std::span<const Event> events) noexcept {
-  std::int32_t even = 0;
-  std::int32_t odd = 0;
+  constexpr std::size_t parts = 4;
+  std::array<std::int32_t, parts> signs{};
   std::size_t i = 0;
-  for (; i + 1 < events.size(); i += 2) {
-    even |= events[i].status;
-    odd |= events[i + 1].status;
-  }
-  if (i < events.size()) even |= events[i].status;
-  return (even | odd) < 0;
+  for (; i + parts <= events.size(); i += parts)
+    for (std::size_t k = 0; k < parts; ++k) signs[k] |= events[i + k].status;
+  for (; i < events.size(); ++i) signs[0] |= events[i].status;
+  return (signs[0] | signs[1] | signs[2] | signs[3]) < 0;
 }
 
 }  // namespace
