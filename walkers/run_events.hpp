@@ -44,11 +44,13 @@ inline constexpr std::size_t spread_slack = 8;
 /// One of them. @param rights  as a run has them, MMIO too
 inline void put_event(std::uint64_t* event, std::uint64_t kind, std::uint64_t iova, std::uint64_t last,
                       std::uint64_t gpa, std::uint64_t host, std::uint64_t rights) noexcept {
-  event[0] = iova;
-  event[1] = last;
-  event[2] = gpa;
-  event[3] = host;
-  event[4] = kind | rights << event_rights_shift;
+  using Word [[gnu::may_alias]] = std::uint64_t;  // they are read as a structure
+  Word* const words = event;
+  words[0] = iova;
+  words[1] = last;
+  words[2] = gpa;
+  words[3] = host;
+  words[4] = kind | rights << event_rights_shift;
 }
 
 /// @param runs   no left-out or MMIO ones; spread_slack may be read behind them

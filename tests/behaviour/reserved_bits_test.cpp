@@ -73,7 +73,8 @@ TEST_CASE("a pass-through entry must name the largest width, and its table point
   CHECK(machine.lands(device, 0x5000) == 0x5000);
 }
 
-TEST_CASE("what a unit does not have is not accepted in a context entry", "[behaviour][vtd][Context Entry][RVM-3]") {
+TEST_CASE("what a unit does not have is not accepted in a context entry",
+          "[behaviour][vtd][Context Entry][RVM-3][S4.13]") {
   viommu_vtd_options options = usual_options();
   SECTION("pass-through without ECAP.PT") {
     options.extended_capability &= ~bit(6);
