@@ -3,6 +3,7 @@
 //
 //   nothing held          every run is told as it is: in lanes, where all of it is plain memory
 //   as it was             nothing, and what is not looked at stays as it is
+//   the same pages        each that leads elsewhere goes and comes, where all of it is plain memory
 //   else                  the difference in units (slot_diff.hpp)
 //   part of a longer unit it goes as a whole, and all of it is looked through again
 //
