@@ -339,8 +339,9 @@ class World {
 
 }  // namespace
 
-TEST_CASE("a mirror that stops after a table or a few ends with what a walk finds, whatever failed or changed meanwhile",
-          "[consumer][property][S1.7][S1.20][SEC-7][SEC-15][PR-8]") {
+TEST_CASE(
+    "a mirror that stops after a table or a few ends with what a walk finds, whatever failed or changed meanwhile",
+    "[consumer][property][S1.7][S1.20][SEC-7][SEC-15][PR-8]") {
   const std::uint64_t seeds = test::run_whole() ? 20'000 : 400;
   std::uint64_t failures = 0;
   for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
