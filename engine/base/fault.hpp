@@ -89,6 +89,11 @@ enum class FaultReason : std::uint8_t {
   first_update_failed = 0x91,
 };
 
+/// Whether it is of an interrupt, whose record has an index in place of an address.
+[[nodiscard]] constexpr bool is_of_interrupt(FaultReason reason) noexcept {
+  return reason >= FaultReason::message_reserved && reason < FaultReason::not_an_interrupt;
+}
+
 /// What became of a blocked request's fault record.
 enum class FaultStatus : std::uint8_t {
   none = 0,          ///< nothing to report, or reporting was not wanted

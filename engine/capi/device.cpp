@@ -77,8 +77,9 @@ extern "C" viommu_result viommu_device_invalidated(viommu_engine* engine, uint64
 extern "C" viommu_result viommu_report_host_fault(viommu_engine* engine, const struct viommu_request* request,
                                                   uint8_t reason, uint8_t* status) {
   if (engine == nullptr || request == nullptr) return VIOMMU_E_ARGUMENT;
-  // VT-d has no reason 0, and virtio-iommu none above that of a mapping.
-  if (engine->front.virtio() == nullptr ? reason == 0 : reason > VIOMMU_VIRTIO_FAULT_MAPPING) return VIOMMU_E_ARGUMENT;
+  // VT-d has no reason 0, and others for what is no DMA; virtio-iommu has none above that of a mapping.
+  const bool no_dma = reason == 0 || viommu::is_of_interrupt(static_cast<viommu::FaultReason>(reason));
+  if (engine->front.virtio() == nullptr ? no_dma : reason > VIOMMU_VIRTIO_FAULT_MAPPING) return VIOMMU_E_ARGUMENT;
   if (!viommu::capi::makes_sense(*request) || (request->flags & VIOMMU_NO_REPORT) != 0) return VIOMMU_E_ARGUMENT;
   if (status != nullptr) *status = VIOMMU_FAULT_NOT_REPORTED;
   if (engine->host.calling()) return VIOMMU_E_BUSY;

@@ -51,11 +51,8 @@ FaultLogImage FaultLog::image() const noexcept {
 
 bool FaultLog::could_be(const FaultLogImage::Record& record) const noexcept {
   const FaultRecordHigh high{record.high};
-  // Interrupt faults have an index in place of the address. The code behind theirs is of a DMA request again.
-  constexpr std::uint8_t first_interrupt_fault = 0x20;
-  constexpr auto last_interrupt_fault = static_cast<std::uint8_t>(FaultReason::not_an_interrupt) - 1;
   const auto reason = static_cast<std::uint8_t>(get(high, frcd_high::reason));
-  const bool of_interrupt = first_interrupt_fault <= reason && reason <= last_interrupt_fault;
+  const bool of_interrupt = is_of_interrupt(static_cast<FaultReason>(reason));
   const std::uint64_t low_zeros =
       of_interrupt ? reserved_mask(frcd_interrupt::rows) : reserved_mask(frcd_low::rows) | ~low_bits(address_bits_);
   std::uint64_t high_zeros = reserved_mask(frcd_high::rows);

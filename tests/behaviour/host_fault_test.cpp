@@ -54,6 +54,11 @@ TEST_CASE("a fault of the host is recorded as the unit's own, under the same rul
     CHECK(viommu_report_host_fault(nullptr, &blocked, 6, &status) == VIOMMU_E_ARGUMENT);
     CHECK(viommu_report_host_fault(machine.engine.get(), nullptr, 6, &status) == VIOMMU_E_ARGUMENT);
     CHECK(viommu_report_host_fault(machine.engine.get(), &blocked, 0, &status) == VIOMMU_E_ARGUMENT);
+    for (unsigned reason = 0x20; reason < 0x29; ++reason)  // their records would have an index for an address
+      CHECK(viommu_report_host_fault(machine.engine.get(), &blocked, static_cast<std::uint8_t>(reason), &status) ==
+            VIOMMU_E_ARGUMENT);
+    CHECK(viommu_report_host_fault(machine.engine.get(), &blocked, 0x1F, &status) == VIOMMU_OK);
+    CHECK(viommu_report_host_fault(machine.engine.get(), &blocked, 0x29, &status) == VIOMMU_OK);
   }
 }
 

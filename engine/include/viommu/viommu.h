@@ -582,7 +582,7 @@ VIOMMU_API viommu_result viommu_hold_revoke(viommu_engine* engine, uint64_t hold
  * The host's IOMMU has blocked a request of a real device that it translates itself: the guest is told as if the unit
  * had done it, under the same rules (FPD of the device's context, compression, options.fault_limit, event).
  * @param request  source, iova, access, pasid and its flags as the device sent them; VIOMMU_NO_REPORT is an error
- * @param reason   VT-d fault reason code in the guest's terms, not 0
+ * @param reason   VT-d fault reason code in the guest's terms: not 0, nor one of interrupts (20h to 28h)
  * @param status   receives VIOMMU_FAULT_*; may be NULL
  * @return VIOMMU_OK, VIOMMU_E_NOT_FOUND (no such device was added, or it is gone: dropped), VIOMMU_E_ARGUMENT,
  *         VIOMMU_E_BUSY. While translation is off there is nothing to report: VIOMMU_FAULT_NOT_REPORTED. Threads: any.
