@@ -3,8 +3,9 @@
 //
 //   entries  ->  runs of neighbours that map neighbours with the same rights, a word each (walkers/mapped_run.hpp)
 //
-// At most 512 runs, and each word is loaded three times at most; the guest may rewrite the table meanwhile, and each run is
-// made of the copies. The function here says what is right and is the scalar kernel; walkers/simd/ has it in lanes.
+// At most 512 runs, and each word is loaded five times at most (lanes that go on with a run in vain); the guest may
+// rewrite the table meanwhile, and each run is made of the copies of one load. The function here says what is right and
+// is the scalar kernel; walkers/simd/ has it in lanes.
 #pragma once
 
 #include "engine/base/address.hpp"

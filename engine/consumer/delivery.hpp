@@ -45,7 +45,7 @@ class Delivery {
 
   /// Whether room() may be filled: events are told as they are.
   [[nodiscard]] bool takes_plain() const noexcept { return !merge_ && !powers_of_two_; }
-  /// Room for events in a row, `least` and maybe more, and slack for lanes behind it; whoever filled some says how many.
+  /// Room for events in a row, `least` and maybe more, and slack for lanes behind it; who filled some says how many.
   [[nodiscard]] std::span<Event> room(std::size_t least = 1) noexcept {
     if (batch - count_ < least) flush();
     return {events_.data() + count_, batch - count_};
