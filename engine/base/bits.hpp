@@ -17,7 +17,6 @@
 #include <cstdint>
 #include <initializer_list>
 #include <string_view>
-#include <tuple>
 #include <type_traits>
 
 #include "engine/base/address.hpp"
@@ -150,11 +149,18 @@ template <class Layout, class... Types>
   return seen == low_bits(word_bits) ? LayoutProblem::none : LayoutProblem::gap;
 }
 
-/// All cells of one word: typed in `fields`, plain in `list`. Iterates over the plain ones.
+/// All cells of one word. Iterates over them without their types: a tuple of typed ones would take a compiler longer than
+/// all else that comes with it.
 template <class Layout, class... Types>
 struct Rows {
-  std::tuple<Field<Layout, Types>...> fields;
   std::array<Row, sizeof...(Types)> list;
+
+  /// Calls use(field) for each with its type.
+  template <class Use>
+  constexpr void for_each_field(Use&& use) const {
+    auto row = list.begin();
+    ((use(Field<Layout, Types>{row->name, row->bits, row->rule}), ++row), ...);
+  }
 
   [[nodiscard]] constexpr auto begin() const noexcept { return list.begin(); }
   [[nodiscard]] constexpr auto end() const noexcept { return list.end(); }
@@ -170,7 +176,7 @@ inline void rows_do_not_cover_each_bit_once() {}
 template <class Layout, class... Types>
 [[nodiscard]] consteval Rows<Layout, Types...> layout(const Field<Layout, Types>&... fields) {
   if (layout_problem(fields...) != LayoutProblem::none) detail::rows_do_not_cover_each_bit_once();
-  return {{fields...}, {Row{fields.name, fields.bits, fields.rule, is_address<Types>}...}};
+  return {{Row{fields.name, fields.bits, fields.rule, is_address<Types>}...}};
 }
 
 /// The bits of a word that must be zero on a machine whose addresses have `host_address_width` bits. The only place

@@ -6,7 +6,6 @@
 #include <catch2/catch.hpp>
 #include <cstdint>
 #include <string>
-#include <tuple>
 
 #include "engine/base/bits.hpp"
 
@@ -37,7 +36,7 @@ void check_round_trip(const Field<Layout, Type>& field) {
 /// Every field of a word.
 template <class Layout, class... Types>
 void check_round_trips(const Rows<Layout, Types...>& rows) {
-  std::apply([](const auto&... fields) { (check_round_trip(fields), ...); }, rows.fields);
+  rows.for_each_field([](const auto& field) { check_round_trip(field); });
 }
 
 }  // namespace viommu::test
