@@ -206,10 +206,10 @@ void Mirror::put_back(const Event& event) noexcept {
 bool Mirror::clear_left_out(Shadow::Node& node, std::size_t index) noexcept {
   Shadow::Node* const below = Shadow::node_in(node.slots[index]);
   if (below == nullptr) return node.slots[index].empty();
-  for (const Shadow::Slot& slot : below->slots)
-    if (!std::ranges::all_of(Shadow::runs(slot), is_left_out)) return false;
+  for (std::size_t i = 0; i < table_pages; ++i)
+    if (!std::ranges::all_of(Shadow::runs(*below, i), is_left_out)) return false;
   for (std::size_t i = 0; i < table_pages; ++i) {
-    left_out_ -= Shadow::runs(below->slots[i]).size();
+    left_out_ -= Shadow::runs(*below, i).size();
     static_cast<void>(shadow_.put_runs(*below, i, {}));  // takes no memory
   }
   shadow_.drop_if_unused(node, index);
@@ -266,7 +266,7 @@ void Mirror::edit_slot(Iova slot, bool make, unsigned first, unsigned last, cons
     bytes += std::uint64_t{run.pages()} << page_shift;
   };
   bool placed = instead == nullptr;
-  for (MappedRun run : Shadow::runs(held)) {
+  for (MappedRun run : Shadow::runs(*node, indexes[1])) {
     if (is_left_out(run)) {
       --left_out_;
     } else {

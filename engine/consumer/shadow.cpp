@@ -10,14 +10,11 @@
 namespace viommu::consumer {
 namespace {
 
-[[nodiscard]] std::size_t list_bytes(std::uint32_t capacity) noexcept {
-  return sizeof(Shadow::List) + capacity * sizeof(MappedRun);
-}
-/// Not much more than there are: a scattered table is full, and a sparse one costs what it holds.
-[[nodiscard]] std::uint32_t capacity_for(std::size_t count) noexcept {
-  constexpr std::size_t step = 7;  // with the head whole lines of 64 bytes
-  const std::size_t lines = (count + 1 + step) / (step + 1);
-  return static_cast<std::uint32_t>(lines * (step + 1) - 1);
+constexpr std::size_t line = 64;  ///< bytes
+
+/// Whole lines: not much more than there are, so a scattered table is full, and a sparse one costs what it holds.
+[[nodiscard]] constexpr std::size_t list_bytes(std::size_t count) noexcept {
+  return (count * sizeof(MappedRun) + (line - 1)) / line * line;
 }
 
 }  // namespace
@@ -48,27 +45,23 @@ void Shadow::drop_root_if_unused() noexcept {
 }
 
 bool Shadow::put_runs(Node& node, std::size_t index, std::span<const MappedRun> runs) noexcept {
-  List* const old = list_in(node.slots[index]);
+  const std::span<MappedRun> old = list_in(node, index);
   if (runs.size() <= 1) {
     put_word(node, index, runs.empty() ? 0 : runs.front().word);
     free_list(old);
     return true;
   }
-  const std::uint32_t capacity = capacity_for(runs.size());
-  List* list = old;
-  if (old == nullptr || old->capacity != capacity) {
-    void* const memory = allocator_.get(list_bytes(capacity), alignof(List));
-    if (memory == nullptr) return false;
-    list = new (memory) List;
-    list->capacity = capacity;
-    bytes_ += list_bytes(capacity);
-  }
-  list->count = static_cast<std::uint32_t>(runs.size());
-  copy(runs, list->runs());
-  if (list != old) {
+  const std::size_t size = list_bytes(runs.size());
+  MappedRun* list = old.data();
+  if (old.empty() || list_bytes(old.size()) != size) {
+    list = static_cast<MappedRun*>(allocator_.get(size, alignof(MappedRun)));
+    if (list == nullptr) return false;
+    bytes_ += size;
     put_word(node, index, reinterpret_cast<std::uint64_t>(list));
     free_list(old);
   }
+  node.lengths[index] = static_cast<std::uint16_t>(runs.size());
+  copy(runs, list);
   return true;
 }
 
@@ -83,21 +76,20 @@ void Shadow::copy(std::span<const MappedRun> runs, MappedRun* to) noexcept {
   }
 }
 
-void Shadow::free_list(List* list) noexcept {
-  if (list == nullptr) return;
-  const std::size_t size = list_bytes(list->capacity);
+void Shadow::free_list(std::span<MappedRun> list) noexcept {
+  if (list.empty()) return;
+  const std::size_t size = list_bytes(list.size());
   bytes_ -= size;
-  allocator_.put(list, size, alignof(List));
+  allocator_.put(list.data(), size, alignof(MappedRun));
 }
 
 void Shadow::free_node(Node* node, unsigned level) noexcept {
   if (node == nullptr) return;
-  for (const Slot& slot : node->slots) {
-    if (level == 0 || !slot.is_pointer()) continue;  // level 0: nothing is in it
+  for (std::size_t i = 0; i < table_pages && level != 0; ++i) {  // level 0: nothing is in it
     if (level == 1)
-      free_list(list_in(slot));
+      free_list(list_in(*node, i));
     else
-      free_node(node_in(slot), level - 1);  // ends: level goes down
+      free_node(node_in(node->slots[i]), level - 1);  // ends: level goes down
   }
   bytes_ -= sizeof(Node);
   node->~Node();

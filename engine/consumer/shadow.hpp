@@ -5,8 +5,9 @@
 //   level 1        512 slots of 2 MiB each: nothing, one run, or a list of runs
 //
 // A run is a unit: it was one MAP and is withdrawn by one UNMAP. It is one word (walkers/mapped_run.hpp), with three
-// bits more. So a contiguous table costs 8 bytes, a scattered one 8 bytes a leaf and the list's head, and comparing a
-// table with it is comparing two arrays of words.
+// bits more. So a contiguous table costs 10 bytes, a scattered one those and 8 bytes a leaf, and comparing a table with
+// it is comparing two arrays of words. A list is whole lines without a head, and 512 runs are one page: for a little more
+// an allocator takes a quarter more, and the host has as many more pages to clear.
 //
 // Where longer units are wanted, one may go on over whole slots of a level-1 node, up to 1 GiB: each but the first is
 // marked so.
@@ -51,14 +52,6 @@ inline constexpr unsigned top_level = 4;
 
 class Shadow {
  public:
-  struct List {
-    std::uint32_t count = 0;
-    std::uint32_t capacity = 0;
-    [[nodiscard]] MappedRun* runs() noexcept { return reinterpret_cast<MappedRun*>(this + 1); }
-    [[nodiscard]] const MappedRun* runs() const noexcept { return reinterpret_cast<const MappedRun*>(this + 1); }
-  };
-  static_assert(sizeof(List) == sizeof(MappedRun));
-
   /// A slot of any level: nothing (0), one unit (has rights, so its low bits are not 0), or a pointer.
   struct Slot {
     std::uint64_t word = 0;
@@ -70,6 +63,7 @@ class Shadow {
   };
   struct Node {
     std::array<Slot, table_pages> slots{};
+    std::array<std::uint16_t, table_pages> lengths{};  ///< of lists
     std::uint32_t used = 0;
   };
 
@@ -82,15 +76,11 @@ class Shadow {
     // NOLINTNEXTLINE(performance-no-int-to-ptr): made of a pointer
     return slot.is_pointer() ? reinterpret_cast<Node*>(slot.word) : nullptr;
   }
-  [[nodiscard]] static List* list_in(const Slot& slot) noexcept {
-    // NOLINTNEXTLINE(performance-no-int-to-ptr): made of a pointer
-    return slot.is_pointer() ? reinterpret_cast<List*>(slot.word) : nullptr;
-  }
   /// Runs of a slot of level 1.
-  [[nodiscard]] static std::span<const MappedRun> runs(const Slot& slot) noexcept {
+  [[nodiscard]] static std::span<const MappedRun> runs(const Node& node, std::size_t index) noexcept {
+    const Slot& slot = node.slots[index];
     if (slot.is_unit()) return {reinterpret_cast<const MappedRun*>(&slot.word), 1};
-    const List* const list = list_in(slot);
-    return list == nullptr ? std::span<const MappedRun>{} : std::span{list->runs(), list->count};
+    return list_in(node, index);
   }
 
   [[nodiscard]] Node*& root() noexcept { return root_; }
@@ -114,8 +104,14 @@ class Shadow {
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
 
  private:
+  [[nodiscard]] static std::span<MappedRun> list_in(const Node& node, std::size_t index) noexcept {
+    const Slot& slot = node.slots[index];
+    if (!slot.is_pointer()) return {};
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): made of a pointer
+    return {reinterpret_cast<MappedRun*>(slot.word), node.lengths[index]};
+  }
   void copy(std::span<const MappedRun> runs, MappedRun* to) noexcept;
-  void free_list(List* list) noexcept;
+  void free_list(std::span<MappedRun> list) noexcept;
   void free_node(Node* node, unsigned level) noexcept;
 
   HostAllocator allocator_;

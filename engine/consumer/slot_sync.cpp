@@ -44,10 +44,9 @@ SlotSync::SlotSync(Mirror& mirror, const Tables& tables, const KeptMappings& kep
 SlotSync::End SlotSync::run(Shadow::Node& node, std::size_t index, const GuestEntry& entry, std::uint64_t at,
                             IovaRange range, const std::byte* ahead) noexcept {
   const Shadow::Slot slot = node.slots[index];
-  std::span<const MappedRun> held = Shadow::runs(slot);
   const std::uint64_t held_marks = slot.is_unit() ? slot.word & unit_marks : 0;
   const MappedRun unmarked{slot.word & ~unit_marks};
-  if (held_marks != 0) held = {&unmarked, 1};
+  const std::span<const MappedRun> held = slot.is_unit() ? std::span{&unmarked, 1} : Shadow::runs(node, index);
   const auto page_of = [](Iova iova) { return static_cast<unsigned>(iova.value >> page_shift & low_bits(9)); };
   // A large leaf changes as a whole; of single pages only those that were asked for are looked at.
   const bool whole = entry.kind == GuestEntry::Kind::leaf || (held_marks & large_leaf_bit) != 0;
