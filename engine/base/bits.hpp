@@ -149,8 +149,8 @@ template <class Layout, class... Types>
   return seen == low_bits(word_bits) ? LayoutProblem::none : LayoutProblem::gap;
 }
 
-/// All cells of one word. Iterates over them without their types: a tuple of typed ones would take a compiler longer than
-/// all else that comes with it.
+/// All cells of one word. Iterates over them without their types: a tuple of typed ones would take a compiler longer
+/// than all else that comes with it.
 template <class Layout, class... Types>
 struct Rows {
   std::array<Row, sizeof...(Types)> list;

@@ -6,8 +6,8 @@
 //
 // A run is a unit: it was one MAP and is withdrawn by one UNMAP. It is one word (walkers/mapped_run.hpp), with three
 // bits more. So a contiguous table costs 10 bytes, a scattered one those and 8 bytes a leaf, and comparing a table with
-// it is comparing two arrays of words. A list is whole lines without a head, and 512 runs are one page: for a little more
-// an allocator takes a quarter more, and the host has as many more pages to clear.
+// it is comparing two arrays of words. A list is whole lines without a head, and 512 runs are one page: for a little
+// more an allocator takes a quarter more, and the host has as many more pages to clear.
 //
 // Where longer units are wanted, one may go on over whole slots of a level-1 node, up to 1 GiB: each but the first is
 // marked so.
