@@ -16,7 +16,7 @@
 namespace viommu::capi {
 namespace {
 
-[[nodiscard]] bool makes_sense(const viommu_bridge& bridge) noexcept {
+[[nodiscard]] bool bridge_makes_sense(const viommu_bridge& bridge) noexcept {
   constexpr std::uint32_t all_flags = VIOMMU_BRIDGE_ACS | VIOMMU_BRIDGE_CONVENTIONAL;
   return (bridge.flags & ~all_flags) == 0 && bridge.secondary > SourceId{bridge.source}.bus() &&
          bridge.subordinate >= bridge.secondary;
@@ -96,7 +96,7 @@ extern "C" viommu_result viommu_bridges_put(viommu_engine* engine, const struct 
   if (engine == nullptr || (bridges == nullptr && count != 0)) return VIOMMU_E_ARGUMENT;
   if (count > viommu::machine::most_bridges) return VIOMMU_E_LIMIT;
   const std::span given{bridges, count};
-  if (!std::ranges::all_of(given, viommu::capi::makes_sense)) return VIOMMU_E_ARGUMENT;
+  if (!std::ranges::all_of(given, viommu::capi::bridge_makes_sense)) return VIOMMU_E_ARGUMENT;
   return alone(*engine, [&]() -> viommu_result {
     std::array<viommu::machine::Bridge, viommu::machine::most_bridges> known;
     std::ranges::transform(given, known.begin(), viommu::capi::bridge_of);

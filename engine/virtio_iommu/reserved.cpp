@@ -14,9 +14,9 @@ constexpr std::uint64_t top = ~std::uint64_t{0};
 }
 
 /// As many as there is room for, which is counted before.
-class List {
+class RangeList {
  public:
-  explicit List(HostArray<ReservedRegion>& into) noexcept : into_{into} {}
+  explicit RangeList(HostArray<ReservedRegion>& into) noexcept : into_{into} {}
 
   void push(IovaRange range, ReservedMemoryKind kind) noexcept { into_[count_++] = {range, kind}; }
   [[nodiscard]] std::span<ReservedRegion> all() noexcept { return {into_.begin(), count_}; }
@@ -63,7 +63,7 @@ bool collect_reserved(const ReservedSources& sources, const HostAllocator& alloc
   HostArray<ReservedRegion> room;
   if (!merged_room.reset(allocator, most) || !room.reset(allocator, most + doorbells)) return false;
 
-  List merged{merged_room};
+  RangeList merged{merged_room};
   for (const ReservedRegion& region : sources.configured)
     if (region.kind == ReservedMemoryKind::reserved) merged.push(region.range, region.kind);
   for (const GpaRange& range : sources.device)
@@ -73,7 +73,7 @@ bool collect_reserved(const ReservedSources& sources, const HostAllocator& alloc
   merged.merge();
 
   // Each doorbell cuts at most one more piece out of what is around it.
-  List all{room};
+  RangeList all{room};
   for (const ReservedRegion& region : sources.configured)
     if (region.kind == ReservedMemoryKind::msi) all.push(region.range, region.kind);
   std::ranges::sort(all.all(), by_first);
