@@ -84,6 +84,8 @@ struct Kernels {
   /// Such runs as events, as walkers::spread_runs() writes them.
   std::size_t (*spread_runs)(const MappedRun* runs, std::size_t count, const SpreadRules& rules,
                              std::uint64_t* words) noexcept;
+  /// A copy past the caches, as viommu::stream_words() makes it; fastest where `to` begins a line.
+  void (*stream_words)(std::uint64_t* to, const std::uint64_t* from, std::size_t count) noexcept;
 };
 
 }  // namespace viommu::walkers

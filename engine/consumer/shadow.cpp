@@ -54,7 +54,7 @@ bool Shadow::put_runs(Node& node, std::size_t index, std::span<const MappedRun> 
   const std::size_t size = list_bytes(runs.size());
   MappedRun* list = old.data();
   if (old.empty() || list_bytes(old.size()) != size) {
-    list = static_cast<MappedRun*>(allocator_.get(size, alignof(MappedRun)));
+    list = static_cast<MappedRun*>(allocator_.get(size, line));
     if (list == nullptr) return false;
     bytes_ += size;
     put_word(node, index, reinterpret_cast<std::uint64_t>(list));
@@ -68,8 +68,8 @@ bool Shadow::put_runs(Node& node, std::size_t index, std::span<const MappedRun> 
 void Shadow::copy(std::span<const MappedRun> runs, MappedRun* to) noexcept {
   constexpr std::uint64_t more_than_caches = std::uint64_t{8} << 20;
   constexpr std::size_t worthwhile = 128;
-  if (bytes_ > more_than_caches && runs.size() >= worthwhile) {
-    stream_words(&to->word, &runs.data()->word, runs.size());
+  if (stream_ != nullptr && bytes_ > more_than_caches && runs.size() >= worthwhile) {
+    stream_(&to->word, &runs.data()->word, runs.size());
     streamed_ = true;
   } else {
     std::copy_n(runs.data(), runs.size(), to);  // one copy of memory, which std::ranges::copy does not make of it
@@ -80,7 +80,7 @@ void Shadow::free_list(std::span<MappedRun> list) noexcept {
   if (list.empty()) return;
   const std::size_t size = list_bytes(list.size());
   bytes_ -= size;
-  allocator_.put(list.data(), size, alignof(MappedRun));
+  allocator_.put(list.data(), size, line);
 }
 
 void Shadow::free_node(Node* node, unsigned level) noexcept {

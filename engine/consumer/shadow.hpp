@@ -97,7 +97,10 @@ class Shadow {
   void drop_root_if_unused() noexcept;
   /// Makes these the runs of a slot of level 1. @return false when the host has no memory: the slot is as it was
   [[nodiscard]] bool put_runs(Node& node, std::size_t index, std::span<const MappedRun> runs) noexcept;
-  /// Before another thread looks: put_runs() writes past the caches where there is much.
+  /// How put_runs() copies where there is more than caches hold; without, as usual.
+  using Stream = void (*)(std::uint64_t* to, const std::uint64_t* from, std::size_t count) noexcept;
+  void stream_with(Stream stream) noexcept { stream_ = stream; }
+  /// Before another thread looks, as what is streamed is not ordered by what comes after it.
   void settle() noexcept;
   void clear() noexcept;
 
@@ -117,6 +120,7 @@ class Shadow {
   HostAllocator allocator_;
   Node* root_ = nullptr;
   std::uint64_t bytes_ = 0;
+  Stream stream_ = nullptr;
   bool streamed_ = false;  ///< something has been, and is not settled
 };
 

@@ -36,6 +36,7 @@ SlotSync::SlotSync(Mirror& mirror, const Tables& tables, const KeptMappings& kep
       kernels_{tables.kernels},
       delivery_{delivery},
       backing_{tables.memory.map(), mirror.declared()} {
+  mirror.shadow_.stream_with(kernels_.stream_words);
   spread_.kind = static_cast<std::uint64_t>(EventKind::map);
   if (backing_.map() == nullptr) return;
   for (std::size_t i = 0; i < spread_.windows.size(); ++i) spread_.windows[i] = window_of(backing_.map()->plain()[i]);

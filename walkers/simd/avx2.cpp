@@ -6,6 +6,7 @@
 #include "walkers/simd/run_events_kernel.hpp"
 #include "walkers/simd/second_stage_kernel.hpp"
 #include "walkers/simd/second_stage_lanes.hpp"
+#include "walkers/simd/stream_words_kernel.hpp"
 #include "walkers/simd/table_scan_kernel.hpp"
 #include "walkers/simd/walk_kernel.hpp"
 #include "walkers/simd/xsimd_lanes.hpp"
@@ -151,6 +152,9 @@ struct Avx2 {
     _mm256_storeu_si256(words + 2, _mm256_permute2x128_si256(even, even_end, 0x31));
     _mm256_storeu_si256(words + 3, _mm256_permute2x128_si256(odd, odd_end, 0x31));
   }
+  static void stream(std::uint64_t* to, const Word& word) noexcept {
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(to), word);
+  }
   static void store_events(std::uint64_t* to, const Word& iova, const Word& last, const Word& gpa, const Word& host,
                            const Word& tail) noexcept {
     const __m256i i0l0_i2l2 = _mm256_unpacklo_epi64(iova, last);
@@ -174,9 +178,9 @@ struct Avx2 {
 constinit const std::array<Kernels, 2> avx2_kernels{
     {{"avx2", walk_batch<Avx2<false>, SecondStageLanes>, walk_single<Avx2<false>, SecondStageLanes>,
       walk_first_stage_batch<Avx2<false>>, walk_second_stage_batch<Avx2<false>>, walk_nested_batch<Avx2<false>>,
-      scan_table_in_lanes<Avx2<false>>, spread_runs_in_lanes<Avx2<false>>},
+      scan_table_in_lanes<Avx2<false>>, spread_runs_in_lanes<Avx2<false>>, stream_words_in_lanes<Avx2<false>>},
      {"avx2-gather", walk_batch<Avx2<true>, SecondStageLanes>, walk_single<Avx2<true>, SecondStageLanes>,
       walk_first_stage_batch<Avx2<true>>, walk_second_stage_batch<Avx2<true>>, walk_nested_batch<Avx2<true>>,
-      scan_table_in_lanes<Avx2<false>>, spread_runs_in_lanes<Avx2<false>>}}};
+      scan_table_in_lanes<Avx2<false>>, spread_runs_in_lanes<Avx2<false>>, stream_words_in_lanes<Avx2<false>>}}};
 
 }  // namespace viommu::walkers

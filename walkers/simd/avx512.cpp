@@ -6,6 +6,7 @@
 #include "walkers/simd/run_events_kernel.hpp"
 #include "walkers/simd/second_stage_kernel.hpp"
 #include "walkers/simd/second_stage_lanes.hpp"
+#include "walkers/simd/stream_words_kernel.hpp"
 #include "walkers/simd/table_scan_kernel.hpp"
 #include "walkers/simd/walk_kernel.hpp"
 #include "walkers/simd/xsimd_lanes.hpp"
@@ -157,6 +158,9 @@ struct Avx512 {
     two(4, _mm512_permutex2var_epi64(even, back, even_end));
     two(5, _mm512_permutex2var_epi64(odd, back, odd_end));
   }
+  static void stream(std::uint64_t* to, const Word& word) noexcept {
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to), word);
+  }
   static void store_events(std::uint64_t* to, const Word& iova, const Word& last, const Word& gpa, const Word& host,
                            const Word& tail) noexcept {
     const __m512i even = _mm512_unpacklo_epi64(iova, last);
@@ -190,9 +194,9 @@ struct Avx512 {
 constinit const std::array<Kernels, 2> avx512_kernels{
     {{"avx512", walk_batch<Avx512<false>, SecondStageLanes>, walk_single<Avx512<false>, SecondStageLanes>,
       walk_first_stage_batch<Avx512<false>>, walk_second_stage_batch<Avx512<false>>, walk_nested_batch<Avx512<false>>,
-      scan_table_in_lanes<Avx512<false>>, spread_runs_in_lanes<Avx512<false>>},
+      scan_table_in_lanes<Avx512<false>>, spread_runs_in_lanes<Avx512<false>>, stream_words_in_lanes<Avx512<false>>},
      {"avx512-gather", walk_batch<Avx512<true>, SecondStageLanes>, walk_single<Avx512<true>, SecondStageLanes>,
       walk_first_stage_batch<Avx512<true>>, walk_second_stage_batch<Avx512<true>>, walk_nested_batch<Avx512<true>>,
-      scan_table_in_lanes<Avx512<false>>, spread_runs_in_lanes<Avx512<false>>}}};
+      scan_table_in_lanes<Avx512<false>>, spread_runs_in_lanes<Avx512<false>>, stream_words_in_lanes<Avx512<false>>}}};
 
 }  // namespace viommu::walkers

@@ -6,6 +6,7 @@
 #include "walkers/simd/run_events_kernel.hpp"
 #include "walkers/simd/second_stage_kernel.hpp"
 #include "walkers/simd/second_stage_lanes.hpp"
+#include "walkers/simd/stream_words_kernel.hpp"
 #include "walkers/simd/table_scan_kernel.hpp"
 #include "walkers/simd/walk_kernel.hpp"
 #include "walkers/simd/xsimd_lanes.hpp"
@@ -92,6 +93,7 @@ struct Neon {
     const uint64x2x4_t words{{first, frame, table, last}};  // a name: vst4q_u64 is a macro to some compilers
     vst4q_u64(reinterpret_cast<std::uint64_t*>(to), words);
   }
+  static void stream(std::uint64_t* to, const Word& word) noexcept { store(to, word); }
   static void store_events(std::uint64_t* to, const Word& iova, const Word& last, const Word& gpa, const Word& host,
                            const Word& tail) noexcept {
     vst1q_u64(to, vzip1q_u64(iova, last));
@@ -112,6 +114,7 @@ constinit const Kernels neon_kernels{"neon",
                                      walk_second_stage_batch<Neon>,
                                      walk_nested_batch<Neon>,
                                      scan_table_in_lanes<Neon>,
-                                     spread_runs_in_lanes<Neon>};
+                                     spread_runs_in_lanes<Neon>,
+                                     stream_words_in_lanes<Neon>};
 
 }  // namespace viommu::walkers

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
 // The kernel that every build has, of plain atomic loads. The lanes' kernel over a single lane takes three times as
 // long: what masks save in a vector they cost in a word.
+#include "engine/base/streaming.hpp"
 #include "walkers/first_stage_walk.hpp"
 #include "walkers/format/first_stage.hpp"
 #include "walkers/format/second_stage.hpp"
@@ -61,8 +62,13 @@ namespace {
   return spread_runs(runs, count, rules, words);
 }
 
+[[gnu::flatten]] void stream(std::uint64_t* to, const std::uint64_t* from, std::size_t count) noexcept {
+  viommu::stream_words(to, from, count);
+}
+
 }  // namespace
 
-constinit const Kernels scalar_kernels{"scalar", walk, walk_single, walk_first, walk_second, walk_both, scan, spread};
+constinit const Kernels scalar_kernels{"scalar",  walk, walk_single, walk_first, walk_second,
+                                       walk_both, scan, spread,      stream};
 
 }  // namespace viommu::walkers
