@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-// Whole vectors past the caches; does what stream_words() does (engine/base/streaming.hpp), in a quarter of the stores.
+// Whole vectors past the caches; does what stream_words() does (engine/base/streaming.hpp), in fewer and wider stores.
 #pragma once
 
 #include <cstddef>
